@@ -1,0 +1,65 @@
+"""What a user did or has, where, and the remedy.
+
+Every error that reaches the command line is a :class:`SamcmpError`: it prints as one clear message and
+ends the command with exit code 2. Callers of the library who pass nonsense to a function get a plain
+``ValueError`` instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SamcmpError(Exception):
+    """A problem that its reader can solve.
+
+    ``what`` says what was found, ``where`` names the file and key (or the option), ``remedy`` what to do.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}\n{self.remedy}" if self.remedy else head
+
+
+class UsageError(SamcmpError):
+    """An option, a name or a number that the command does not accept."""
+
+
+class ConfigError(SamcmpError):
+    """A suite file or a dataset card that does not say what it should."""
+
+
+class DataError(SamcmpError):
+    """A data file that is missing, damaged or does not hold what its card says."""
+
+
+class DeviceError(SamcmpError):
+    """A device that is asked for and cannot be used."""
+
+
+class StoreError(SamcmpError):
+    """A store that cannot be read or written."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed name that looks most like ``name``, or None when none is close."""
+    by_lower = {candidate.lower(): candidate for candidate in allowed}
+    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
+    return by_lower[found[0]] if found else None
+
+
+def unknown(kind: str, name: str, allowed: Iterable[str], *, where: str | None = None) -> UsageError:
+    """Build the error for a name that is not in a catalogue: what was found, the nearest match, what is allowed."""
+    names = sorted(allowed)
+    close = nearest(name, names)
+    meant = f"Did you mean {close!r}? " if close else ""
+    return UsageError(f"unknown {kind} {name!r}", where=where, remedy=f"{meant}Allowed: {', '.join(names)}.")

@@ -1,0 +1,245 @@
+"""Cases and Records: what is to be run, and what came of it.
+
+A :class:`Case` is everything that decides a result; a :class:`Record` is the result with the facts a referee asks
+for. Both are frozen and go to and from plain JSON; nothing here is ever pickled. What was not measured is ``None``
+and has its reason beside it; it is never zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+SCHEMA = 1  # of a stored Record; a store written by a newer version is refused, not guessed at
+
+Kind = Literal["train", "profile"]
+Status = Literal["ok", "diverged", "out-of-memory", "error", "timeout", "skipped", "partial"]
+Json = Any  # what json.loads returns
+T = typing.TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How a model is trained: equal for every optimizer of a comparison (GraphSAM, Wang et al. 2024, A.4)."""
+
+    epochs: int = 30
+    batch_size: int = 32
+    base: str = "adam"  # the base optimizer under every variant
+    schedule: str = "noam"  # noam, constant, or a released one, see train.SCHEDULES
+    initial_lr: float = 1e-4
+    peak_lr: float = 1e-3
+    final_lr: float = 1e-4
+    warmup_epochs: float = 2.0
+    weight_decay: float = 0.0
+    subset: int | None = None  # molecules drawn from the dataset before it is split
+    loss_power: int = 1  # 2: the updating gradient is multiplied by the loss, as in the paper's released SAM arms
+    init_from: str | None = None  # SHA-256 of the file with initial weights
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run. Two runs of one Case on one kind of device give the same accuracy."""
+
+    kind: Kind
+    dataset: str
+    model: str
+    optimizer: str
+    protocol: Protocol = field(default_factory=Protocol)
+    split: str = "random"
+    split_seed: int = 0
+    fold: int | None = None  # of cv5
+    seed: int = 0  # of initial weights, batch order and dropout, each its own stream
+    model_settings: Mapping[str, Json] = field(default_factory=dict)
+    optimizer_settings: Mapping[str, Json] = field(default_factory=dict)
+    device: str = "cpu"  # the kind: cpu or cuda
+    peers: tuple[str, ...] = ()  # profile: the optimizers measured side by side in one session
+
+    @property
+    def block(self) -> str:
+        """Name what this Case shares with the Cases it is compared with: split and seeds."""
+        fold = "" if self.fold is None else f"/fold{self.fold}"
+        return f"{self.split}/{self.split_seed}{fold}/seed{self.seed}"
+
+    @property
+    def arm(self) -> str:
+        """Name the optimizer with the settings that differ from its defaults."""
+        if not self.optimizer_settings:
+            return self.optimizer
+        changed = ", ".join(f"{key}={value}" for key, value in sorted(self.optimizer_settings.items()))
+        return f"{self.optimizer}[{changed}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch of a training run. Times exclude evaluation."""
+
+    train_loss: float
+    valid_score: float | None
+    test_score: float | None
+    learning_rate: float
+    seconds: float
+    passes: int  # gradient evaluations
+    rho: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The test score at the best validation epoch (ties to the earlier), and what it rests on."""
+
+    metric: str  # roc-auc, rmse or mae
+    test: float
+    valid: float
+    best_epoch: int  # 0-based
+    per_task: Mapping[str, float | None]  # None: a single class in the test rows
+    tasks_scored: int
+    tasks_total: int
+    smallest_class: int | None  # fewest molecules of a class in a scored test task
+    train_size: int
+    valid_size: int
+    test_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Training speed of one optimizer within one interleaved session (spec: whole periods, same batches)."""
+
+    graphs_per_second: float  # resident batches: total graphs over total time of the blocks
+    passes_per_step: float  # gradient evaluations, counted
+    steps: int  # that were timed
+    rounds: int
+    block_seconds: tuple[float, ...]  # raw, one a round, never trimmed
+    block_graphs: int
+    stopped: str  # precision, noise or budget
+    ratio_to: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)  # peer -> ratio, low, high (95 %)
+    pipeline_graphs_per_second: float | None = None  # through the whole data path
+    atoms_per_second: float | None = None
+    efficiency: float | None = None  # to the gradient-count bound
+    details: Mapping[str, Json] = field(default_factory=dict)  # phases, clocks, warnings, flops
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Peak memory of training steps, from a pass of its own."""
+
+    peak_bytes: int | None  # CUDA: peak allocated; CPU: growth of the peak resident set
+    reserved_bytes: int | None = None
+    device_bytes: int | None = None  # NVML, what is really gone
+    split_bytes: Mapping[str, int] = field(default_factory=dict)  # parameters, gradients, optimizer state, ...
+    how: str = ""  # the source of peak_bytes
+    missing: Mapping[str, str] = field(default_factory=dict)  # field -> why it is None
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    joules_per_graph: float | None
+    idle_watts: float | None = None
+    how: str = ""
+    missing: str = ""  # why it is None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What came of a Case."""
+
+    key: str
+    case: Case
+    status: Status
+    reason: str | None = None
+    created: str = ""  # ISO 8601, UTC
+    seconds: float = 0.0  # wall time of the whole run
+    dataset_hash: str = ""
+    split_hash: str = ""
+    parameters: int | None = None
+    accuracy: Accuracy | None = None
+    history: tuple[Epoch, ...] = ()
+    throughput: Throughput | None = None
+    memory: Memory | None = None
+    energy: Energy | None = None
+    notes: tuple[str, ...] = ()  # said to the user: skipped rows, guessed task
+    machine: Mapping[str, Json] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+def to_json(value: Any) -> Json:
+    """Turn a noun of this module into plain JSON values. Non-finite numbers become None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def from_json(cls: type[T], data: Json) -> T:
+    """Build a noun of this module from :func:`to_json`'s output. Raises ValueError where a field does not fit."""
+    return typing.cast(T, _build(cls, data, cls.__name__))
+
+
+def _build(kind: Any, data: Json, where: str) -> Any:
+    origin = get_origin(kind)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(data, Mapping):
+            raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
+        hints = get_type_hints(kind)
+        known = {f.name for f in dataclasses.fields(kind)}
+        extra = set(data) - known
+        if extra:
+            raise ValueError(f"{where}: unknown field {sorted(extra)[0]!r}")
+        try:
+            return kind(**{key: _build(hints[key], item, f"{where}.{key}") for key, item in data.items()})
+        except TypeError as error:
+            raise ValueError(f"{where}: {error}") from None
+    if origin in (typing.Union, types.UnionType):
+        options = get_args(kind)
+        if data is None:
+            if type(None) in options:
+                return None
+            raise ValueError(f"{where}: is missing")
+        return _build(next(o for o in options if o is not type(None)), data, where)
+    if origin is tuple:
+        if not isinstance(data, (list, tuple)):
+            raise ValueError(f"{where}: expected a list, got {type(data).__name__}")
+        item_kinds = get_args(kind)
+        if len(item_kinds) == 2 and item_kinds[1] is Ellipsis:
+            return tuple(_build(item_kinds[0], item, where) for item in data)
+        if len(item_kinds) != len(data):
+            raise ValueError(f"{where}: expected {len(item_kinds)} items, got {len(data)}")
+        return tuple(_build(k, item, where) for k, item in zip(item_kinds, data, strict=True))
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(data, Mapping):
+            raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
+        value_kind = get_args(kind)[1]
+        return {str(key): _build(value_kind, item, f"{where}.{key}") for key, item in data.items()}
+    if origin is Literal:
+        if data not in get_args(kind):
+            raise ValueError(f"{where}: {data!r} is none of {', '.join(map(str, get_args(kind)))}")
+        return data
+    if kind is float and isinstance(data, (int, float)) and not isinstance(data, bool):
+        return float(data)
+    if kind in (int, str, bool):
+        if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
+            raise ValueError(f"{where}: expected {kind.__name__}, got {data!r}")
+        return data
+    if kind is float:
+        raise ValueError(f"{where}: expected a number, got {data!r}")
+    return data
+
+
+def canonical_json(value: Any) -> str:
+    """The one spelling of a value: sorted keys, no blanks, ASCII. Equal values give equal text."""
+    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def content_key(value: Any) -> str:
+    """SHA-256 of the canonical JSON, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
