@@ -8,13 +8,13 @@ and has its reason beside it; it is never zero.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal
 
 SCHEMA = 1  # of a stored Record; a store written by a newer version is refused, not guessed at
 
@@ -27,6 +27,8 @@ T = typing.TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """How a model is trained: equal for every optimizer of a comparison (GraphSAM, Wang et al. 2024, A.4)."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     epochs: int = 30
     batch_size: int = 32
@@ -45,6 +47,8 @@ class Protocol:
 @dataclass(frozen=True, slots=True)
 class Case:
     """One run. Two runs of one Case on one kind of device give the same accuracy."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     kind: Kind
     dataset: str
@@ -147,6 +151,8 @@ class Energy:
 class Record:
     """What came of a Case."""
 
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
     key: str
     case: Case
     status: Status
@@ -181,58 +187,29 @@ def to_json(value: Any) -> Json:
 
 
 def from_json(cls: type[T], data: Json) -> T:
-    """Build a noun of this module from :func:`to_json`'s output. Raises ValueError where a field does not fit."""
-    return typing.cast(T, _build(cls, data, cls.__name__))
+    """Build a noun of this module from :func:`to_json`'s output, or from its JSON text as bytes.
+
+    Raises ValueError, naming the field, where something is missing, unknown or of another type.
+    """
+    from pydantic import ValidationError
+
+    kind: Any = cls
+    adapter = _adapter(kind)
+    try:
+        if isinstance(data, (bytes, str)):
+            return typing.cast(T, adapter.validate_json(data, strict=True))
+        return typing.cast(T, adapter.validate_json(json.dumps(data), strict=True))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in (cls.__name__, *first["loc"]))
+        raise ValueError(f"{where}: {first['msg']}") from None
 
 
-def _build(kind: Any, data: Json, where: str) -> Any:
-    origin = get_origin(kind)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(data, Mapping):
-            raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
-        hints = get_type_hints(kind)
-        known = {f.name for f in dataclasses.fields(kind)}
-        extra = set(data) - known
-        if extra:
-            raise ValueError(f"{where}: unknown field {sorted(extra)[0]!r}")
-        try:
-            return kind(**{key: _build(hints[key], item, f"{where}.{key}") for key, item in data.items()})
-        except TypeError as error:
-            raise ValueError(f"{where}: {error}") from None
-    if origin in (typing.Union, types.UnionType):
-        options = get_args(kind)
-        if data is None:
-            if type(None) in options:
-                return None
-            raise ValueError(f"{where}: is missing")
-        return _build(next(o for o in options if o is not type(None)), data, where)
-    if origin is tuple:
-        if not isinstance(data, (list, tuple)):
-            raise ValueError(f"{where}: expected a list, got {type(data).__name__}")
-        item_kinds = get_args(kind)
-        if len(item_kinds) == 2 and item_kinds[1] is Ellipsis:
-            return tuple(_build(item_kinds[0], item, where) for item in data)
-        if len(item_kinds) != len(data):
-            raise ValueError(f"{where}: expected {len(item_kinds)} items, got {len(data)}")
-        return tuple(_build(k, item, where) for k, item in zip(item_kinds, data, strict=True))
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        if not isinstance(data, Mapping):
-            raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
-        value_kind = get_args(kind)[1]
-        return {str(key): _build(value_kind, item, f"{where}.{key}") for key, item in data.items()}
-    if origin is Literal:
-        if data not in get_args(kind):
-            raise ValueError(f"{where}: {data!r} is none of {', '.join(map(str, get_args(kind)))}")
-        return data
-    if kind is float and isinstance(data, (int, float)) and not isinstance(data, bool):
-        return float(data)
-    if kind in (int, str, bool):
-        if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
-            raise ValueError(f"{where}: expected {kind.__name__}, got {data!r}")
-        return data
-    if kind is float:
-        raise ValueError(f"{where}: expected a number, got {data!r}")
-    return data
+@functools.cache
+def _adapter(cls: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
 
 
 def canonical_json(value: Any) -> str:

@@ -1,0 +1,152 @@
+"""Records on disk: one JSON file each under its content key, predictions beside it.
+
+A file appears under its name whole or not at all (written aside, synced, renamed), so a killed run loses at most
+itself, no lock is needed, and two stores are merged by copying files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samcmp.errors import StoreError
+from samcmp.records import SCHEMA, Record, from_json, to_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class Store:
+    """A folder of Records.
+
+    Args:
+        folder: created on the first :meth:`add`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.damaged: list[tuple[Path, str]] = []  # files that could not be read, and why
+
+    def _path(self, key: str, kind: str = "records", suffix: str = ".json") -> Path:
+        if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
+            raise ValueError(f"a content key is 64 hexadecimal digits, got {key!r}")
+        return self.folder / kind / key[:2] / f"{key}{suffix}"
+
+    def check_writable(self) -> None:
+        """Raise StoreError now, before hours of work, if a Record could not be written."""
+        probe = self.folder / "records" / ".probe"
+        write_atomically(probe, b"samcmp\n")
+        probe.unlink(missing_ok=True)
+
+    def add(self, record: Record) -> Path:
+        """Write ``record``; a Record with the same key is replaced. Raises StoreError (full or read-only disk)."""
+        path = self._path(record.key)
+        text = json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, indent=1)
+        write_atomically(path, text.encode())
+        return path
+
+    def add_predictions(
+        self,
+        key: str,
+        *,
+        rows: NDArray[np.int64],
+        truth: NDArray[np.float64],
+        prediction: NDArray[np.float64],
+    ) -> Path:
+        """Keep a run's test predictions: rows (n,), truth and prediction (n, T), original units or probabilities."""
+        import io
+
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, rows=rows, truth=truth, prediction=prediction.astype(np.float32))
+        path = self._path(key, "predictions", ".npz")
+        write_atomically(path, buffer.getvalue())
+        return path
+
+    def predictions(self, key: str) -> dict[str, NDArray[np.generic]] | None:
+        """Return the arrays of :meth:`add_predictions`, or None where there are none."""
+        import numpy as np
+
+        path = self._path(key, "predictions", ".npz")
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in ("rows", "truth", "prediction")}
+
+    def get(self, key: str) -> Record | None:
+        """Return the Record with this key, or None where there is none or its file is damaged."""
+        path = self._path(key)
+        return self._read(path) if path.is_file() else None
+
+    def records(self) -> list[Record]:
+        """Return every readable Record, in the order of keys; the others are listed in :attr:`damaged`."""
+        return [record for path in self._files() if (record := self._read(path)) is not None]
+
+    def _files(self) -> Iterator[Path]:
+        root = self.folder / "records"
+        if not root.is_dir():
+            return
+        for shelf in sorted(os.scandir(root), key=lambda entry: entry.name):
+            if shelf.is_dir():
+                for entry in sorted(os.scandir(shelf.path), key=lambda entry: entry.name):
+                    if entry.name.endswith(".json"):
+                        yield Path(entry.path)
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"cannot read it: {error.strerror}", where=str(path)) from None
+        try:
+            return from_json(Record, data)
+        except ValueError as error:
+            self._refuse_newer(path, data)
+            self.damaged.append((path, str(error)))
+            return None
+
+    def _refuse_newer(self, path: Path, data: bytes) -> None:
+        try:
+            schema = json.loads(data).get("schema", 0)
+        except (ValueError, AttributeError):
+            return
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise StoreError(
+                f"written by a newer samcmp (record schema {schema}, this version reads up to {SCHEMA})",
+                where=str(path),
+                remedy="Upgrade samcmp, or name another store with --store DIR.",
+            )
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` so that ``path`` holds all of it or what it held before. Raises StoreError, naming the cause."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        if error.errno in _FULL:
+            remedy = "The disk is full: free some space and run the same command again; finished runs are kept."
+        elif error.errno in _CLOSED:
+            remedy = "The folder is not writable: name another with --store DIR (or --output FILE)."
+        else:
+            remedy = "Name another folder with --store DIR; finished runs are kept."
+        raise StoreError(f"cannot write: {error.strerror}", where=str(path), remedy=remedy) from None
