@@ -109,23 +109,28 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot read it: {error.strerror}", where=str(path)) from None
         try:
-            return from_json(Record, data)
+            record = from_json(Record, data)
         except ValueError as error:
-            self._refuse_newer(path, data)
+            self._refuse_newer(path, _schema(data))
             self.damaged.append((path, str(error)))
             return None
+        self._refuse_newer(path, record.schema)
+        return record
 
-    def _refuse_newer(self, path: Path, data: bytes) -> None:
-        try:
-            schema = json.loads(data).get("schema", 0)
-        except (ValueError, AttributeError):
-            return
-        if isinstance(schema, int) and schema > SCHEMA:
+    def _refuse_newer(self, path: Path, schema: int) -> None:
+        if schema > SCHEMA:
             raise StoreError(
                 f"written by a newer samcmp (record schema {schema}, this version reads up to {SCHEMA})",
                 where=str(path),
                 remedy="Upgrade samcmp, or name another store with --store DIR.",
             )
+
+
+def _schema(data: bytes) -> int:
+    try:
+        return int(json.loads(data)["schema"])
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 def write_atomically(path: Path, data: bytes) -> None:
