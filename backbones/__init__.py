@@ -1,0 +1,163 @@
+"""The catalogue of molecular models: one model, one file, and a line here.
+
+Importing this module costs nothing: a model's file (and torch) is read when the model is built. A file offers
+
+* ``Config``: a frozen dataclass with the paper's settings as defaults and a property ``columns``;
+* ``Model(config, tasks)``: a ``torch.nn.Module`` whose ``forward(batch)`` returns (G, T) logits or standardised values;
+* ``prepare(graph)``, optional: per-molecule work done once, before any timing;
+* ``DATASET_SETTINGS``, optional: settings that the authors chose for one dataset.
+
+Other packages add models through the entry-point group ``samcmp.backbones``: each entry point is an :class:`Entry`.
+A user's own ``torch.nn.Module`` is named ``my_file.py:MyModel``, see :mod:`backbones.user`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from samcmp.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from samcmp.graphs import MolGraph
+
+ENTRY_POINTS = "samcmp.backbones"
+ATOM_WIDTHS: Mapping[str, int] = {"chemprop-v1": 133, "chemprop-v2": 72, "grover": 151, "compt": 115}
+BOND_WIDTHS: Mapping[str, int] = {"chemprop": 14, "compt": 13}
+
+Config = Any  # each model's own frozen dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name of the catalogue: the file that holds the model and the settings that this name changes."""
+
+    module: str
+    summary: str
+    paper: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+_GROVER = "Rong et al., NeurIPS 2020, arXiv:2007.02835"
+
+BACKBONES: dict[str, Entry] = {
+    "gcn": Entry(
+        "backbones.gcn",
+        "graph convolution, 3 layers of 128, mean over atoms",
+        "Kipf and Welling, ICLR 2017, arXiv:1609.02907",
+    ),
+    "mpnn": Entry(
+        "backbones.mpnn",
+        "message passing with a matrix per kind of bond, GRU update, Set2Set read-out",
+        "Gilmer et al., ICML 2017, arXiv:1704.01212",
+    ),
+    "dmpnn": Entry(
+        "backbones.dmpnn",
+        "messages along directed bonds, hidden 300, depth 3",
+        "Yang et al., JCIM 2019, 59, 3370",
+    ),
+    "cmpnn": Entry(
+        "backbones.cmpnn",
+        "communicating atom and bond messages, GRU over the atoms as read-out",
+        "Song et al., IJCAI 2020",
+    ),
+    "grover": Entry(
+        "backbones.grover",
+        "graph transformer, hidden 100, depth 3, 4 heads: what the GraphSAM authors released",
+        _GROVER,
+        {"hidden": 100, "depth": 3, "heads": 4},
+    ),
+    "grover-base": Entry(
+        "backbones.grover", "graph transformer, hidden 800, depth 6, 4 heads", _GROVER, {"hidden": 800, "depth": 6}
+    ),
+    "grover-large": Entry(
+        "backbones.grover", "graph transformer, hidden 1200, depth 6, 4 heads", _GROVER, {"hidden": 1200, "depth": 6}
+    ),
+    "compt": Entry(
+        "backbones.compt",
+        "communicative transformer with distance decay, settings per dataset",
+        "Chen et al., IJCAI 2021, arXiv:2107.08773",
+    ),
+}
+
+
+@cache
+def _third_party() -> Mapping[str, Entry]:
+    from importlib.metadata import entry_points
+
+    found: dict[str, Entry] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        made = point.load()
+        if not isinstance(made, Entry):
+            raise UsageError(
+                f"entry point {point.name!r} is a {type(made).__name__}, not a backbones.Entry",
+                where=f"entry-point group {ENTRY_POINTS}",
+                remedy="Let it name a backbones.Entry object, or uninstall the package that brings it.",
+            )
+        found[point.name] = made
+    return found
+
+
+def names() -> list[str]:
+    """Return every name that :func:`entry` knows, ours first."""
+    return [*BACKBONES, *(name for name in _third_party() if name not in BACKBONES)]
+
+
+def is_user_model(name: str) -> bool:
+    """Tell whether ``name`` is a user's own model, written ``file.py:Class`` or ``package.module:Class``."""
+    return ":" in name
+
+
+def entry(name: str) -> Entry:
+    """Return the catalogue's entry for ``name``; :class:`UsageError` with the nearest name where there is none."""
+    if is_user_model(name):
+        return Entry("backbones.user", "a model of your own", "", {"source": name})
+    found = BACKBONES.get(name) or _third_party().get(name)
+    if found is None:
+        raise unknown("model", name, names(), where="--model")
+    return found
+
+
+def module_of(config: Config) -> ModuleType:
+    """Return the model file that ``config`` comes from."""
+    return sys.modules[type(config).__module__]
+
+
+def build_config(name: str, *, dataset: str | None = None, settings: Mapping[str, Any] | None = None) -> Config:
+    """Return the configuration of ``name``: defaults, then what the name says, the dataset's settings, yours.
+
+    Raises :class:`UsageError` for a setting that the model does not have.
+    """
+    chosen = entry(name)
+    module = importlib.import_module(chosen.module)
+    if is_user_model(name):
+        return module.build_config(name, settings or {})
+    allowed = [f.name for f in fields(module.Config)]
+    for key in settings or {}:
+        if key not in allowed:
+            raise unknown("model setting", key, allowed, where=f"--model {name}")
+    by_dataset: Mapping[str, Mapping[str, Any]] = getattr(module, "DATASET_SETTINGS", {})
+    changes = {**chosen.settings, **by_dataset.get(dataset or "", {}), **(settings or {})}
+    try:
+        return replace(module.Config(), **changes)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error), where=f"--model {name}", remedy="Change this model setting.") from error
+
+
+def build(config: Config, tasks: int) -> nn.Module:
+    """Return a new model with ``tasks`` outputs; its weights come from torch's global generator."""
+    model: nn.Module = module_of(config).Model(config, tasks)
+    return model
+
+
+def prepare_of(config: Config) -> Callable[[MolGraph], dict[str, np.ndarray]] | None:
+    """Return the model file's ``prepare``, or None where a model needs no per-molecule work."""
+    return getattr(module_of(config), "prepare", None)
