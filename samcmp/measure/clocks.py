@@ -1,0 +1,176 @@
+"""How long a block of steps took: the host's clock, and CUDA events checked against it."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+AGREEMENT = 0.01  # events and host may differ by 1 % of a block
+
+Mark = Callable[[], None]  # called after a step: notes the time without waiting for it
+Work = Callable[[Mark], Sequence[int]]  # runs the steps of a block, returns the gradient evaluations of each
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One block: its time on the device's clock and on the host's."""
+
+    seconds: float
+    host_seconds: float
+    cpu_seconds: float  # of this process, all threads
+    launch_seconds: float  # until the host had issued everything; on a CPU the whole block
+    step_seconds: tuple[float, ...]  # empty where steps were not marked
+    passes: tuple[int, ...]  # gradient evaluations of each step
+
+    @property
+    def agrees(self) -> bool:
+        """Tell whether device and host saw the same time. Where not, work ran outside the timed stream."""
+        return abs(self.host_seconds - self.seconds) <= AGREEMENT * self.host_seconds
+
+    @property
+    def host_bound(self) -> bool:
+        """Tell whether the device had nothing left to do when the host had issued the last step."""
+        return not self.agrees or self.launch_seconds > (1 - AGREEMENT) * self.host_seconds
+
+
+class Clock(Protocol):
+    """Times a block; ``now`` is the session's own time in seconds."""
+
+    name: str
+
+    def now(self) -> float: ...
+
+    def block(self, work: Work, *, marked: bool = False) -> Timed: ...
+
+
+def _unmarked() -> None:
+    return None
+
+
+class HostClock:
+    """``perf_counter_ns``, for a CPU. The counters can be replaced, so that a test decides what time it is."""
+
+    name = "perf_counter_ns"
+
+    def __init__(
+        self,
+        counter: Callable[[], int] = time.perf_counter_ns,
+        *,
+        cpu_counter: Callable[[], int] = time.process_time_ns,
+    ) -> None:
+        self._counter = counter
+        self._cpu_counter = cpu_counter
+
+    def now(self) -> float:
+        return self._counter() / 1e9
+
+    def block(self, work: Work, *, marked: bool = False) -> Timed:
+        """Run ``work`` between two readings, the garbage collector off."""
+        counter = self._counter
+        marks: list[int] = []
+        mark = (lambda: marks.append(counter())) if marked else _unmarked
+        with collector_off():
+            cpu = self._cpu_counter()
+            start = counter()
+            passes = work(mark)
+            end = counter()
+            cpu = self._cpu_counter() - cpu
+        seconds = (end - start) / 1e9
+        edges = [start, *marks]
+        steps = tuple((b - a) / 1e9 for a, b in itertools.pairwise(edges))
+        return Timed(seconds, seconds, cpu / 1e9, seconds, steps, tuple(passes))
+
+
+class CudaClock:
+    """CUDA events at the ends of a block, one synchronisation, and the host's clock around both.
+
+    Events see the current stream; the host waits for the whole device. Work that an optimizer puts on another stream
+    therefore shows as a disagreement. ``cuda`` is ``torch.cuda`` or what stands in for it in a test.
+    """
+
+    name = "cuda events"
+
+    def __init__(
+        self,
+        device: Any,
+        *,
+        cuda: Any = None,
+        counter: Callable[[], int] = time.perf_counter_ns,
+        cpu_counter: Callable[[], int] = time.process_time_ns,
+    ) -> None:
+        if cuda is None:
+            import torch
+
+            cuda = torch.cuda
+        self._cuda = cuda
+        self._device = device
+        self._counter = counter
+        self._cpu_counter = cpu_counter
+
+    def now(self) -> float:
+        return self._counter() / 1e9
+
+    def _event(self) -> Any:
+        event = self._cuda.Event(enable_timing=True)
+        event.record(self._cuda.current_stream(self._device))
+        return event
+
+    def block(self, work: Work, *, marked: bool = False) -> Timed:
+        """Run ``work`` between two events on the current stream, the garbage collector off."""
+        counter = self._counter
+        marks: list[Any] = []
+        mark = (lambda: marks.append(self._event())) if marked else _unmarked
+        with collector_off():
+            self._cuda.synchronize(self._device)
+            cpu = self._cpu_counter()
+            host = counter()
+            start = self._event()
+            passes = work(mark)
+            end = self._event()
+            issued = counter()
+            self._cuda.synchronize(self._device)
+            done = counter()
+            cpu = self._cpu_counter() - cpu
+        edges = [start, *marks]
+        steps = tuple(a.elapsed_time(b) / 1e3 for a, b in itertools.pairwise(edges))
+        return Timed(
+            start.elapsed_time(end) / 1e3,
+            (done - host) / 1e9,
+            cpu / 1e9,
+            (issued - host) / 1e9,
+            steps,
+            tuple(passes),
+        )
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Keep the garbage collector out of a block; it is as it was afterwards."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@contextmanager
+def collected() -> Iterator[None]:
+    """Collect, then set what lives now aside, so that collecting before each block of a session stays cheap."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def clock_for(device: Any) -> Clock:
+    """Return the clock of a ``torch.device``."""
+    return CudaClock(device) if getattr(device, "type", str(device)) == "cuda" else HostClock()

@@ -1,0 +1,72 @@
+"""The time of a mean step where a block is not a whole number of an optimizer's periods.
+
+A step's *class* is its number of gradient evaluations. Three ways, from best to last:
+
+* whole periods: block time over steps;
+* parts: steps of each kind in blocks of their own, t = sum of w_p t_p (GraphSAM: plain steps and anchored steps, one
+  anchor an epoch; the weights need not be positive, they solve for the share of each kind);
+* classes: consecutive blocks of a sequence that does not repeat (AE-SAM, RST). With r_c the time of a class relative
+  to the commonest and s_c its share, block b gives t_b = T_b sum(s_c r_c) / sum(n_bc r_c): the block's own speed, on
+  the whole session's mixture, so two-pass steps do not make a round look slow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from samcmp.measure.clocks import Timed
+from samcmp.measure.estimate import Floats
+
+
+class Composer:
+    """Turns the blocks of one contender into the time of a mean step, one figure a round."""
+
+    def __init__(self, weights: Sequence[float], *, whole: bool, shares: Mapping[int, float] | None) -> None:
+        self.weights = tuple(weights)
+        self.whole = whole
+        self.shares = shares
+
+    def step_seconds(self, rounds: Sequence[Sequence[Timed]]) -> Floats:
+        """Return the seconds of a mean step in each round, (rounds,)."""
+        if not rounds:
+            return np.empty(0)
+        if self.whole:
+            return np.array([self._weighted(blocks) for blocks in rounds])
+        return self._by_class([blocks[0] for blocks in rounds])
+
+    def _weighted(self, blocks: Sequence[Timed]) -> float:
+        return sum(w * t.seconds / len(t.passes) for w, t in zip(self.weights, blocks, strict=True))
+
+    def _by_class(self, blocks: Sequence[Timed]) -> Floats:
+        cost = relative_cost(blocks)
+        shares = self.shares_taken(blocks)
+        mean = sum(share * cost.get(passes, passes / min(cost)) for passes, share in shares.items())
+        return np.array([t.seconds * mean / sum(cost[p] for p in t.passes) for t in blocks])
+
+    def shares_taken(self, blocks: Sequence[Timed]) -> dict[int, float]:
+        """Return passes -> share of the steps: the declared ones, else those of the session."""
+        if self.shares is not None:
+            return dict(self.shares)
+        count = Counter(p for t in blocks for p in t.passes)
+        total = sum(count.values())
+        return {passes: n / total for passes, n in sorted(count.items())}
+
+
+def relative_cost(blocks: Sequence[Timed]) -> dict[int, float]:
+    """Return passes -> time of such a step relative to the commonest kind, by the median of marked steps.
+
+    Each step is compared with its own block's mean of the commonest kind where it has one, so drift cancels.
+    """
+    count = Counter(p for t in blocks for p in t.passes)
+    usual = max(count, key=lambda p: (count[p], -p))
+    overall = np.median([s for t in blocks for s, p in zip(t.step_seconds, t.passes, strict=True) if p == usual])
+    relative: dict[int, list[float]] = {p: [] for p in count}
+    for t in blocks:
+        mine = [s for s, p in zip(t.step_seconds, t.passes, strict=True) if p == usual]
+        base = float(np.median(mine)) if mine else float(overall)
+        for seconds, passes in zip(t.step_seconds, t.passes, strict=True):
+            relative[passes].append(seconds / base)
+    return {p: 1.0 if p == usual else float(np.median(values)) for p, values in sorted(relative.items())}

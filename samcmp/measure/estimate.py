@@ -1,0 +1,176 @@
+"""Speed ratios from within-round pairs: estimate, interval, verdict, and the noise that decides when to stop.
+
+Plain numpy, no clock and no device. A *log ratio* is ``log(t_reference / t_contender)`` of two blocks of one round:
+positive means that the contender is faster.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Verdict = Literal["fast", "same", "slow", "ambiguous"]
+
+MARGIN = 0.02  # a difference that matters in practice
+_FEW = 6  # below this no signed-rank interval reaches 95 %
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A speed ratio (above 1: faster than the reference) with its 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+    method: str
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's width in logarithms: 0.005 is half a per cent."""
+        return (math.log(self.high) - math.log(self.low)) / 2
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.low, self.high)
+
+
+def verdict(low: float, high: float, *, margin: float = MARGIN) -> Verdict:
+    """Say whether an interval of a speed ratio lies beyond, within or across a practical margin around 1."""
+    edge = 1 + margin
+    if low > edge:
+        return "fast"
+    if high < 1 / edge:
+        return "slow"
+    if low >= 1 / edge and high <= edge:
+        return "same"
+    return "ambiguous"
+
+
+def ratio(log_ratios: Floats, *, level: float = 0.95) -> Ratio:
+    """Estimate a speed ratio from one log ratio a round.
+
+    Hodges and Lehmann 1963: the median of all pairwise means, with the interval that inverts Wilcoxon's signed-rank
+    test, interpolated between its two nearest attainable levels. It needs only that a disturbance hits either of the
+    two blocks equally often, which the random order of a round gives, and a burst moves it no more than a median.
+    With fewer than six rounds no such interval exists and Student's t on the mean stands in; with one round there is
+    none at all, and the interval is (0, inf).
+    """
+    values = np.sort(np.asarray(log_ratios, dtype=np.float64))
+    n = len(values)
+    if n == 0:
+        raise ValueError("a ratio needs at least one round")
+    if not np.isfinite(values).all():
+        raise ValueError("a log ratio must be finite")
+    if n == 1:
+        return Ratio(math.exp(values[0]), 0.0, math.inf, n, "single round: no interval")
+    if n < _FEW:
+        return _student(values, level=level)
+    means = np.sort(_walsh(values))
+    low, high = _signed_rank_interval(means, n, level=level)
+    return Ratio(math.exp(float(np.median(means))), math.exp(low), math.exp(high), n, "signed rank")
+
+
+def _walsh(values: Floats) -> Floats:
+    """Return the means of all pairs i <= j, n(n+1)/2 of them."""
+    i, j = np.triu_indices(len(values))
+    means: Floats = (values[i] + values[j]) / 2
+    return means
+
+
+def _student(values: Floats, *, level: float) -> Ratio:
+    n = len(values)
+    middle = float(values.mean())
+    spread = float(values.std(ddof=1)) / math.sqrt(n)
+    half = student_quantile(n - 1, level=level) * spread
+    return Ratio(math.exp(middle), _exp(middle - half), _exp(middle + half), n, "t, few rounds")
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700 else math.inf
+
+
+def student_quantile(df: int, *, level: float) -> float:
+    """Return the two-sided quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, 0.5 + level / 2))
+
+
+@functools.lru_cache(maxsize=256)
+def _signed_rank_cdf(n: int) -> Floats:
+    """Return P(V <= v), v = 0 .. n(n+1)/2, of Wilcoxon's signed-rank statistic under symmetry."""
+    total = n * (n + 1) // 2
+    if n > 100:
+        from scipy.special import ndtr
+
+        v = np.arange(total + 1)
+        normal: Floats = ndtr((v + 0.5 - total / 2) / math.sqrt(total * (2 * n + 1) / 12))
+        return normal
+    mass = np.zeros(total + 1)
+    mass[0] = 1.0
+    for rank in range(1, n + 1):
+        mass[rank:] = (mass[rank:] + mass[: total + 1 - rank]) / 2
+        mass[:rank] /= 2
+    cumulated: Floats = np.cumsum(mass)
+    return cumulated
+
+
+def _signed_rank_interval(means: Floats, n: int, *, level: float) -> tuple[float, float]:
+    """Cut as many pairwise means from either end as keep the level, and the fraction of the next one."""
+    tail = (1 - level) / 2
+    cdf = _signed_rank_cdf(n)
+    cut = int(np.searchsorted(cdf, tail, side="right"))  # first v with P(V <= v) > tail: (W_cut, ...) covers >= level
+    if cut == 0:
+        return float(means[0]), float(means[-1])
+    outside, beyond = float(cdf[cut - 1]), float(cdf[cut])
+    part = (tail - outside) / (beyond - outside)
+    low = means[cut - 1] + part * (means[cut] - means[cut - 1])
+    high = means[-cut] - part * (means[-cut] - means[-cut - 1])
+    return float(low), float(high)
+
+
+def bootstrap_median(log_ratios: Floats, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Ratio:
+    """Estimate the same ratio by the median and its percentile bootstrap over rounds, as a second opinion."""
+    values = np.asarray(log_ratios, dtype=np.float64)
+    if len(values) < 2:
+        return ratio(values, level=level)
+    draws = np.random.default_rng(seed).integers(0, len(values), size=(resamples, len(values)))
+    medians = np.median(values[draws], axis=1)
+    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
+    middle = float(np.median(values))
+    return Ratio(math.exp(middle), math.exp(float(low)), math.exp(float(high)), len(values), "bootstrap of the median")
+
+
+def noise(seconds: Floats) -> float:
+    """Return the relative spread of block times, robust to bursts: 1.4826 MAD / median."""
+    middle = float(np.median(seconds))
+    return float(1.4826 * np.median(np.abs(seconds - middle)) / middle)
+
+
+def noise_is_stable(log_ratios: Floats, *, window: int = 64, tolerance: float = 0.05) -> bool:
+    """Tell whether more rounds have stopped to change the noise estimate (nvbench's rule: SD below 5 % of the mean)."""
+    n = len(log_ratios)
+    if n < window + 8:
+        return False
+    running = np.array([np.std(log_ratios[:k], ddof=1) for k in range(n - window + 1, n + 1)])
+    mean = float(running.mean())
+    return mean == 0.0 or float(running.std(ddof=1)) < tolerance * mean
+
+
+def outliers(seconds: Floats) -> dict[str, int]:
+    """Count unusual blocks without removing any: Tukey's mild and severe fences, and modified z above 14.8."""
+    q1, q3 = np.quantile(seconds, [0.25, 0.75])
+    iqr = q3 - q1
+    mild = (seconds < q1 - 1.5 * iqr) | (seconds > q3 + 1.5 * iqr)
+    severe = (seconds < q1 - 3 * iqr) | (seconds > q3 + 3 * iqr)
+    middle = np.median(seconds)
+    mad = np.median(np.abs(seconds - middle))
+    far = np.abs(seconds - middle) * 0.6745 > 14.8 * mad if mad > 0 else np.zeros(len(seconds), dtype=bool)
+    return {"mild": int((mild & ~severe).sum()), "severe": int(severe.sum()), "modified_z": int(far.sum())}
