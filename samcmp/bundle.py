@@ -1,0 +1,112 @@
+"""One archive with every dataset file and its SHA-256, for a machine without a network."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, TypeVar
+
+from samcmp.errors import DataError
+
+T = TypeVar("T")
+SUMS = "SHA256SUMS"
+
+
+def write(path: Path, files: Sequence[tuple[str, Path]]) -> None:
+    """Write files under their names into a tar archive (gzipped when the name ends in gz) with their checksums.
+
+    The archive depends on names and contents alone, so making it twice gives the same bytes for a plain tar.
+    """
+    import hashlib
+
+    sums = []
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as raw, tarfile.open(fileobj=raw, mode=_mode(path)) as archive:
+            for file_name, file in sorted(files):
+                content = file.read_bytes()
+                sums.append(f"{hashlib.sha256(content).hexdigest()}  {file_name}\n")
+                _add(archive, file_name, content)
+            _add(archive, SUMS, "".join(sums).encode())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _mode(path: Path) -> str:
+    return "w:gz" if path.name.endswith(("gz",)) else "w"
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    archive.addfile(info, io.BytesIO(content))
+
+
+@contextmanager
+def member(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """Open one file of a bundle (tar or zip) for reading; nothing else of it is unpacked.
+
+    The whole list of names is checked first: an archive with an absolute name, ``..`` or a link in it was made to
+    write elsewhere and is refused as a whole. Raises DataError.
+    """
+    where = str(path)
+    try:
+        if path.name.endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                entries = {_safe(info.filename, where): info for info in archive.infolist() if not info.is_dir()}
+                with archive.open(_one(entries, name, where)) as stream:
+                    yield stream
+            return
+        with tarfile.open(path) as archive:
+            members = {}
+            for info in archive:
+                if info.issym() or info.islnk() or not (info.isfile() or info.isdir()):
+                    raise _unsafe(info.name, "is a link or a device", where)
+                checked = _safe(info.name, where)
+                if info.isfile():
+                    members[checked] = info
+            file = archive.extractfile(_one(members, name, where))
+            if file is None:
+                raise DataError(f"{name} is no file", where=where)
+            with file:
+                yield file
+    except FileNotFoundError:
+        raise DataError("no such bundle", where=where, remedy="Check the path given to --from.") from None
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(f"the bundle is damaged: {error}", where=where, remedy="Copy it again.") from None
+
+
+def _safe(name: str, where: str) -> str:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
+        raise _unsafe(name, "leads out of the archive", where)
+    return path.name
+
+
+def _unsafe(name: str, why: str, where: str) -> DataError:
+    return DataError(
+        f"the entry {name!r} {why}",
+        where=where,
+        remedy="This is not a bundle of `samcmp fetch --bundle`; nothing was read from it.",
+    )
+
+
+def _one(entries: dict[str, T], name: str, where: str) -> T:
+    if name not in entries:
+        raise DataError(
+            f"there is no {name} in the bundle",
+            where=where,
+            remedy=f"It holds {', '.join(sorted(entries)) or 'nothing'}.",
+        )
+    return entries[name]

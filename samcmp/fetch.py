@@ -1,0 +1,233 @@
+"""Get a dataset's file: from the cache, a mirror, a bundle or its URL, checked against its SHA-256 every time."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from samcmp.cards import DatasetCard
+from samcmp.errors import DataError
+
+Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, bytes in all where known
+
+TIMEOUT = 10.0  # seconds without a byte
+TRIES = 2
+BLOCK = 1 << 16
+MIRROR = "SAMCMP_MIRROR"
+CACHE = "SAMCMP_CACHE"
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+
+
+def cache_folder() -> Path:
+    """Return the folder for everything that can be made again: SAMCMP_CACHE, or the platform's cache folder."""
+    named = os.environ.get(CACHE)
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("samcmp", appauthor=False))
+
+
+def cached_path(card: DatasetCard) -> Path:
+    """Return where the card's file lies once it is fetched."""
+    return card.data or cache_folder() / "files" / card.name.partition("@")[0] / card.file_name
+
+
+def is_cached(card: DatasetCard) -> bool:
+    """Whether the card's file is on this machine. Its content is checked when it is read."""
+    return cached_path(card).is_file()
+
+
+def ensure(card: DatasetCard, *, source: str | Path | None = None, progress: Progress | None = None) -> Path:
+    """Return the card's file, getting it first when it is not cached.
+
+    ``source`` is a folder, a URL or a bundle; without it SAMCMP_MIRROR (a folder or a URL) is used, and without
+    that the card's own URL. A cached file whose SHA-256 is wrong is removed and got again. Raises DataError.
+    """
+    path = cached_path(card)
+    if card.data is not None:
+        return _local(card, path)
+    if path.is_file():
+        if _matches(card, _sha256(path)):
+            return path
+        with writing(path):
+            path.unlink()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    from filelock import FileLock
+
+    with writing(path), FileLock(path.with_name(path.name + ".lock")):
+        if not path.is_file():  # another process may have been faster
+            _get(card, path, source=source or os.environ.get(MIRROR) or None, progress=progress)
+    return path
+
+
+def _local(card: DatasetCard, path: Path) -> Path:
+    if not path.is_file():
+        raise DataError("no such file", where=str(path), remedy=f"It holds the dataset {card.name!r}; check the path.")
+    if card.sha256 and not _matches(card, _sha256(path)):
+        raise _damaged(card, str(path), _sha256(path))
+    return path
+
+
+def _get(card: DatasetCard, path: Path, *, source: str | Path | None, progress: Progress | None) -> None:
+    if source is None:
+        if not card.url:
+            raise DataError(f"{card.file_name} has no URL", where=f"dataset {card.name}", remedy=_how(card))
+        _download(card, card.url, path=path, progress=progress)
+    elif str(source).startswith(("http://", "https://", "file://")):
+        from urllib.parse import quote
+
+        _download(card, f"{str(source).rstrip('/')}/{quote(card.file_name)}", path=path, progress=progress)
+    elif str(source).endswith(ARCHIVES):
+        from samcmp import bundle
+
+        with bundle.member(Path(source).expanduser(), card.file_name) as stream:
+            _keep(card, stream, path=path, came_from=str(source), progress=progress, total=None)
+    else:
+        copy = Path(source).expanduser() / card.file_name
+        if not copy.is_file():
+            raise DataError(f"there is no {card.file_name}", where=str(source), remedy=_how(card))
+        with copy.open("rb") as stream:
+            _keep(card, stream, path=path, came_from=str(copy), progress=progress, total=copy.stat().st_size)
+
+
+def _download(card: DatasetCard, url: str, *, path: Path, progress: Progress | None) -> None:
+    """Download with a bounded number of tries; what arrived stays in a part file and the next try goes on there."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    part = path.with_name(path.name + ".part")
+    for attempt in range(TRIES):
+        have = part.stat().st_size if part.is_file() else 0
+        request = urllib.request.Request(url, headers={"User-Agent": "samcmp"})
+        if have:
+            request.add_header("Range", f"bytes={have}-")
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+                have = have if getattr(answer, "status", 200) == 206 else 0
+                _append(answer, part, have=have, progress=progress, name=card.file_name)
+        except urllib.error.HTTPError as error:
+            part.unlink(missing_ok=True)
+            if have and attempt + 1 < TRIES:  # a part file that the server cannot continue
+                continue
+            raise DataError(
+                f"{url} answers {error.code} {error.reason}", where=card.file_name, remedy=_how(card)
+            ) from None
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+            reached = part.is_file() and part.stat().st_size > have
+            if reached and attempt + 1 < TRIES:
+                continue
+            reason = getattr(error, "reason", None) or error
+            raise DataError(
+                f"{url} cannot be reached ({reason or type(error).__name__})",
+                where=card.file_name,
+                remedy=_how(card),
+            ) from None
+        digest = _sha256(part)
+        if _matches(card, digest):
+            os.replace(part, path)
+            return
+        part.unlink()
+        if not have or attempt + 1 == TRIES:  # else: the old part was of another file; start afresh
+            raise _damaged(card, url, digest)
+
+
+def _append(answer: Any, part: Path, *, have: int, progress: Progress | None, name: str) -> None:
+    length = answer.headers.get("Content-Length")
+    total = have + int(length) if length and length.isdigit() else None
+    with part.open("r+b" if have else "wb") as out:
+        out.seek(have)
+        for done in _copied(answer, out, have):
+            if progress:
+                progress(name, done, total)
+    if total is not None and part.stat().st_size < total:
+        raise ConnectionError(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
+
+
+def _copied(source: IO[bytes], out: IO[bytes], done: int) -> Iterator[int]:
+    while block := source.read(BLOCK):
+        out.write(block)
+        done += len(block)
+        yield done
+
+
+def _keep(
+    card: DatasetCard, stream: IO[bytes], *, path: Path, came_from: str, progress: Progress | None, total: int | None
+) -> None:
+    """Copy a stream to its place in the cache, under a temporary name until its SHA-256 is known to be right."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            for done in _copied(stream, out, 0):
+                if progress:
+                    progress(card.file_name, done, total)
+        digest = _sha256(temporary)
+        if not _matches(card, digest):
+            raise _damaged(card, came_from, digest)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _matches(card: DatasetCard, digest: str) -> bool:
+    return not card.sha256 or digest in card.sha256
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _damaged(card: DatasetCard, came_from: str, digest: str) -> DataError:
+    return DataError(
+        f"{card.file_name} has the SHA-256 {digest[:16]}... where its card says "
+        f"{' or '.join(d[:16] + '...' for d in card.sha256)}",
+        where=came_from,
+        remedy="The file is damaged, cut short or another version; it was not kept. Run the command again, "
+        "or point to a good copy with --from.",
+    )
+
+
+def _how(card: DatasetCard) -> str:
+    link = f"Get {card.file_name} from {card.url} on a machine with a network" if card.url else "Get a copy"
+    return (
+        f"{link}, put it in a folder, and name the folder with --from FOLDER or {MIRROR}=FOLDER "
+        "(a URL or a bundle of `samcmp fetch --bundle` will do too)."
+    )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into a message that names the folder and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+            raise
+        kinds = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EROFS: "the file system is read-only",
+            errno.EACCES: "there is no permission to write",
+            errno.EPERM: "there is no permission to write",
+            errno.ENOTDIR: "a part of the path is a file, not a folder",
+        }
+        why = kinds.get(error.errno or 0)
+        if why is None:
+            raise
+        with suppress(OSError):
+            path.with_name(path.name + ".part").unlink(missing_ok=True)
+        raise DataError(
+            f"cannot write here: {why}",
+            where=str(path.parent),
+            remedy=f"Make room or name another folder with {CACHE}=FOLDER.",
+        ) from None
