@@ -18,6 +18,9 @@ from typing import Any, ClassVar, Literal
 
 SCHEMA = 1  # of a stored Record; a store written by a newer version is refused, not guessed at
 
+SCHEDULES = ("noam", "constant", "noam-released", "compt-adam-released")  # learning rates, see samcmp.train
+BASES = ("adam", "adamw", "sgd")  # base optimizers, see samcmp.runner
+
 Kind = Literal["train", "profile"]
 Status = Literal["ok", "diverged", "out-of-memory", "error", "timeout", "skipped", "partial"]
 Json = Any  # what json.loads returns
@@ -32,8 +35,8 @@ class Protocol:
 
     epochs: int = 30
     batch_size: int = 32
-    base: str = "adam"  # the base optimizer under every variant
-    schedule: str = "noam"  # noam, constant, or a released one, see train.SCHEDULES
+    base: str = "adam"  # one of BASES, under every variant
+    schedule: str = "noam"  # one of SCHEDULES
     initial_lr: float = 1e-4
     peak_lr: float = 1e-3
     final_lr: float = 1e-4
@@ -89,6 +92,7 @@ class Epoch:
     learning_rate: float
     seconds: float
     passes: int  # gradient evaluations
+    test_loss: float | None = None  # mean over labels, on the scale of train_loss; read after selection only
     rho: float | None = None
 
 

@@ -278,7 +278,7 @@ def _warm_then_geometric(p: TrainingProtocol, *, steps_per_epoch: int, epochs: i
         if t <= warm:
             return p.initial_lr + t * (p.peak_lr - p.initial_lr) / warm
         if t <= total:
-            return p.peak_lr * (p.final_lr / p.peak_lr) ** ((t - warm) / (total - warm))
+            return p.peak_lr * math.pow(p.final_lr / p.peak_lr, (t - warm) / (total - warm))
         return p.final_lr
 
     return rate

@@ -1,0 +1,293 @@
+"""A suite and flags -> Plan: the Cases, which of them the store already has, and what the rest will cost.
+
+Nothing here imports torch: ``--dry-run`` answers in well under a second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+from samcmp import suites as suite_file
+from samcmp.errors import UsageError, unknown
+from samcmp.keys import Inputs, key_of
+from samcmp.records import Case, Json, Protocol, Record
+from samcmp.store import Store
+from samcmp.suites import Arm, Suites, SuiteTable
+
+FOLDS = 5  # of cv5
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asked for; None and empty mean: as the suite says."""
+
+    suite: str | None = None
+    datasets: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    optimizers: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # optimizer.key=value[,value...]
+    protocol: Mapping[str, Json] = field(default_factory=dict)
+    split: str | None = None
+    folds: int | None = None
+    repeats: int | None = None
+    seed: int | None = None
+    profile_seconds: float | None = None
+    device: str = "cpu"
+    inputs: Inputs = field(default_factory=Inputs)
+    train: bool = True
+    profile: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be run, by content key."""
+
+    title: str
+    suite: str
+    train: Mapping[str, Case]
+    sessions: Sequence[Mapping[str, Case]]  # profile: the arms of one dataset and model, measured together
+    profile_seconds: float
+    table: int | None = None
+
+    @property
+    def keys(self) -> list[str]:
+        return [*self.train, *(key for session in self.sessions for key in session)]
+
+    def missing_train(self, store: Store, *, retry: bool = False) -> dict[str, Case]:
+        return {key: case for key, case in self.train.items() if not _done(store.get(key), retry)}
+
+    def missing_sessions(self, store: Store, *, retry: bool = False) -> list[Mapping[str, Case]]:
+        return [s for s in self.sessions if not all(_done(store.get(key), retry) for key in s)]
+
+    def records(self, store: Store) -> list[Record]:
+        """The Records of this plan that the store holds, in the plan's order."""
+        return [record for key in self.keys if (record := store.get(key)) is not None]
+
+
+def _done(record: Record | None, retry: bool) -> bool:
+    """A recorded failure is a result: it is run again only when asked for, unless it was cut short from outside."""
+    if record is None or record.status == "partial":
+        return False
+    return record.status == "ok" or not retry
+
+
+def build(suites: Suites, request: Request) -> Plan:
+    """Expand ``request`` against the suite file. Raises UsageError or ConfigError for what does not fit."""
+    name, suite = _suite(suites, request)
+    datasets = request.datasets or tuple(suite.datasets)
+    models = request.models or tuple(suite.models)
+    protocol = _protocol(suites, suite, request)
+    split = request.split or suite.split
+    folds = request.folds if request.folds is not None else suite.folds
+    if request.split and request.folds is None and request.split not in {"random", "cv5"}:
+        folds = None
+    _check(suites, request, split=split, folds=folds)
+    arms = _arms(suites, suite, request, models=models)
+    blocks = list(_blocks(split, folds, repeats=request.repeats or suite.repeats, seed=_or(request.seed, suite.seed)))
+    model_settings = _model_settings(request.settings, models)
+
+    train: dict[str, Case] = {}
+    sessions: list[Mapping[str, Case]] = []
+    for dataset, model in itertools.product(datasets, models):
+        for (block_split, split_seed, fold, seed), arm in itertools.product(blocks, arms):
+            case = Case(
+                kind="train",
+                dataset=dataset,
+                model=model,
+                optimizer=arm.optimizer,
+                protocol=protocol,
+                split=block_split,
+                split_seed=split_seed,
+                fold=fold,
+                seed=seed,
+                model_settings=model_settings.get(model, {}),
+                optimizer_settings=arm.settings,
+                device=request.device,
+            )
+            train[key_of(case, request.inputs)] = case
+        sessions.append(_session(request, protocol, dataset=dataset, model=model, arms=arms, settings=model_settings))
+    return Plan(
+        title=suite.title,
+        suite=name,
+        train=train if request.train else {},
+        sessions=sessions if request.profile else [],
+        profile_seconds=request.profile_seconds or suite.profile_seconds,
+        table=suite.table,
+    )
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _suite(suites: Suites, request: Request) -> tuple[str, SuiteTable]:
+    name = request.suite or "default"
+    if name not in suites.suites:
+        raise unknown("suite", name, suites.suites, where="--suite")
+    suite = suites.suites[name]
+    if request.suite is None and (request.datasets or request.models):
+        # the default suite's short protocol is tuned to its own dataset; other data gets the paper's
+        plain = suite.model_copy(update={"protocol": suite_file.ProtocolTable(), "title": "", "profile_seconds": 30.0})
+        return "custom", plain
+    return name, suite
+
+
+def _protocol(suites: Suites, suite: SuiteTable, request: Request) -> Protocol:
+    known = {f.name for f in fields(Protocol)}
+    merged = {**suites.protocol, **suite.protocol.model_dump(exclude_none=True), **request.protocol}
+    return Protocol(**{key: value for key, value in merged.items() if key in known and value is not None})
+
+
+def _check(suites: Suites, request: Request, *, split: str, folds: int | None) -> None:
+    suite_file.check_members(
+        "dataset", _catalogued(request.datasets, request), where="--dataset", cards=request.inputs.cards
+    )
+    suite_file.check_members("model", request.models, where="--model")
+    suite_file.check_members("optimizer", request.optimizers, where="--optimizer")
+    suite_file.check_split(split, folds, where="--split")
+    if folds is not None and folds != FOLDS:
+        raise UsageError(
+            f"cross-validation here has {FOLDS} folds, got {folds}",
+            where="--folds",
+            remedy=f"Use --folds {FOLDS}, or --repeats {folds} for {folds} random splits.",
+        )
+
+
+def _catalogued(datasets: Iterable[str], request: Request) -> list[str]:
+    return [name for name in datasets if name not in request.inputs.content]
+
+
+def _blocks(split: str, folds: int | None, *, repeats: int, seed: int) -> Iterable[tuple[str, int, int | None, int]]:
+    """Yield (split, split seed, fold, model seed): splits and seeds vary together from block to block."""
+    for repeat in range(seed, seed + repeats):
+        if folds is not None or split == "cv5":
+            for fold in range(FOLDS):
+                yield "cv5", repeat, fold, FOLDS * repeat + fold
+        elif split in {"scaffold", "file"}:
+            yield split, 0, None, repeat  # one partition whatever the seed: only the model's seed varies
+        elif split == "fixed":
+            yield split, seed, None, repeat
+        else:
+            yield split, repeat, None, repeat
+
+
+def _session(
+    request: Request,
+    protocol: Protocol,
+    *,
+    dataset: str,
+    model: str,
+    arms: Sequence[Arm],
+    settings: Mapping[str, Mapping[str, Json]],
+) -> Mapping[str, Case]:
+    """The profile Cases of one dataset and model. Epochs do not matter to speed and are left out of the key."""
+    peers = tuple(sorted(_arm_name(arm) for arm in arms))
+    cases = [
+        Case(
+            kind="profile",
+            dataset=dataset,
+            model=model,
+            optimizer=arm.optimizer,
+            protocol=replace(protocol, epochs=1),
+            model_settings=settings.get(model, {}),
+            optimizer_settings=arm.settings,
+            device=request.device,
+            peers=peers,
+        )
+        for arm in arms
+    ]
+    return {key_of(case, request.inputs): case for case in cases}
+
+
+def _arm_name(arm: Arm) -> str:
+    return Case("profile", "", "", arm.optimizer, optimizer_settings=arm.settings).arm
+
+
+# ------------------------------------------------------------------------------------------------- settings
+
+
+def _arms(suites: Suites, suite: SuiteTable, request: Request, *, models: Sequence[str]) -> list[Arm]:
+    """The optimizers with their settings; a setting with several values makes an arm of each."""
+    chosen = (
+        [Arm(name) for name in dict.fromkeys(request.optimizers)]
+        if request.optimizers
+        else suite_file.arms_of(suite.optimizers, where=f"suites.{request.suite or 'default'}.optimizers")
+    )
+    sweeps = _parse_settings(request.settings, [arm.optimizer for arm in chosen], models)
+    arms = []
+    for arm in chosen:
+        grid = sweeps.get(arm.optimizer, {})
+        for values in itertools.product(*grid.values()):
+            settings = {
+                **suites.settings.get(arm.optimizer, {}),
+                **arm.settings,
+                **dict(zip(grid, values, strict=True)),
+            }
+            new = Arm(arm.optimizer, settings)
+            suite_file.check_arm(new, where="--set" if grid else f"suites.{request.suite or 'default'}.optimizers")
+            if new not in arms:
+                arms.append(new)
+    return arms
+
+
+def _parse_settings(
+    entries: Sequence[str], optimizers: Sequence[str], models: Sequence[str]
+) -> dict[str, dict[str, list[Json]]]:
+    sweeps: dict[str, dict[str, list[Json]]] = {}
+    for entry in entries:
+        owner, key, values = _split_setting(entry)
+        if owner in models:
+            continue
+        if owner not in optimizers:
+            suite_file.check_members("optimizer", [owner], where=f"--set {entry}")
+            raise UsageError(
+                f"{owner!r} is not among the optimizers of this run",
+                where=f"--set {entry}",
+                remedy=f"Add --optimizer {owner}, or set one of: {', '.join(dict.fromkeys(optimizers))}.",
+            )
+        sweeps.setdefault(owner, {})[key] = values
+    return sweeps
+
+
+def _split_setting(entry: str) -> tuple[str, str, list[Json]]:
+    target, equals, text = entry.partition("=")
+    owner, dot, key = target.strip().rpartition(".")
+    if not (equals and dot and owner and key and text.strip()):
+        raise UsageError(
+            f"{entry!r} is not of the form optimizer.key=value",
+            where="--set",
+            remedy="For example --set graphsam.rho=0.05, or a sweep: --set graphsam.rho=0.05,0.005.",
+        )
+    return owner, key.replace("-", "_"), [_value(part.strip()) for part in text.split(",")]
+
+
+def _value(text: str) -> Json:
+    lowered = text.lower()
+    if lowered in {"true", "false"}:
+        return lowered == "true"
+    if lowered in {"none", "null"}:
+        return None
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if math.isfinite(number):
+            return number
+        raise UsageError(f"{text} is not a finite number", where="--set")
+    return text
+
+
+def _model_settings(entries: Sequence[str], models: Sequence[str]) -> dict[str, dict[str, Json]]:
+    settings: dict[str, dict[str, Json]] = {}
+    for entry in entries:
+        owner, key, values = _split_setting(entry)
+        if owner not in models:
+            continue
+        if len(values) > 1:
+            raise UsageError("a model's setting takes one value", where=f"--set {entry}")
+        settings.setdefault(owner, {})[key] = values[0]
+    return settings

@@ -1,0 +1,277 @@
+"""Case -> Record: the one place where data, backbone, optimizer and clock meet."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from samcmp.errors import SamcmpError
+from samcmp.records import Accuracy, Case, Epoch, Record, Status
+from samcmp.setup import Options, Setup, assemble
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from samcmp.tasks import Score
+
+__all__ = ["Diverged", "Options", "Predictions", "Progress", "Setup", "assemble", "cause_of", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a listener hears after every epoch of a run."""
+
+    case: Case
+    epoch: int  # finished epochs
+    epochs: int
+    train_loss: float
+    valid_score: float
+    metric: str
+    graphs_per_second: float
+    seconds: float  # since the run began
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Test predictions at the best validation epoch: probabilities, or values in original units."""
+
+    rows: NDArray[np.int64]  # (n,)
+    truth: NDArray[np.float64]  # (n, T) NaN where a label is missing
+    prediction: NDArray[np.float64]  # (n, T)
+
+
+Listener = Callable[[Progress], None]
+
+
+class Diverged(Exception):
+    """A loss or a prediction that is not a finite number."""
+
+
+def train(
+    case: Case, options: Options, *, key: str, listen: Listener | None = None
+) -> tuple[Record, Predictions | None]:
+    """Train ``case`` once and return its Record. What goes wrong in the run is a Record, too, with its cause.
+
+    Raises SamcmpError for what the user can mend before the run (data, names, device).
+    """
+    began = time.perf_counter()
+    empty = Record(key=key, case=case, status="error", created=_now())
+    run: _Run | None = None
+    try:
+        run = _Run(assemble(case, options), options)
+        record, predictions = run.go(empty, listen)
+    except (SamcmpError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        status, reason = cause_of(error)
+        history = tuple(run.history) if run else ()
+        record, predictions = replace(empty, status=status, reason=reason, history=history), None
+        if run:
+            record = run.with_facts(record)
+    return replace(record, seconds=time.perf_counter() - began), predictions
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def cause_of(error: Exception) -> tuple[Status, str]:
+    """Name what ended a run: diverged, out of memory or an error, and its reason in one line."""
+    import torch
+
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, Diverged):
+        return "diverged", text
+    starved = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    if starved or "DefaultCPUAllocator: can't allocate memory" in text or "not enough memory" in text:
+        return "out-of-memory", text[:300]
+    place = _place(error)
+    return "error", f"{type(error).__name__}: {text[:300]}{place}"
+
+
+def _place(error: Exception) -> str:
+    """Name the innermost line of this project, or of the user's own file, that the error passed through."""
+    import traceback
+    from pathlib import Path
+
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [
+        f for f in frames if "site-packages" not in f.filename or "samcmp" in f.filename or "backbones" in f.filename
+    ]
+    return f" (at {Path(ours[-1].filename).name}:{ours[-1].lineno})" if ours else ""
+
+
+class _Run:
+    """One training run: epochs, selection by validation, and the test score of the selected epoch."""
+
+    def __init__(self, setup: Setup, options: Options) -> None:
+        from samcmp.train import Selection, Trainer, learning_rate, stream
+
+        case = setup.case
+        self.setup = setup
+        self.options = options
+        self.model: nn.Module = setup.new_model()
+        recipe = setup.new_recipe(self.model, case.optimizer, case.optimizer_settings)
+        protocol = case.protocol if recipe.schedule is None else replace(case.protocol, schedule=recipe.schedule)
+        self.trainer = Trainer(
+            self.model,
+            recipe,
+            criterion=setup.criterion,
+            loss_power=protocol.loss_power,
+            lr_schedule=learning_rate(
+                protocol.schedule,
+                protocol=protocol,
+                train_size=len(setup.train_positions),
+                dataset=case.dataset,
+            ),
+            dropout_seed=stream(case.seed, "dropout"),
+        )
+        self.selection = Selection(higher_is_better(setup))
+        self.history: list[Epoch] = []
+        self.best_weights: dict[str, torch.Tensor] | None = None
+
+    def go(self, empty: Record, listen: Listener | None) -> tuple[Record, Predictions]:
+        import numpy as np
+
+        setup, epochs = self.setup, self.setup.case.protocol.epochs
+        began = time.perf_counter()
+        best: tuple[Score, NDArray[np.float64]] | None = None
+        for epoch in range(epochs):
+            sums, seconds = self._timed_epoch(epoch)
+            valid, _, _ = self._evaluate(setup.valid_positions)
+            test, prediction, test_loss = self._evaluate(setup.test_positions)
+            self._note_epoch(sums.loss, valid.mean, test.mean, seconds=seconds, passes=sums.passes, test_loss=test_loss)
+            if self.selection.offer(epoch, valid.mean):
+                best = test, prediction
+                self._keep_weights()
+            if listen is not None:
+                speed = sums.graphs / seconds if seconds > 0 else math.nan
+                elapsed = time.perf_counter() - began
+                metric = setup.task.metric
+                listen(Progress(setup.case, epoch + 1, epochs, sums.loss, valid.mean, metric, speed, elapsed))
+        if best is None:
+            raise ValueError("no epoch has a validation score: every validation task holds a single class")
+        score, prediction = best
+        if math.isnan(score.mean):
+            raise ValueError("no test score: every test task holds a single class")
+        self._save_weights()
+        positions = setup.test_positions.numpy()
+        record = replace(
+            self.with_facts(empty), status="ok", accuracy=self._accuracy(score), history=tuple(self.history)
+        )
+        truth = np.asarray(setup.molecules.y[positions], dtype=np.float64)
+        return record, Predictions(setup.molecules.rows[positions], truth, prediction)
+
+    def _timed_epoch(self, epoch: int):  # type: ignore[no-untyped-def]
+        import torch
+
+        start = time.perf_counter()
+        sums = self.trainer.epoch(self.setup.train_batches(epoch))
+        if self.setup.device.type == "cuda":
+            torch.cuda.synchronize(self.setup.device)
+        seconds = time.perf_counter() - start
+        if not math.isfinite(sums.loss):
+            raise Diverged(f"the training loss is {sums.loss} in epoch {epoch + 1}")
+        return sums, seconds
+
+    def _evaluate(self, positions: torch.Tensor) -> tuple[Score, NDArray[np.float64], float]:
+        """Score, predictions in original units (n, T), and mean loss of a whole part; no batch is dropped."""
+        import numpy as np
+
+        from samcmp import tasks
+        from samcmp.train import predict
+
+        setup = self.setup
+        raw = predict(self.model, setup.batches(positions), link=tasks.link(setup.task.kind)).numpy()
+        if len(raw) != len(positions):
+            raise ValueError(f"{len(raw)} molecules were scored, the part has {len(positions)}")
+        if not np.isfinite(raw).all():
+            raise Diverged(f"{np.count_nonzero(~np.isfinite(raw))} predictions are not finite")
+        y = setup.molecules.y[positions.numpy()]
+        standard = setup.standardizer
+        if standard is None:
+            p = np.clip(raw, 1e-12, 1 - 1e-12)
+            losses = -(y * np.log(p) + (1 - y) * np.log1p(-p))
+            prediction = raw
+        else:
+            losses = (raw - standard.apply(y)) ** 2
+            prediction = standard.undo(raw)
+        known = ~np.isnan(losses)
+        loss = float(losses[known].mean()) if known.any() else math.nan
+        return tasks.score(setup.task.metric, y, prediction), prediction, loss
+
+    def _note_epoch(
+        self, loss: float, valid: float, test: float, *, seconds: float, passes: int, test_loss: float
+    ) -> None:
+        group = self.trainer.optimizer.param_groups[0]
+        rho = group.get("rho")
+        self.history.append(
+            Epoch(
+                train_loss=loss,
+                valid_score=_number(valid),
+                test_score=_number(test),
+                learning_rate=float(group["lr"]),
+                seconds=seconds,
+                passes=passes,
+                test_loss=_number(test_loss),
+                rho=None if rho is None else float(rho),
+            )
+        )
+
+    def _accuracy(self, score: Score) -> Accuracy:
+        setup = self.setup
+        return Accuracy(
+            metric=score.metric,
+            test=score.mean,
+            valid=self.selection.valid,
+            best_epoch=self.selection.epoch,
+            per_task=dict(zip(setup.task.names, score.per_task, strict=True)),
+            tasks_scored=score.tasks_scored,
+            tasks_total=score.tasks_total,
+            smallest_class=score.smallest_class,
+            train_size=len(setup.train_positions),
+            valid_size=len(setup.valid_positions),
+            test_size=len(setup.test_positions),
+        )
+
+    def with_facts(self, record: Record) -> Record:
+        from samcmp import machine
+
+        setup = self.setup
+        facts = machine.metadata(setup.device)
+        return replace(
+            record,
+            dataset_hash=setup.molecules.dataset_hash,
+            split_hash=setup.split.hash,
+            parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            notes=(*setup.molecules.notes, *setup.split.notes),
+            machine=facts,
+        )
+
+    def _keep_weights(self) -> None:
+        if self.options.save is not None:
+            state = self.model.state_dict()
+            self.best_weights = {name: value.detach().cpu().clone() for name, value in state.items()}
+
+    def _save_weights(self) -> None:
+        if self.options.save is not None and self.best_weights is not None:
+            from samcmp import weights
+
+            weights.save(self.options.save, self.best_weights, case=self.setup.case)
+
+
+def higher_is_better(setup: Setup) -> bool:
+    from samcmp import tasks
+
+    return tasks.higher_is_better(setup.task.metric)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,194 @@
+"""A case made ready: its data on the device, and factories for equal models and optimizers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samcmp.errors import DeviceError
+from samcmp.records import Case
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from samcmp.cards import DatasetCard
+    from samcmp.graphs import GraphBatch
+    from samcmp.graphset import GraphSet
+    from samcmp.molecules import Molecules
+    from samcmp.splits import Split
+    from samcmp.tasks import Criterion, Standardizer, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where things are and where to run; nothing here changes a result."""
+
+    device: str = "cpu"  # cpu or cuda[:index]
+    cards: tuple[Path, ...] = ()
+    user_cards: Mapping[str, DatasetCard] = field(default_factory=dict)
+    source: str | None = None  # of dataset files, instead of their URLs
+    split_file: Path | None = None
+    init_from: Path | None = None
+    save: Path | None = None  # best weights
+
+
+@dataclass(slots=True)
+class Setup:
+    """A case made ready: data on the device, and factories for equal models and optimizers."""
+
+    case: Case
+    options: Options
+    molecules: Molecules
+    split: Split
+    graphs: GraphSet  # targets standardised
+    task: Task
+    criterion: Criterion
+    standardizer: Standardizer | None
+    config: Any
+    device: torch.device
+    train_positions: torch.Tensor
+    valid_positions: torch.Tensor
+    test_positions: torch.Tensor
+
+    def new_model(self) -> nn.Module:
+        """Build the model with the case's initial weights: equal at every call, whatever ran before."""
+        import torch
+
+        import backbones
+        from samcmp.train import stream
+
+        torch.manual_seed(stream(self.case.seed, "weights"))
+        model: nn.Module = backbones.build(self.config, len(self.molecules.tasks))
+        if self.options.init_from is not None:
+            from samcmp import weights
+
+            weights.load_into(model, self.options.init_from)
+        return model.to(self.device)
+
+    def new_recipe(self, model: nn.Module, optimizer: str, settings: Mapping[str, Any]) -> Any:
+        """Wrap a new base optimizer over ``model`` in the named optimizer: a :class:`samcmp.optim.Recipe`."""
+        from samcmp import optim
+        from samcmp.train import stream
+
+        return optim.build(
+            optimizer,
+            base_optimizer(self.case, model),
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=self.case.protocol.epochs,
+            seed=stream(self.case.seed, "optimizer"),
+            settings=dict(settings),
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train_positions) / self.case.protocol.batch_size)
+
+    def train_batches(self, epoch: int) -> Iterator[GraphBatch]:
+        """The training batches of an epoch, in the order that is the same for every optimizer."""
+        import torch
+
+        from samcmp.train import stream
+
+        generator = torch.Generator().manual_seed(stream(self.case.seed, f"batches-{epoch}"))
+        return self.moved(self.graphs.batches(self.train_positions, self.case.protocol.batch_size, generator=generator))
+
+    def batches(self, positions: torch.Tensor) -> Iterator[GraphBatch]:
+        """Batches in fixed order, none dropped, for evaluation."""
+        return self.moved(self.graphs.batches(positions, self.case.protocol.batch_size))
+
+    def moved(self, batches: Iterable[GraphBatch]) -> Iterator[GraphBatch]:
+        for batch in batches:
+            yield batch.to(self.device, non_blocking=True) if self.device.type == "cuda" else batch
+
+
+def base_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
+    """The base optimizer of the protocol over all trained parameters, fused where torch offers it."""
+    import torch
+
+    protocol = case.protocol
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decay = protocol.weight_decay
+    if protocol.base == "sgd":
+        return torch.optim.SGD(parameters, lr=protocol.peak_lr, momentum=0.9, weight_decay=decay, fused=True)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[protocol.base]
+    return kind(parameters, lr=protocol.peak_lr, weight_decay=decay, fused=True)
+
+
+def find_card(case: Case, options: Options) -> DatasetCard:
+    from samcmp import cards
+
+    if case.dataset in options.user_cards:
+        return options.user_cards[case.dataset]
+    return cards.find(case.dataset, options.cards)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn ``cpu``, ``cuda`` or ``cuda:1`` into a device that is there. Raises DeviceError, never falls back."""
+    import torch
+
+    if name == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        why = "this torch is a CPU build" if torch.version.cuda is None else "no CUDA device or driver was found"
+        raise DeviceError(
+            f"CUDA was asked for, but {why}",
+            where=f"--device {name}",
+            remedy="Use --device cpu, or install a CUDA build of torch; `samcmp doctor` says what is missing.",
+        )
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        raise DeviceError(
+            f"there is no CUDA device {index}: {count} visible", where=f"--device {name}",
+            remedy=f"Use cuda:0 to cuda:{count - 1}.",
+        )  # fmt: skip
+    return torch.device("cuda", index)
+
+
+def load_molecules(case: Case, options: Options) -> Molecules:
+    from samcmp import molecules
+
+    found = molecules.load(find_card(case, options), source=options.source)
+    subset = case.protocol.subset
+    return found if subset is None else molecules.subset(found, subset, seed=0)
+
+
+def assemble(case: Case, options: Options, *, say: Callable[[str], None] | None = None) -> Setup:
+    """Read, split and featurise the data of ``case``, and make its model's configuration."""
+    import torch
+
+    import backbones
+    from samcmp import splits, tasks
+    from samcmp.graphset import GraphSet
+
+    device = resolve_device(options.device)
+    molecules = load_molecules(case, options)
+    split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=options.split_file)
+    config = backbones.build_config(case.model, dataset=case.dataset, settings=dict(case.model_settings))
+    graphs = GraphSet.load_or_build(molecules, config.columns, prepare=backbones.prepare_of(config), progress=say)
+    positions = [graphs.positions(torch.from_numpy(rows)) for rows in (split.train, split.valid, split.test)]
+    standardizer = None
+    if molecules.kind == "regression":
+        y = molecules.y[positions[0].numpy()]
+        standardizer = tasks.Standardizer.fit(y)
+        graphs = graphs.with_targets(torch.from_numpy(standardizer.apply(molecules.y)))
+    task = tasks.Task(molecules.kind, molecules.metric, molecules.tasks)
+    return Setup(
+        case=case,
+        options=options,
+        molecules=molecules,
+        split=split,
+        graphs=graphs,
+        task=task,
+        criterion=tasks.Criterion(molecules.kind),
+        standardizer=standardizer,
+        config=config,
+        device=device,
+        train_positions=positions[0],
+        valid_positions=positions[1],
+        test_positions=positions[2],
+    )

@@ -1,0 +1,248 @@
+"""benchmarks.toml, read and checked: what can be run by name.
+
+Every key is checked when the file is read: an unknown key, a wrong type or an unknown name is an error that gives the
+file, the key, what was found, what is allowed and the nearest match.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from samcmp.errors import ConfigError, nearest
+from samcmp.records import BASES, SCHEDULES, Json
+
+DEFAULT_FILE = Path(__file__).with_name("benchmarks.toml")
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ProtocolTable(_Table):
+    """Keys of [protocol] and of a suite's own protocol; see :class:`samcmp.records.Protocol`."""
+
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    base: str | None = None
+    schedule: str | None = None
+    initial_lr: Rate | None = None
+    peak_lr: Rate | None = None
+    final_lr: Rate | None = None
+    warmup_epochs: NotNegative | None = None
+    weight_decay: NotNegative | None = None
+    subset: Annotated[int, Field(ge=10)] | None = None
+    loss_power: Annotated[int, Field(ge=1, le=2)] | None = None
+
+
+class SuiteTable(_Table):
+    """Keys of [suites.NAME]."""
+
+    title: str
+    datasets: Annotated[list[str], Field(min_length=1)]
+    models: Annotated[list[str], Field(min_length=1)]
+    optimizers: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
+    split: str = "random"
+    repeats: Count = 5
+    folds: Annotated[int, Field(ge=5, le=5)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    profile_seconds: Seconds = 30.0
+    protocol: ProtocolTable = Field(default_factory=ProtocolTable)
+    init_from: str | None = None
+    table: int | None = None  # of the GraphSAM paper, for published numbers beside ours
+
+
+class FileTable(_Table):
+    protocol: ProtocolTable = Field(default_factory=ProtocolTable)
+    optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    suites: dict[str, SuiteTable]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """An optimizer with the settings that are asked for."""
+
+    optimizer: str
+    settings: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Suites:
+    """A checked suite file."""
+
+    path: Path
+    protocol: Mapping[str, Json]
+    settings: Mapping[str, Mapping[str, Json]]  # optimizer -> settings
+    suites: Mapping[str, SuiteTable]
+
+
+def read(path: Path | None = None, *, cards: Sequence[Path] = ()) -> Suites:
+    """Read ``path`` or the file that samcmp ships, and check it. Raises ConfigError."""
+    path = path or DEFAULT_FILE
+    try:
+        table = FileTable.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(
+            "there is no such file", where=str(path), remedy="Leave --config out to use the file that samcmp ships."
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"not a readable TOML file: {error}", where=str(path)) from None
+    except ValidationError as error:
+        raise _explained(path, error) from None
+    suites = Suites(path, _set(table.protocol), table.optimizers, table.suites)
+    _check_names(suites, cards)
+    return suites
+
+
+def _set(table: ProtocolTable) -> dict[str, Json]:
+    return table.model_dump(exclude_none=True)
+
+
+def _explained(path: Path, error: ValidationError) -> ConfigError:
+    """Turn pydantic's first complaint into file, key, what was found, what is allowed, nearest match."""
+    first = error.errors(include_url=False)[0]
+    # a union's branch shows up in the location as a type name: not a key of the file
+    loc = [str(part) for part in first["loc"] if str(part) not in {"str", "dict[str,any]"}]
+    where = f"{path}: {'.'.join(loc)}"
+    found = first.get("input")
+    if first["type"] == "extra_forbidden":
+        allowed = _allowed(loc[:-1])
+        close = nearest(loc[-1], allowed)
+        meant = f"Did you mean {close!r}? " if close else ""
+        return ConfigError(f"unknown key {loc[-1]!r}", where=where, remedy=f"{meant}Allowed: {', '.join(allowed)}.")
+    if first["type"] == "missing":
+        return ConfigError(
+            "this key is missing", where=where, remedy=f"Add it; keys here: {', '.join(_allowed(loc[:-1]))}."
+        )
+    return ConfigError(f"{first['msg']}, found {found!r}", where=where, remedy="Correct the value and run again.")
+
+
+def _allowed(loc: Sequence[str]) -> list[str]:
+    if "protocol" in loc:
+        return list(ProtocolTable.model_fields)
+    if len(loc) >= 2 and loc[0] == "suites":
+        return list(SuiteTable.model_fields)
+    return list(FileTable.model_fields)
+
+
+def _check_names(suites: Suites, cards: Sequence[Path]) -> None:
+    for name, settings in suites.settings.items():
+        check_arm(Arm(name, settings), where=f"{suites.path}: optimizers.{name}")
+    _check_protocol(suites.protocol, f"{suites.path}: protocol")
+    for name, suite in suites.suites.items():
+        where = f"{suites.path}: suites.{name}"
+        _check_protocol(_set(suite.protocol), f"{where}.protocol")
+        check_members("dataset", suite.datasets, where=f"{where}.datasets", cards=cards)
+        check_members("model", suite.models, where=f"{where}.models")
+        check_split(suite.split, suite.folds, where=where)
+        for arm in arms_of(suite.optimizers, where=f"{where}.optimizers"):
+            check_arm(arm, where=f"{where}.optimizers")
+
+
+def _check_protocol(protocol: Mapping[str, Json], where: str) -> None:
+    for key, allowed in (("base", BASES), ("schedule", SCHEDULES)):
+        if key in protocol and protocol[key] not in allowed:
+            raise _config_unknown(key, str(protocol[key]), allowed, where=f"{where}.{key}")
+
+
+def check_members(kind: str, names: Sequence[str], *, where: str, cards: Sequence[Path] = ()) -> None:
+    """Raise ConfigError for the first dataset, model or optimizer that is not in its catalogue."""
+    allowed = catalogue(kind, cards)
+    for name in names:
+        if kind == "model" and ".py:" in name:
+            continue  # a user's own model; the file is read when it is built
+        if name not in allowed:
+            raise _config_unknown(kind, name, allowed, where=where)
+
+
+def catalogue(kind: str, cards: Sequence[Path] = ()) -> list[str]:
+    """Return the names of a catalogue: dataset, model or optimizer."""
+    if kind == "dataset":
+        from samcmp import cards as dataset_cards
+
+        return list(dataset_cards.names(tuple(cards)))
+    if kind == "model":
+        import backbones
+
+        return list(backbones.names())
+    from samcmp import optim
+
+    return list(optim.names())
+
+
+def _config_unknown(kind: str, name: str, allowed: Sequence[str], *, where: str) -> ConfigError:
+    close = nearest(name, allowed)
+    meant = f"Did you mean {close!r}? " if close else ""
+    return ConfigError(f"unknown {kind} {name!r}", where=where, remedy=f"{meant}Allowed: {', '.join(sorted(allowed))}.")
+
+
+def check_split(split: str, folds: int | None, *, where: str) -> None:
+    """Raise ConfigError for an unknown split, or folds together with a split that has none."""
+    from samcmp import splits
+
+    if split not in splits.NAMES:
+        raise _config_unknown("split", split, splits.NAMES, where=f"{where}.split")
+    if folds is not None and split not in {"random", "cv5"}:
+        raise ConfigError(
+            f"folds = {folds} and split = {split!r} contradict each other",
+            where=where,
+            remedy="Folds are those of 5-fold cross-validation (split 'cv5'): drop one of the two.",
+        )
+
+
+def arms_of(entries: Sequence[str | Mapping[str, Json]], *, where: str) -> list[Arm]:
+    """Read a suite's list of optimizers: names, or tables { name = ..., setting = value }."""
+    arms = []
+    for entry in entries:
+        if isinstance(entry, str):
+            arms.append(Arm(entry))
+            continue
+        settings = dict(entry)
+        name = settings.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(f"an optimizer's table needs a name, found {dict(entry)!r}", where=where)
+        arms.append(Arm(name, settings))
+    return arms
+
+
+def check_arm(arm: Arm, *, where: str) -> None:
+    """Raise ConfigError for an unknown optimizer, an unknown setting or a value of another type."""
+    from samcmp import optim
+
+    check_members("optimizer", [arm.optimizer], where=where)
+    defaults = optim.entry(arm.optimizer).settings
+    for key, value in arm.settings.items():
+        if key not in defaults:
+            raise _config_unknown(f"setting of {arm.optimizer}", key, list(defaults), where=where)
+        problem = _misfit(value, defaults[key])
+        if problem:
+            raise ConfigError(
+                f"{arm.optimizer}.{key}: {problem}", where=where, remedy=f"The default is {defaults[key]!r}."
+            )
+
+
+def _misfit(value: Json, default: Json) -> str | None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return f"must be finite, found {value}"
+    if default is None or value is None:
+        return None
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else f"expected true or false, found {value!r}"
+    if isinstance(default, int):
+        return None if number and float(value).is_integer() else f"expected a whole number, found {value!r}"
+    if isinstance(default, float):
+        return None if number else f"expected a number, found {value!r}"
+    if isinstance(default, str):
+        return None if isinstance(value, str) else f"expected text, found {value!r}"
+    return None
