@@ -73,13 +73,19 @@ BACKBONES: dict[str, Entry] = {
         "backbones.grover",
         "graph transformer, hidden 100, depth 3, 4 heads: what the GraphSAM authors released",
         _GROVER,
-        {"hidden": 100, "depth": 3, "heads": 4},
+        {"hidden": 100, "depth": 3, "heads": 4, "activation": "relu", "dropout": 0.0},
     ),
     "grover-base": Entry(
-        "backbones.grover", "graph transformer, hidden 800, depth 6, 4 heads", _GROVER, {"hidden": 800, "depth": 6}
+        "backbones.grover",
+        "graph transformer, hidden 800, depth 6, 4 heads, PReLU, dropout 0.1: the published checkpoint's size",
+        _GROVER,
+        {"hidden": 800, "depth": 6, "heads": 4, "activation": "prelu", "dropout": 0.1},
     ),
     "grover-large": Entry(
-        "backbones.grover", "graph transformer, hidden 1200, depth 6, 4 heads", _GROVER, {"hidden": 1200, "depth": 6}
+        "backbones.grover",
+        "graph transformer, hidden 1200, depth 6, 4 heads, PReLU, dropout 0.1",
+        _GROVER,
+        {"hidden": 1200, "depth": 6, "heads": 4, "activation": "prelu", "dropout": 0.1},
     ),
     "compt": Entry(
         "backbones.compt",
