@@ -29,7 +29,7 @@ def write(path: Path, files: Sequence[tuple[str, Path]]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as raw, tarfile.open(fileobj=raw, mode=_mode(path)) as archive:
+        with os.fdopen(handle, "wb") as raw, _open_new(raw, path) as archive:
             for file_name, file in sorted(files):
                 content = file.read_bytes()
                 sums.append(f"{hashlib.sha256(content).hexdigest()}  {file_name}\n")
@@ -41,8 +41,10 @@ def write(path: Path, files: Sequence[tuple[str, Path]]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _mode(path: Path) -> str:
-    return "w:gz" if path.name.endswith(("gz",)) else "w"
+def _open_new(raw: IO[bytes], path: Path) -> tarfile.TarFile:
+    if path.name.endswith("gz"):
+        return tarfile.open(fileobj=raw, mode="w:gz")
+    return tarfile.open(fileobj=raw, mode="w")
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

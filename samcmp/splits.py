@@ -7,7 +7,7 @@ molecules, labels and partition. RDKit is needed for scaffold groups only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -93,11 +93,11 @@ def _finish(
                 where=molecules.name,
                 remedy="Take more molecules or another split.",
             )
-    digest = split_hash(molecules.dataset_hash, train, valid=valid, test=test)
+    digest = split_hash(molecules.dataset_hash, train.tolist(), valid=valid.tolist(), test=test.tolist())
     return Split(name, seed, fold, train, valid, test, digest, molecules.name, notes)
 
 
-def split_hash(dataset_hash: str, train: Rows, *, valid: Rows, test: Rows) -> str:
+def split_hash(dataset_hash: str, train: Iterable[int], *, valid: Iterable[int], test: Iterable[int]) -> str:
     """SHA-256 of "split-v1", the dataset hash and the rows of each part, ascending."""
     lines = [f"split-v1\n{dataset_hash}\n"]
     for part, rows in (("train", train), ("valid", valid), ("test", test)):
