@@ -16,11 +16,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-def linear_of_kinds(table: Tensor, kind: Tensor, weight: Tensor) -> Tensor:
-    """Return ``table[kind] @ weight.T``, multiplying the table's rows where they are the fewer."""
+def linear_of_kinds(table: Tensor, kind: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return ``table[kind] @ weight.T + bias``, multiplying the table's rows where they are the fewer."""
     if table.shape[0] <= kind.shape[0]:
-        return F.linear(table, weight).index_select(0, kind)
-    return F.linear(table.index_select(0, kind), weight)
+        return F.linear(table, weight, bias).index_select(0, kind)
+    return F.linear(table.index_select(0, kind), weight, bias)
 
 
 def sum_into(values: Tensor, index: Tensor, size: int) -> Tensor:
