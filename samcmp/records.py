@@ -149,6 +149,8 @@ class Energy:
     idle_watts: float | None = None
     how: str = ""
     missing: str = ""  # why it is None
+    net_joules_per_graph: float | None = None  # above idle power
+    watts: float | None = None  # mean over the window
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,191 @@
+"""What this ran on: the metadata of a Record. Nothing personal: no user, host or path names."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Settings of the environment that change speed or memory. Their values are numbers and switches, never paths.
+_SETTINGS = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "OMP_DYNAMIC",
+    "KMP_BLOCKTIME", "KMP_AFFINITY", "MALLOC_ARENA_MAX", "MALLOC_CONF",
+    "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING",
+    "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING", "CUDA_MODULE_LOADING",
+    "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)  # fmt: skip
+
+_PACKAGES = ("torch", "numpy", "scipy", "rdkit", "torch-geometric", "nvidia-ml-py", "samcmp")
+
+
+def facts(device: Any = None) -> dict[str, Any]:
+    """Return what a reader needs to judge a measurement: processor, limits, load, settings and the device.
+
+    ``device`` is a ``torch.device``; without one torch is not imported.
+    """
+    found: dict[str, Any] = {
+        "system": platform.system(),
+        "kernel": platform.release().split("-")[0],
+        "architecture": platform.machine(),
+        "processor": processor(),
+        "logical_cores": os.cpu_count(),
+        "physical_cores": _physical_cores(),
+        "usable_cores": len(affinity()) if affinity() is not None else None,
+        "affinity": affinity(),
+        "cpu_quota": cpu_quota(),
+        "load": load(),
+        "ram_bytes": _ram(),
+        "ram_available_bytes": _ram(available=True),
+        "memory_limit_bytes": memory_limit(),
+        "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "container": in_container(),
+        "settings": {name: os.environ[name] for name in _SETTINGS if name in os.environ},
+    }
+    if device is not None:
+        found.update(torch_facts(device))
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that compute."""
+    from importlib import metadata
+
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def torch_facts(device: Any) -> dict[str, Any]:
+    """Return how torch computes on ``device``: threads, precision switches, CUDA, cuDNN, the GPU."""
+    import torch
+
+    found: dict[str, Any] = {
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "blas": "mkl" if torch.backends.mkl.is_available() else "other",
+        "vector_extensions": torch.backends.cpu.get_cpu_capability(),
+        "debug": sys.flags.dev_mode,
+    }
+    if device.type == "cuda":
+        facts = torch.cuda.get_device_properties(device)
+        found |= {
+            "gpu": facts.name,
+            "gpu_uuid": str(getattr(facts, "uuid", "")) or None,
+            "compute_capability": f"{facts.major}.{facts.minor}",
+            "gpu_memory_bytes": facts.total_memory,
+            "multiprocessors": facts.multi_processor_count,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
+        }
+    return found
+
+
+def processor() -> str | None:
+    """Return the processor's trade name, or None."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or None
+
+
+def affinity() -> list[int] | None:
+    """Return the cores this process may use, or None where the system does not say."""
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return None
+
+
+def cpu_quota(*, root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return how many cores' worth of time the control group grants; None: no limit, or not known."""
+    two = _first_line(root / "cpu.max")
+    if two is not None:
+        quota, _, period = two.partition(" ")
+        return None if quota == "max" else _divided(quota, period)
+    quota_one = _first_line(root / "cpu" / "cpu.cfs_quota_us")
+    period_one = _first_line(root / "cpu" / "cpu.cfs_period_us")
+    if quota_one is None or period_one is None or quota_one.startswith("-"):
+        return None
+    return _divided(quota_one, period_one)
+
+
+def memory_limit(*, root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return the control group's memory limit; None: no limit, or not known."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        line = _first_line(root / name)
+        if line is not None and line.isdigit() and int(line) < 1 << 60:
+            return int(line)
+    return None
+
+
+def usable_cores() -> float:
+    """Return the cores that count: affinity or quota, whichever is less."""
+    cores = affinity()
+    count = float(len(cores) if cores is not None else os.cpu_count() or 1)
+    quota = cpu_quota()
+    return count if quota is None else min(count, quota)
+
+
+def load() -> float | None:
+    """Return the load average of the last minute, or None."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
+def in_container() -> bool | None:
+    """Tell whether this looks like a container; None where nothing can be said."""
+    if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists() or "KUBERNETES_SERVICE_HOST" in os.environ:
+        return True
+    line = _first_line(Path("/proc/1/comm"))
+    return None if line is None else line not in {"systemd", "init", "launchd"}
+
+
+def _physical_cores() -> int | None:
+    import psutil
+
+    return psutil.cpu_count(logical=False)
+
+
+def _ram(*, available: bool = False) -> int:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return int(memory.available if available else memory.total)
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return lines[0].strip() if lines else None
+
+
+def _divided(quota: str, period: str) -> float | None:
+    try:
+        return int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Name the facts that must agree between two Records before their speeds may be compared, and do not."""
+    keys = ("processor", "architecture", "usable_cores", "cpu_quota", "threads", "gpu", "cuda", "settings", "tf32")
+    return [key for key in keys if one.get(key) != other.get(key)]
