@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 VERSION = "1"  # part of every cache key: count up when a code's meaning changes
-MAX_SMILES = 20_000  # characters; the longest in MoleculeNet has 1,600
+MAX_SMILES = 10_000  # characters; the longest in MoleculeNet has 1,200
 SCALARS = {"gasteiger": 2}  # names of real-valued atom columns and how many columns each has
 
 _ISOTOPE = re.compile(r"\[\d")
@@ -197,13 +197,17 @@ def _read(mol: Mol, text: str, flat: _Lists, gasteiger: bool) -> None:
     elements = [atom.GetAtomicNum() for atom in atoms]
     flat.element += elements
     flat.charge += [atom.GetFormalCharge() for atom in atoms]
-    flat.hydrogens += [atom.GetTotalNumHs() for atom in atoms]
+    flat.hydrogens += (hydrogens := [atom.GetTotalNumHs() for atom in atoms])
     flat.hybridization += [atom.GetHybridization() for atom in atoms]
     flat.valence += [atom.GetTotalValence() for atom in atoms]
     flat.atom_counts.append(len(atoms))
     special = "|" in text  # extended SMILES can say anything
-    if "[" in text or special:
-        flat.explicit += [(first + i, n) for i, atom in enumerate(atoms) if (n := atom.GetNumExplicitHs())]
+    bracket = special or "[" in text
+    for i, h in enumerate(hydrogens):
+        # Sanitising also writes down the hydrogen of an aromatic N that was drawn with alternating bonds.
+        if h and (bracket or elements[i] != 6):
+            flat.explicit.append((first + i, atoms[i].GetNumExplicitHs()))
+    if bracket:
         if special or _ISOTOPE.search(text):
             flat.isotope += [(first + i, n) for i, atom in enumerate(atoms) if (n := atom.GetIsotope())]
         if special or "@" in text:

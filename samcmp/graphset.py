@@ -7,7 +7,7 @@ a handful of ``index_select`` calls, with no Python loop over molecules and, on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +16,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samcmp.graphs import Columns, GraphBatch, MolGraph
-from samcmp.graphstore import GraphArrays, load_or_build_arrays, load_or_build_extras, load_or_build_features
+from samcmp.graphs import Columns, GraphBatch
+from samcmp.graphstore import (
+    Extras,
+    GraphArrays,
+    Prepare,
+    Progress,
+    load_or_build_arrays,
+    load_or_build_extras,
+    load_or_build_features,
+)
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
     from samcmp.molecules import Molecules
-
-Prepare = Callable[[MolGraph], Mapping[str, NDArray[Any]]]
-Progress = Callable[[int, int], None]  # done, total
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ragged:
-    """A 1-D array a molecule, end to end."""
-
-    values: Tensor
-    ptr: Tensor  # (M+1,) on the host
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +101,7 @@ class GraphSet:
         columns: Columns,
         arrays: GraphArrays,
         *,
-        extras: Mapping[str, tuple[NDArray[Any], NDArray[np.int64]]] | None = None,
+        extras: Extras | None = None,
         molecule_features: NDArray[np.float32] | None = None,
     ) -> GraphSet:
         """Join a dataset's arrays with its labels; nothing is copied but the two tables and the labels."""

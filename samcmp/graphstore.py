@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from samcmp import cachefile
 from samcmp.columns import expand_atoms, expand_bonds
-from samcmp.featurize import directed, featurize_many
+from samcmp.featurize import VERSION, directed, featurize_many
 from samcmp.graphs import Columns, MolGraph
 
 if TYPE_CHECKING:
     from samcmp.molecules import Molecules
 
-Progress = Callable[[int, int], None]
-Ragged = tuple[NDArray[Any], NDArray[np.int64]]  # values end to end, (M+1,) where each molecule's begin
+Progress = Callable[[str, int, int | None], None]  # what is being made, molecules done, molecules in all
+Prepare = Callable[[MolGraph], Mapping[str, NDArray[Any]]]  # 1-D arrays of one molecule
+Extras = dict[str, tuple[NDArray[Any], NDArray[np.int64]]]  # values end to end, (M+1,) where each molecule's begin
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +56,7 @@ class GraphArrays:
         )
 
 
-def build(molecules: Molecules, scalars: tuple[str, ...]) -> GraphArrays:
+def build(molecules: Molecules, scalars: tuple[str, ...], *, progress: Progress | None = None) -> GraphArrays:
     """Featurise every molecule. Raises DataError that names the row."""
     found = featurize_many(molecules.smiles, rows=[int(row) for row in molecules.rows], scalars=scalars)
     atom_kind, atom_codes = _kinds(found.atoms)
@@ -92,32 +97,105 @@ def _kinds(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 def load_or_build_arrays(
     molecules: Molecules, scalars: tuple[str, ...], *, cache: bool, progress: Progress | None
 ) -> GraphArrays:
-    return build(molecules, scalars)
+    """Return the graphs from their cache file, else featurise them and write it."""
+    if not cache:
+        return build(molecules, scalars, progress=progress)
+    found = cachefile.load_or_make(
+        cachefile.path_for(_folder(), molecules.name, decides=_identity(molecules, scalars)),
+        lambda: _named(build(molecules, scalars, progress=progress)),
+        whole=lambda arrays: _whole(arrays, len(molecules.smiles)),
+    )
+    return GraphArrays(**found)
 
 
-def load_or_build_extras(
-    molecules: Molecules,
-    arrays: GraphArrays,
-    prepare: Callable[[MolGraph], Mapping[str, NDArray[Any]]],
-    *,
-    cache: bool,
-) -> dict[str, Ragged]:
-    """Return what ``prepare`` makes of every molecule, end to end."""
-    made = [prepare(arrays.graph(i, molecules)) for i in range(len(molecules.rows))]
-    names = sorted(made[0]) if made else []
+def _named(arrays: GraphArrays) -> cachefile.Named:
+    return {f.name: getattr(arrays, f.name) for f in fields(arrays)}
+
+
+def _whole(arrays: cachefile.Named, molecules: int) -> bool:
+    """Whether the arrays of a file fit together, so that no index can point outside."""
+    a = GraphArrays(**arrays) if set(arrays) == {f.name for f in fields(GraphArrays)} else None
+    return a is not None and (
+        len(a.atom_ptr) == len(a.bond_ptr) == molecules + 1
+        and len(a.atom_kind) == len(a.scalars) == a.atom_ptr[-1]
+        and len(a.bond_kind) == len(a.pairs) == a.bond_ptr[-1]
+    )
+
+
+def _folder() -> Path:
+    from samcmp.fetch import cache_folder
+
+    return cache_folder() / "graphs"
+
+
+def _identity(molecules: Molecules, scalars: tuple[str, ...]) -> list[Any]:
+    """Everything that decides what a featurisation holds. Labels do not, so a set with other labels shares the file."""
+    import rdkit
+
+    text = "\n".join(molecules.smiles)
+    return ["graphs", VERSION, rdkit.__version__, hashlib.sha256(text.encode()).hexdigest(), list(scalars)]
+
+
+def load_or_build_extras(molecules: Molecules, arrays: GraphArrays, prepare: Prepare, *, cache: bool) -> Extras:
+    """Return what ``prepare`` makes of every molecule, end to end; cached where ``prepare`` is a plain function."""
+    code = _code_of(prepare) if cache else None
+    if code is None:
+        return _prepared(molecules, arrays, prepare)
+    path = cachefile.path_for(
+        _folder(), f"{molecules.name} {code[0]}", decides=[_identity(molecules, ()), arrays.scalars.shape[1], *code]
+    )
+
+    def make() -> cachefile.Named:
+        made = _prepared(molecules, arrays, prepare)
+        parts = {f"values.{name}": values for name, (values, _) in made.items()}
+        return parts | {f"ptr.{name}": ptr for name, (_, ptr) in made.items()}
+
+    found = cachefile.load_or_make(path, make, whole=lambda named: _whole_extras(named, len(molecules.smiles)))
+    names = [name.removeprefix("ptr.") for name in found if name.startswith("ptr.")]
+    return {name: (found[f"values.{name}"], found[f"ptr.{name}"]) for name in names}
+
+
+def _whole_extras(named: cachefile.Named, molecules: int) -> bool:
+    pointers = {name.removeprefix("ptr."): ptr for name, ptr in named.items() if name.startswith("ptr.")}
+    return len(named) == 2 * len(pointers) and all(
+        len(ptr) == molecules + 1 and len(named[f"values.{name}"]) == ptr[-1] for name, ptr in pointers.items()
+    )
+
+
+def _code_of(prepare: Prepare) -> tuple[str, str] | None:
+    """Return a function's name and the hash of its file, so that edited code never reads an old cache."""
+    if not inspect.isfunction(prepare) or prepare.__closure__:
+        return None  # what it makes depends on more than its text
+    try:
+        source = Path(inspect.getfile(prepare)).read_bytes()
+    except (OSError, TypeError):
+        return None
+    return f"{prepare.__module__}.{prepare.__qualname__}", hashlib.sha256(source).hexdigest()
+
+
+def _prepared(molecules: Molecules, arrays: GraphArrays, prepare: Prepare) -> Extras:
+    made = [prepare(arrays.graph(i, molecules)) for i in range(len(molecules.smiles))]
     return {
         name: (
             np.concatenate([one[name] for one in made]),
             _ptr(np.array([len(one[name]) for one in made], dtype=np.int64)),
         )
-        for name in names
+        for name in (made[0] if made else ())
     }
 
 
 def load_or_build_features(
     molecules: Molecules, name: str, *, cache: bool, progress: Progress | None
 ) -> NDArray[np.float32]:
+    """Return the descriptors ``name`` of every molecule: (M, D)."""
     from samcmp import descriptors
 
-    found: NDArray[np.float32] = descriptors.compute(name, molecules.smiles, progress=progress)
-    return found
+    def make() -> cachefile.Named:
+        return {"features": np.asarray(descriptors.compute(name, molecules.smiles, progress=progress), np.float32)}
+
+    if not cache:
+        return make()["features"]
+    identity = [_identity(molecules, ()), "descriptors", name, str(getattr(descriptors, "VERSION", 1))]
+    path = cachefile.path_for(_folder(), f"{molecules.name} {name}", decides=identity)
+    found = cachefile.load_or_make(path, make, whole=lambda named: len(named["features"]) == len(molecules.smiles))
+    return found["features"]

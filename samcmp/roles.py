@@ -58,7 +58,7 @@ class _Look:
         self.source, self.target = ends
         self.type: NDArray[np.int8] = np.repeat(bonds[:, 0], 2)
 
-    def count(self, bond_type: int, members: NDArray[np.bool_]) -> NDArray[Any]:
+    def count(self, bond_type: int, members: Mask) -> NDArray[np.intp]:
         """Return for each atom how many of ``members`` it is joined to by such a bond: (A,)."""
         chosen = self.source[(self.type == bond_type) & members[self.target]]
         return np.bincount(chosen, minlength=len(members))

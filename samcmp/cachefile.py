@@ -1,0 +1,101 @@
+"""Named arrays in one file: memory-mapped when read, written at once or not at all, made by one process only.
+
+The format is safetensors: a short header and the bytes. Nothing in such a file can run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Named = dict[str, NDArray[Any]]
+_say = logging.getLogger("samcmp")
+
+
+def path_for(folder: Path, name: str, *, decides: Any) -> Path:
+    """Return the file for everything that ``decides`` its content (JSON); ``name`` only helps a reader of the folder.
+
+    Whatever ``name`` holds, the file lies in ``folder``.
+    """
+    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+    return folder / f"{plain or 'data'}-{key}.safetensors"
+
+
+def load_or_make(path: Path, make: Callable[[], Named], *, whole: Callable[[Named], bool]) -> Named:
+    """Return the arrays of ``path``, or make them and leave the file behind.
+
+    Of several processes one makes the file and the others wait for it. A damaged file, or one that is not ``whole``,
+    is made anew, and that is said. Where the folder cannot be written the arrays are made every time, which is said.
+    """
+    found = read(path, whole=whole)
+    if found is not None:
+        return found
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        from filelock import FileLock
+
+        lock = FileLock(path.with_name(path.name + ".lock"))
+        lock.acquire()
+    except OSError as error:
+        _say.warning("%s cannot be written (%s): its content is made anew in every run", path.parent, error.strerror)
+        return make()
+    try:
+        found = read(path, whole=whole, complain=True)
+        if found is not None:
+            return found
+        made = make()
+        try:
+            write(path, made)
+        except OSError as error:
+            _say.warning("%s cannot be written (%s): its content is made anew in every run", path, error.strerror)
+        return made
+    finally:
+        lock.release()
+
+
+def read(path: Path, *, whole: Callable[[Named], bool], complain: bool = False) -> Named | None:
+    """Return the arrays of ``path`` as private memory maps; None where there is no file or it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as stream:
+            arrays = {name: stream.get_tensor(name).numpy() for name in stream.keys()}  # noqa: SIM118
+        if whole(arrays):
+            return arrays
+        why = "it does not hold what it should"
+    except (SafetensorError, OSError, KeyError, IndexError, ValueError) as error:
+        why = str(error)
+    if complain:
+        _say.warning("The cache file %s is damaged (%s); it is made anew.", path, why)
+    return None
+
+
+def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write the arrays under a temporary name beside ``path``, then rename: a reader sees all of it or nothing."""
+    from safetensors.numpy import save
+
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
