@@ -1,0 +1,34 @@
+"""Records to tables, verdicts and figures.
+
+``compare(records)`` gives a :class:`~samcmp.report.comparison.Comparison`; ``render(comparison, "markdown")`` its text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from samcmp.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from samcmp.report.comparison import Comparison
+
+FORMATS = ("table", "markdown", "latex", "csv", "json", "parquet")
+
+
+def render(comparison: Comparison, form: str) -> str:
+    """Return a Comparison as text: markdown, latex, csv or json. Raises UsageError for another format."""
+    if form == "markdown":
+        from samcmp.report.markdown import render as markdown
+
+        return markdown(comparison)
+    if form == "csv":
+        from samcmp.report.flat import to_csv
+
+        return to_csv(comparison)
+    if form == "json":
+        from samcmp.report.flat import to_json_text
+
+        return to_json_text(comparison)
+    if form in FORMATS:
+        raise UsageError(f"format {form!r} is not a text", where="--format", remedy="Name a file with --output FILE.")
+    raise unknown("format", form, FORMATS, where="--format")

@@ -1,0 +1,112 @@
+"""What several cells say together about each arm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from samcmp.report.comparison import Across, Cell, PairTest, Row, Settings, Standing
+from samcmp.stats import Array, Interval, holm
+from samcmp.stats_cells import (
+    critical_difference,
+    friedman,
+    geometric_mean,
+    iqm_interval,
+    performance_profile,
+    profile_score,
+    ranks,
+    wilcoxon,
+)
+
+TAU = tuple(1.0 + 0.05 * i for i in range(61))  # 1 to 4, AlgoPerf's range
+
+
+def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
+    """Rank and pool the arms that every cell has a score of; None with fewer than two cells or arms."""
+    scored = [cell for cell in cells if any(row.score for row in cell.rows)]
+    if len(scored) < 2:
+        return None
+    having = [{row.arm for row in cell.rows if row.score} for cell in scored]
+    common = set.intersection(*having)
+    arms = [row.arm for row in scored[0].rows if row.arm in common]
+    left_out = {
+        arm: f"no score in {sum(arm not in cell for cell in having)} of {len(scored)} cells"
+        for arm in dict.fromkeys(row.arm for cell in cells for row in cell.rows)
+        if arm not in common
+    }
+    if len(arms) < 2:
+        return None
+    rows = [[next(row for row in cell.rows if row.arm == arm) for arm in arms] for cell in scored]
+    means = np.array([[row.score.mean if row.score else np.nan for row in line] for line in rows])
+    sign = np.array([1.0 if cell.higher_is_better else -1.0 for cell in scored])
+    goodness = means * sign[:, None]
+    mean_ranks = ranks(goodness).mean(axis=0)
+    distance = critical_difference(len(scored), len(arms), alpha=settings.alpha)
+    costs = _errors(means, scored)
+    profile = performance_profile(costs, np.array(TAU)) if costs is not None else None
+    merit = profile_score(costs) if costs is not None else None
+    standings = [
+        Standing(
+            arm=arm,
+            cells=len(scored),
+            mean_rank=float(mean_ranks[k]),
+            tied_with=tuple(
+                o for j, o in enumerate(arms) if o != arm and abs(mean_ranks[j] - mean_ranks[k]) <= distance
+            ),
+            profile_score=None if merit is None else float(merit[k]),
+            iqm=_iqm(k, scored, rows, settings),
+            speed_to_sam=_speed([line[k] for line in rows], "sam", settings),
+            speed_to_base=_speed([line[k] for line in rows], "base", settings),
+        )
+        for k, arm in enumerate(arms)
+    ]
+    return Across(
+        cells=tuple(cell.name for cell in scored),
+        arms=tuple(arms),
+        left_out=left_out,
+        standings=tuple(sorted(standings, key=lambda s: s.mean_rank)),
+        friedman_p=friedman(goodness)[1],
+        critical_difference=distance,
+        wilcoxon=_pair_tests(goodness, arms),
+        profile_of="error of the score (1 − ROC-AUC, RMSE, MAE) over the smallest of the cell",
+        profile_tau=TAU,
+        profile={} if profile is None else {arm: tuple(profile[k].tolist()) for k, arm in enumerate(arms)},
+        notes=(
+            f"{len(scored)} cells and {len(arms)} arms: mean ranks must differ by {distance:.1f} "
+            f"(critical difference), so ranks show only large effects",
+            "pairs by Wilcoxon are exploratory: all of them, Holm-adjusted",
+        ),
+    )
+
+
+def _errors(means: Array, cells: Sequence[Cell]) -> Array | None:
+    """Turn scores into costs above zero: 1 − AUC, or the error itself. None where one is zero (no ratio then)."""
+    costs = np.array([1.0 - line if cell.higher_is_better else line for line, cell in zip(means, cells, strict=True)])
+    return costs if (costs > 0.0).all() else None
+
+
+def _pair_tests(goodness: Array, arms: Sequence[str]) -> tuple[PairTest, ...]:
+    pairs = [(i, j) for i in range(len(arms)) for j in range(i)]
+    p = [wilcoxon(goodness[:, i] - goodness[:, j]) for i, j in pairs]
+    adjusted = holm(p)
+    return tuple(PairTest(arms[i], arms[j], p[n], adjusted[n]) for n, (i, j) in enumerate(pairs))
+
+
+def _iqm(k: int, cells: Sequence[Cell], rows: Sequence[Sequence[Row]], settings: Settings) -> Interval | None:
+    """Pool runs as (m − mean of the base) / SD of the base, signed so that higher is better."""
+    pooled = []
+    for cell, line in zip(cells, rows, strict=True):
+        base = next((row.score for row in cell.rows if row.role == "base" and row.score), None)
+        if base is None or not base.sd:
+            return None
+        sign = 1.0 if cell.higher_is_better else -1.0
+        pooled.append(sign * (np.array(list(line[k].blocks.values())) - base.mean) / base.sd)
+    return iqm_interval(pooled, draws=settings.draws, seed=settings.seed, alpha=settings.alpha)
+
+
+def _speed(rows: Sequence[Row], role: str, settings: Settings) -> Interval | None:
+    ratios = [row.speed_to[role].value for row in rows if role in row.speed_to]
+    if len(ratios) < len(rows):
+        return None
+    return geometric_mean(ratios, draws=settings.draws, seed=settings.seed, alpha=settings.alpha)

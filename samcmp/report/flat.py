@@ -1,0 +1,97 @@
+"""A Comparison as CSV (a row an arm), JSON and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from samcmp.records import from_json, to_json
+from samcmp.report.comparison import SCHEMA, Cell, Comparison, Row, Verdict
+
+Value = str | int | float | bool | None
+
+
+def rows(comparison: Comparison) -> list[dict[str, Value]]:
+    """Return one flat row an arm and cell; a missing number is None with its reason in ``missing``."""
+    return [_flat(cell, row) for cell in comparison.cells for row in cell.rows]
+
+
+def _flat(cell: Cell, row: Row) -> dict[str, Value]:
+    flat: dict[str, Value] = {
+        "cell": cell.name,
+        "dataset": cell.dataset,
+        "dataset_hash": cell.dataset_hash,
+        "model": cell.model,
+        "split": cell.split,
+        "device": cell.device,
+        "optimizer": row.optimizer,
+        "arm": row.arm,
+        "metric": cell.metric,
+        "higher_is_better": cell.higher_is_better,
+        "mean": row.score.mean if row.score else None,
+        "sd": row.score.sd if row.score else None,
+        "runs": row.score.n if row.score else 0,
+        "low": row.score.low if row.score else None,
+        "high": row.score.high if row.score else None,
+        "failed_runs": sum(len(hole.blocks) for hole in row.holes),
+        "graphs_per_second": row.graphs_per_second,
+        "speed_to_sam": row.speed_to["sam"].value if "sam" in row.speed_to else None,
+        "speed_to_base": row.speed_to["base"].value if "base" in row.speed_to else None,
+        "passes_per_step": row.passes_per_step,
+        "peak_bytes": row.peak_bytes,
+        "joules_per_graph": row.joules_per_graph,
+        "efficiency": row.efficiency,
+        "parameters": row.parameters,
+        "front": row.front,
+        "front_probability": row.front_probability,
+    }
+    for role in ("sam", "base"):
+        verdict = next((v for v in cell.verdicts if v.arm == row.arm and v.role == role), None)
+        flat.update(_flat_verdict(verdict, role))
+    flat["missing"] = "; ".join(f"{column}: {reason}" for column, reason in row.missing.items()) or None
+    flat["holes"] = "; ".join(f"{hole.status} ({len(hole.blocks)}): {hole.reason}" for hole in row.holes) or None
+    return flat
+
+
+def _flat_verdict(verdict: Verdict | None, role: str) -> dict[str, Value]:
+    names = ("word", "mean", "low", "high", "margin", "p_holm", "blocks_needed", "claim")
+    return {f"against_{role}_{name}": getattr(verdict, name) if verdict else None for name in names}
+
+
+def to_csv(comparison: Comparison) -> str:
+    """Return RFC 4180 CSV: a header and a row an arm. A missing value is an empty field."""
+    flat = rows(comparison)
+    text = io.StringIO()
+    if flat:
+        writer = csv.DictWriter(text, fieldnames=list(flat[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(flat)
+    return text.getvalue()
+
+
+def to_json_text(comparison: Comparison) -> str:
+    """Return the whole Comparison as JSON; its form is :func:`samcmp.report.schema.schema`."""
+    return json.dumps(to_json(comparison), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json_text(text: str | bytes) -> Comparison:
+    """Read what :func:`to_json_text` wrote. Raises ValueError, naming the field, where it does not fit."""
+    try:
+        version = json.loads(text).get("schema")
+    except (ValueError, AttributeError):
+        raise ValueError("it is not the JSON of a comparison") from None
+    if isinstance(version, int) and version > SCHEMA:
+        raise ValueError(f"written by a newer samcmp (schema {version}, this version reads up to {SCHEMA})")
+    return from_json(Comparison, text)
+
+
+def to_parquet(comparison: Comparison, path: Path) -> None:
+    """Write the rows of :func:`rows` to ``path`` as Parquet."""
+    import pyarrow
+    from pyarrow import parquet
+
+    flat = rows(comparison)
+    columns = list(flat[0]) if flat else []
+    parquet.write_table(pyarrow.table({name: [row[name] for row in flat] for name in columns}), path)

@@ -1,0 +1,125 @@
+"""Sort Records into cells: what may be compared with each other, and which speeds belong to it.
+
+Training Records share a cell when everything but the optimizer, the split's seed and the run's seed is equal. Speeds
+come from one profiling session each, because only what was measured side by side can be set in relation.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from samcmp.records import Case, Record, canonical_json
+
+LOWER_IS_BETTER = frozenset({"rmse", "mae"})
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The Records of one cell: by arm and block, and one profile Record an arm."""
+
+    case: Case  # any of them: what they share
+    dataset_hash: str
+    runs: dict[str, dict[str, Record]]  # arm -> block -> Record
+    profiles: dict[str, Record]  # arm -> Record of the chosen session
+    session: str
+    replaced: int  # older Records of a Case that was run again
+
+
+def groups(records: Iterable[Record]) -> list[Group]:
+    """Sort Records into cells, in the order of dataset, model and split. Profiles without runs make cells too."""
+    runs: dict[str, list[Record]] = defaultdict(list)
+    profiles: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.case.kind == "train":
+            runs[_cell_key(record)].append(record)
+        else:
+            profiles[_model_key(record.case)].append(record)
+    found = []
+    served = set()
+    for members in runs.values():
+        case = members[0].case
+        served.add(_model_key(case))
+        arms, replaced = _by_block(members)
+        chosen, session = _session(profiles.get(_model_key(case), []), case, set(arms))
+        found.append(Group(case, members[0].dataset_hash, arms, chosen, session, replaced))
+    for key, members in profiles.items():
+        if key not in served:
+            chosen, session = _session(members, members[0].case, set())
+            found.append(Group(members[0].case, members[0].dataset_hash, {}, chosen, session, 0))
+    return sorted(found, key=lambda g: (g.case.dataset, g.case.model, g.case.split, canonical_json(g.case.protocol)))
+
+
+def split_name(record: Record) -> str:
+    """Name a Record's split as it is printed: dataset/split/seed, with the fold where there is one."""
+    case = record.case
+    fold = "" if case.fold is None else f"/fold{case.fold}"
+    return f"{case.dataset}/{case.split}/{case.split_seed}{fold}"
+
+
+def split_key(record: Record) -> str:
+    """Tell splits apart: by content where the hash is known."""
+    return record.split_hash or split_name(record)
+
+
+def _cell_key(record: Record) -> str:
+    case = record.case
+    return canonical_json(
+        [case.dataset, record.dataset_hash, case.model, case.model_settings, case.split, case.protocol, case.device]
+    )
+
+
+def _model_key(case: Case) -> str:
+    return canonical_json([case.dataset, case.model, case.model_settings])
+
+
+def _by_block(members: Iterable[Record]) -> tuple[dict[str, dict[str, Record]], int]:
+    """Keep the newest Record of each arm and block."""
+    arms: dict[str, dict[str, Record]] = defaultdict(dict)
+    replaced = 0
+    for record in members:
+        blocks = arms[record.case.arm]
+        old = blocks.get(record.case.block)
+        replaced += old is not None
+        # a result is worth more than a later failure: code that got worse shows up in the gate, not as a hole here
+        if old is None or (_rank(record) >= _rank(old)):
+            blocks[record.case.block] = record
+    return {arm: dict(sorted(blocks.items())) for arm, blocks in arms.items()}, replaced
+
+
+def _rank(record: Record) -> tuple[bool, str]:
+    return record.accuracy is not None, record.created
+
+
+def _session(profiles: Sequence[Record], case: Case, arms: set[str]) -> tuple[dict[str, Record], str]:
+    """Choose the session that fits the cell best: same protocol and device, most arms, newest."""
+    sessions: dict[str, list[Record]] = defaultdict(list)
+    for record in profiles:
+        key = [record.case.device, record.case.peers, record.case.protocol, record.case.seed, record.machine]
+        sessions[canonical_json(key)].append(record)
+    if not sessions:
+        return {}, ""
+
+    def fit(members: Sequence[Record]) -> tuple[bool, bool, int, str]:
+        first = members[0].case
+        return (
+            first.device == case.device,
+            first.protocol.batch_size == case.protocol.batch_size,
+            len({r.case.arm for r in members if r.throughput} & arms),
+            max(r.created for r in members),
+        )
+
+    best = max(sessions.values(), key=fit)
+    newest: dict[str, Record] = {}
+    for record in best:
+        old = newest.get(record.case.arm)
+        if old is None or (record.throughput is not None, record.created) >= (old.throughput is not None, old.created):
+            newest[record.case.arm] = record
+    return newest, _session_name(best[0])
+
+
+def _session_name(record: Record) -> str:
+    case = record.case
+    device = str(record.machine.get("device_name") or record.machine.get("cpu") or case.device)
+    return f"{device}, batch {case.protocol.batch_size}"

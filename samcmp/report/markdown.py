@@ -1,0 +1,52 @@
+"""A Comparison as GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+import re
+
+from samcmp.report.comparison import Comparison
+from samcmp.report.table import Entry, table
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&-])")
+
+
+def escape(text: str) -> str:
+    """Make any text mean itself in Markdown and in the HTML it becomes; line breaks become blanks."""
+    flat = " ".join(text.split())
+    return _SPECIAL.sub(_escaped, flat)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    entity = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(character)
+    if entity:
+        return entity
+    # between words these mean nothing; a backslash there would only be noise
+    if character in "-+()!#" and match.start():
+        return character
+    return "\\" + character
+
+
+def render(comparison: Comparison) -> str:
+    """Return the table, footnotes, sentences and splits as Markdown, ending in a line break."""
+    layout = table(comparison)
+    lines = ["| " + " | ".join(escape(column.title) for column in layout.columns) + " |"]
+    lines.append("|" + "|".join("---:" if column.right else ":---" for column in layout.columns) + "|")
+    lines += ["| " + " | ".join(_cell(entry) for entry in row) + " |" for row in layout.rows]
+    for i, text in enumerate(layout.footnotes, start=1):
+        lines += ["", f"<sup>{i}</sup> {escape(text)}"]
+    for headline, sentences in layout.verdicts:
+        lines += ["", f"**{escape(headline)}**", ""]
+        lines += [f"- {escape(sentence)}" for sentence in sentences]
+    if layout.remarks:
+        lines += ["", *(f"- {escape(remark)}" for remark in layout.remarks)]
+    if layout.splits:
+        lines += ["", "Splits: " + ", ".join(f"`{split.replace('`', '')}`" for split in layout.splits)]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(entry: Entry) -> str:
+    text = escape(entry.text)
+    if entry.bold and text:
+        text = f"**{text}**"
+    return text + (f"<sup>{entry.note}</sup>" if entry.note is not None else "")

@@ -1,0 +1,178 @@
+"""The table as data: columns, cells with a mark for the best, footnotes. Terminal, Markdown and LaTeX draw it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from samcmp.report.comparison import Cell, Comparison, Row
+from samcmp.report.sentences import METRICS, digits_for, headline, sentences
+from samcmp.stats import Interval
+
+MOST_SPLITS = 10  # named under the table; JSON has them all
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One cell of the table."""
+
+    text: str
+    bold: bool = False
+    note: int | None = None  # number of its footnote
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    title: str
+    right: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What is printed: ``starts`` are the rows that open a group."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    starts: frozenset[int]
+    footnotes: tuple[str, ...]
+    verdicts: tuple[tuple[str, tuple[str, ...]], ...]  # headline, sentences
+    remarks: tuple[str, ...]
+    splits: tuple[str, ...]
+
+
+class _Notes:
+    """Footnotes in the order of their first use, each text once."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, text: str) -> int:
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text) + 1
+
+
+def table(comparison: Comparison) -> Table:
+    """Lay out a Comparison."""
+    metrics = {cell.metric for cell in comparison.cells if cell.metric}
+    single = next(iter(metrics)) if len(metrics) == 1 else None
+    higher = next((cell.higher_is_better for cell in comparison.cells if cell.metric), True)
+    base_names = {row.arm for cell in comparison.cells for row in cell.rows if row.role == "base"}
+    base = next(iter(base_names)) if len(base_names) == 1 else "base"
+    columns = [Column("dataset", right=False), Column("model", right=False), Column("optimizer", right=False)]
+    columns.append(Column(f"{METRICS.get(single, single)} {'↑' if higher else '↓'}" if single else "score"))
+    columns += [Column("graphs/s"), Column("× sam"), Column(f"× {base}"), Column("passes"), Column("memory")]
+    columns.append(Column("front", right=False))
+    notes = _Notes()
+    rows: list[tuple[Entry, ...]] = []
+    starts = set()
+    for cell in comparison.cells:
+        starts.add(len(rows))
+        rows.extend(_row(row, cell, notes, metric=single is None) for row in cell.rows)
+    remarks = [f"{cell.name}: {note}" for cell in comparison.cells for note in cell.notes]
+    sessions = dict.fromkeys(cell.speed_session for cell in comparison.cells if cell.speed_session)
+    if sessions:
+        remarks.append(f"speed measured on {'; '.join(sessions)}")
+    return Table(
+        columns=tuple(columns),
+        rows=tuple(rows),
+        starts=frozenset(starts),
+        footnotes=tuple(notes.texts),
+        verdicts=tuple((headline(cell), tuple(sentences(cell))) for cell in comparison.cells if cell.verdicts),
+        remarks=(*remarks, *comparison.notes),
+        splits=_splits(comparison),
+    )
+
+
+def _splits(comparison: Comparison) -> tuple[str, ...]:
+    names = dict.fromkeys(f"{s.name} {s.hash}".strip() for cell in comparison.cells for s in cell.splits)
+    shown = list(names)[:MOST_SPLITS]
+    if len(names) > MOST_SPLITS:
+        shown.append(f"and {len(names) - MOST_SPLITS} more (all of them in --format json)")
+    return tuple(shown)
+
+
+def _row(row: Row, cell: Cell, notes: _Notes, *, metric: bool) -> tuple[Entry, ...]:
+    dataset = f"{cell.dataset} ({METRICS.get(cell.metric, cell.metric)})" if metric and cell.metric else cell.dataset
+    return (
+        Entry(dataset),
+        Entry(cell.model),
+        Entry(row.arm),
+        _score(row, cell, notes),
+        _number(row, "graphs_per_second", rate(row.graphs_per_second), notes, bold="speed" in row.best),
+        _ratio(row.speed_to.get("sam")),
+        _ratio(row.speed_to.get("base")),
+        Entry("n/a" if row.passes_per_step is None else f"{row.passes_per_step:.2f}"),
+        _number(row, "peak_bytes", memory(row.peak_bytes), notes, bold="memory" in row.best),
+        Entry(front(row)),
+    )
+
+
+def _score(row: Row, cell: Cell, notes: _Notes) -> Entry:
+    reasons = [_hole(hole.status, hole.reason, len(hole.blocks)) for hole in row.holes]
+    note = notes("; ".join(reasons)) if reasons else None
+    if row.score is None:
+        if reasons:
+            return Entry(row.holes[0].status, note=note)
+        return Entry("n/a", note=notes(f"score: {row.missing.get('score', 'not run')}"))
+    digits = digits_for(cell)
+    spread = "" if row.score.sd is None else f" ± {row.score.sd:.{digits}f}"
+    lost = sum(len(hole.blocks) for hole in row.holes)
+    runs = f"{row.score.n}/{row.score.n + lost}" if lost else f"{row.score.n}"
+    return Entry(f"{row.score.mean:.{digits}f}{spread} ({runs})", bold="accuracy" in row.best, note=note)
+
+
+def _hole(status: str, reason: str, runs: int) -> str:
+    detail = "" if reason == status else f": {reason}"
+    return f"{runs} run{'s' * (runs != 1)} {status}{detail}"
+
+
+def _number(row: Row, column: str, text: str | None, notes: _Notes, *, bold: bool) -> Entry:
+    if text is not None:
+        return Entry(text, bold=bold)
+    name = {"graphs_per_second": "speed", "peak_bytes": "memory"}[column]
+    return Entry("n/a", note=notes(f"{name}: {row.missing.get(column, 'not measured')}"))
+
+
+def _ratio(ratio: Interval | None) -> Entry:
+    return Entry("n/a" if ratio is None else f"{ratio.value:.2f}×")
+
+
+def front(row: Row) -> str:
+    """Mark the Pareto front, with how sure that is where the data say."""
+    if row.front is None:
+        return "n/a"
+    if row.front_probability is None:
+        return "●" if row.front else ""
+    share = f"{100 * row.front_probability:.0f}%"
+    if row.front:
+        return f"● {share}"
+    return f"  {share}" if row.front_probability >= 0.05 else ""
+
+
+def rate(value: float | None) -> str | None:
+    """Write graphs per second with three figures, whole above a hundred."""
+    if value is None:
+        return None
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def memory(count: int | None) -> str | None:
+    """Write bytes in the binary unit that leaves one to four digits before the point."""
+    if count is None:
+        return None
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    figures = max(0, 2 - int(math.log10(abs(size)))) if abs(size) >= 1 and unit != "B" else 0
+    return f"{size:.{figures}f} {unit}"
+
+
+def grouped(rows: Sequence[tuple[Entry, ...]], starts: frozenset[int]) -> list[tuple[Entry, ...]]:
+    """Blank the names of dataset and model after the first row of a group, as a printed table does."""
+    return [row if i in starts else (Entry(""), Entry(""), *row[2:]) for i, row in enumerate(rows)]

@@ -1,0 +1,86 @@
+"""A Comparison on a terminal, with rich."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from samcmp.report.comparison import Comparison
+from samcmp.report.table import Entry, Table, grouped, table
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.text import Text
+
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def render(comparison: Comparison) -> Group:
+    """Return what to print: the table, its footnotes, a sentence an optimizer, and the splits' hashes.
+
+    Names reach the screen as text, never as rich's markup.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    layout = table(comparison)
+    parts: list[object] = [_table(layout)] if layout.rows else [Text("No Records match.")]
+    parts += [Text(f"{str(i).translate(SUPERSCRIPTS)} {text}") for i, text in enumerate(layout.footnotes, start=1)]
+    for headline, sentences in layout.verdicts:
+        parts += [Text(), Text(headline, style="bold")]
+        parts += [_hanging(sentence) for sentence in sentences]
+    parts += _foot(layout)
+    return Group(*parts)  # type: ignore[arg-type]
+
+
+def write(comparison: Comparison, console: Console | None = None) -> None:
+    """Print a Comparison."""
+    from rich.console import Console
+
+    (console or Console()).print(render(comparison))
+
+
+def _table(layout: Table) -> object:
+    from rich import box
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in layout.columns:
+        foldable = column.title == "optimizer"
+        drawn.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            overflow="fold" if foldable else "ellipsis",
+            no_wrap=not foldable,
+        )
+    for i, row in enumerate(grouped(layout.rows, layout.starts)):
+        if i in layout.starts and i:
+            drawn.add_section()
+        drawn.add_row(*(_text(entry) for entry in row))
+    return drawn
+
+
+def _text(entry: Entry) -> Text:
+    from rich.text import Text
+
+    text = Text(entry.text, style="bold" if entry.bold else "")
+    if entry.note is not None:
+        text.append(str(entry.note).translate(SUPERSCRIPTS))
+    return text
+
+
+def _hanging(sentence: str) -> object:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    return Padding(Text(sentence), (0, 0, 0, 2))
+
+
+def _foot(layout: Table) -> list[object]:
+    from rich.text import Text
+
+    parts: list[object] = []
+    if layout.remarks:
+        parts += [Text(), *(Text(remark, style="dim") for remark in layout.remarks)]
+    if layout.splits:
+        parts += [Text(), Text("splits: " + " · ".join(layout.splits), style="dim")]
+    return parts

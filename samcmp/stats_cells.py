@@ -1,0 +1,142 @@
+"""Several cells together: ranks, performance profiles, pooled scores and speed ratios. Arrays in, numbers out.
+
+``scores`` are (cells, arms) with higher better unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from samcmp.stats import Array, Interval
+from samcmp.stats_distributions import chi2_above, range_quantile
+
+
+def ranks(scores: npt.ArrayLike) -> Array:
+    """Return the ranks within each cell, 1 = best, ties by their mean rank (cells, arms)."""
+    x = np.asarray(scores, dtype=np.float64)
+    above = (x[:, None, :] > x[:, :, None]).sum(axis=2)
+    equal = (x[:, None, :] == x[:, :, None]).sum(axis=2)
+    result: Array = above + (equal + 1) / 2.0
+    return result
+
+
+def friedman(scores: npt.ArrayLike) -> tuple[float, float]:
+    """Return Friedman's chi-squared, corrected for ties, and its p-value (Friedman 1937). One if all are tied."""
+    r = ranks(scores)
+    cells, arms = r.shape
+    if arms < 2:
+        raise ValueError("ranks need two arms or more")
+    between = 12.0 / (cells * arms * (arms + 1)) * float((r.sum(axis=0) ** 2).sum()) - 3.0 * cells * (arms + 1)
+    ties = 0.0
+    for row in r:
+        _, counts = np.unique(row, return_counts=True)
+        ties += float((counts**3 - counts).sum())
+    correction = 1.0 - ties / (cells * arms * (arms**2 - 1))
+    if correction <= 0.0:
+        return 0.0, 1.0
+    return between / correction, chi2_above(between / correction, arms - 1)
+
+
+def critical_difference(cells: int, arms: int, *, alpha: float = 0.05) -> float:
+    """Return Nemenyi's critical difference of mean ranks: q_alpha sqrt(k (k + 1) / (6 N)) (Demsar 2006)."""
+    q = range_quantile(1.0 - alpha, arms) / math.sqrt(2.0)
+    return q * math.sqrt(arms * (arms + 1) / (6.0 * cells))
+
+
+def wilcoxon(differences: npt.ArrayLike) -> float:
+    """Return the two-sided p-value of Wilcoxon's signed-rank test (1945), zeros left out, ties by midranks.
+
+    The distribution under H0 is counted exactly over all signs, whatever the ties.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    d = d[d != 0.0]
+    if d.size == 0:
+        return 1.0
+    size = np.abs(d)
+    midranks = (size[None, :] < size[:, None]).sum(axis=1) + ((size[None, :] == size[:, None]).sum(axis=1) + 1) / 2.0
+    doubled = np.rint(2.0 * midranks).astype(np.int64)
+    ways = np.zeros(int(doubled.sum()) + 1)
+    ways[0] = 1.0
+    for rank in doubled.tolist():
+        ways[rank:] = ways[rank:] + ways[: ways.size - rank]
+        ways *= 0.5
+    statistic = int(doubled[d > 0.0].sum())
+    smaller = min(statistic, int(doubled.sum()) - statistic)
+    return min(1.0, 2.0 * float(ways[: smaller + 1].sum()))
+
+
+def performance_profile(costs: npt.ArrayLike, tau: npt.ArrayLike) -> Array:
+    """Return rho(tau) (arms, tau): the share of cells in which an arm costs at most tau times the cheapest.
+
+    Dolan and More 2002. ``costs`` (cells, arms) are positive, lower is better, inf where the goal was not reached.
+    """
+    c = np.asarray(costs, dtype=np.float64)
+    if (c <= 0.0).any() or np.isnan(c).any():
+        raise ValueError("costs are positive, inf where a goal was not reached")
+    best = c.min(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        ratio = np.where(np.isfinite(c), c / best, np.inf)
+    profile: Array = (ratio[:, :, None] <= np.asarray(tau, dtype=np.float64)).mean(axis=0)
+    return profile
+
+
+def profile_score(costs: npt.ArrayLike, *, most: float = 4.0) -> Array:
+    """Return (1 / (r_max - 1)) * integral of rho from 1 to r_max, the benchmark score of AlgoPerf (Dahl et al. 2023).
+
+    rho is a staircase, so its integral is a sum: a cell with ratio r < r_max adds (r_max - r) / cells.
+    """
+    c = np.asarray(costs, dtype=np.float64)
+    if (c <= 0.0).any() or np.isnan(c).any():
+        raise ValueError("costs are positive, inf where a goal was not reached")
+    with np.errstate(invalid="ignore"):
+        ratio = np.where(np.isfinite(c), c / c.min(axis=1, keepdims=True), np.inf)
+    score: Array = np.clip(most - ratio, 0.0, None).mean(axis=0) / (most - 1.0)
+    return score
+
+
+def iqm(values: npt.ArrayLike) -> float:
+    """Return the interquartile mean: of what is left after a quarter is cut from each end (Agarwal et al. 2021)."""
+    x = np.sort(np.asarray(values, dtype=np.float64).ravel())
+    cut = x.size // 4
+    return float(x[cut : x.size - cut].mean())
+
+
+def iqm_interval(
+    scores: Sequence[npt.ArrayLike], *, draws: int = 10_000, seed: int = 0, alpha: float = 0.05
+) -> Interval:
+    """Return the IQM over all runs of one arm, with a stratified percentile bootstrap (Agarwal et al. 2021).
+
+    ``scores`` holds one array of runs a cell; resamples are drawn within each.
+    """
+    strata = [np.asarray(runs, dtype=np.float64) for runs in scores]
+    pooled = np.concatenate(strata)
+    value = iqm(pooled)
+    if all(runs.size < 2 for runs in strata):
+        return Interval(value)
+    rng = np.random.default_rng(seed)
+    cut = pooled.size // 4
+    chunk = max(1, 4_000_000 // pooled.size)
+    found = []
+    for start in range(0, draws, chunk):
+        count = min(chunk, draws - start)
+        drawn = np.concatenate([runs[rng.integers(0, runs.size, (count, runs.size))] for runs in strata], axis=1)
+        if cut:
+            drawn.partition((cut, pooled.size - cut - 1), axis=1)
+        found.append(drawn[:, cut : pooled.size - cut].mean(axis=1))
+    low, high = np.quantile(np.concatenate(found), [alpha / 2.0, 1.0 - alpha / 2.0])
+    return Interval(value, float(low), float(high))
+
+
+def geometric_mean(ratios: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0, alpha: float = 0.05) -> Interval:
+    """Return the geometric mean of ratios over cells with the percentile bootstrap over cells."""
+    logs = np.log(np.asarray(ratios, dtype=np.float64))
+    value = float(np.exp(logs.mean()))
+    if logs.size < 2:
+        return Interval(value)
+    drawn = np.random.default_rng(seed).integers(0, logs.size, (draws, logs.size))
+    low, high = np.quantile(logs[drawn].mean(axis=1), [alpha / 2.0, 1.0 - alpha / 2.0])
+    return Interval(value, float(np.exp(low)), float(np.exp(high)))
