@@ -259,8 +259,8 @@ def user_card(
     csv_path: Path,
     smiles_column: str,
     targets: Sequence[str],
+    task: str | None = None,
     *,
-    task: Kind | None = None,
     metric: str | None = None,
 ) -> DatasetCard:
     """Make the card of a user's CSV. Where ``task`` is not given it is guessed from the labels, and a note says so."""
@@ -280,8 +280,9 @@ def user_card(
         labels = {float(v) for v in y[y == y]}
         if not labels:
             raise DataError("all labels are missing", where=str(csv_path), remedy="Choose another --target.")
-        task = "classification" if labels <= {0.0, 1.0} else "regression"
-        why = "the labels are 0 and 1" if task == "classification" else "the labels are not only 0 and 1"
+        binary = labels <= {0.0, 1.0}
+        task = "classification" if binary else "regression"
+        why = "the labels are 0 and 1" if binary else "the labels are not only 0 and 1"
         notes = (f"task guessed to be {task}, because {why}; --task sets it",)
     elif task not in METRICS:
         raise unknown("task", task, METRICS, where="--task")
@@ -293,7 +294,7 @@ def user_card(
         title=csv_path.name,
         smiles_column=smiles_column,
         target_columns=tuple(targets),
-        task=task,
+        task="classification" if task == "classification" else "regression",
         metric=metric or METRICS[task][0],
         file_name=csv_path.name,
         data=csv_path,

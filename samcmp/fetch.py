@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +22,10 @@ BLOCK = 1 << 16
 MIRROR = "SAMCMP_MIRROR"
 CACHE = "SAMCMP_CACHE"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+
+
+class Unreachable(DataError):
+    """A server that cannot be reached: without a network the next file will fare no better."""
 
 
 def cache_folder() -> Path:
@@ -79,7 +83,7 @@ def _local(card: DatasetCard, path: Path) -> Path:
 def _get(card: DatasetCard, path: Path, *, source: str | Path | None, progress: Progress | None) -> None:
     if source is None:
         if not card.url:
-            raise DataError(f"{card.file_name} has no URL", where=f"dataset {card.name}", remedy=_how(card))
+            raise DataError(f"{card.file_name} has no URL", where=f"dataset {card.name}", remedy=how_to_get(card))
         _download(card, card.url, path=path, progress=progress)
     elif str(source).startswith(("http://", "https://", "file://")):
         from urllib.parse import quote
@@ -93,7 +97,7 @@ def _get(card: DatasetCard, path: Path, *, source: str | Path | None, progress: 
     else:
         copy = Path(source).expanduser() / card.file_name
         if not copy.is_file():
-            raise DataError(f"there is no {card.file_name}", where=str(source), remedy=_how(card))
+            raise DataError(f"there is no {card.file_name}", where=str(source), remedy=how_to_get(card))
         with copy.open("rb") as stream:
             _keep(card, stream, path=path, came_from=str(copy), progress=progress, total=copy.stat().st_size)
 
@@ -119,17 +123,17 @@ def _download(card: DatasetCard, url: str, *, path: Path, progress: Progress | N
             if have and attempt + 1 < TRIES:  # a part file that the server cannot continue
                 continue
             raise DataError(
-                f"{url} answers {error.code} {error.reason}", where=card.file_name, remedy=_how(card)
+                f"{_host(url)} answers {error.code} {error.reason}", where=card.file_name, remedy=how_to_get(card)
             ) from None
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reached = part.is_file() and part.stat().st_size > have
             if reached and attempt + 1 < TRIES:
                 continue
             reason = getattr(error, "reason", None) or error
-            raise DataError(
-                f"{url} cannot be reached ({reason or type(error).__name__})",
+            raise Unreachable(
+                f"{_host(url)} cannot be reached: {str(reason) or type(error).__name__}",
                 where=card.file_name,
-                remedy=_how(card),
+                remedy=how_to_get(card),
             ) from None
         digest = _sha256(part)
         if _matches(card, digest):
@@ -138,6 +142,13 @@ def _download(card: DatasetCard, url: str, *, path: Path, progress: Progress | N
         part.unlink()
         if not have or attempt + 1 == TRIES:  # else: the old part was of another file; start afresh
             raise _damaged(card, url, digest)
+
+
+def _host(url: str) -> str:
+    """Name a server in a message, without a password that its URL may hold."""
+    from urllib.parse import urlsplit
+
+    return urlsplit(url).hostname or url
 
 
 def _append(answer: Any, part: Path, *, have: int, progress: Progress | None, name: str) -> None:
@@ -197,7 +208,8 @@ def _damaged(card: DatasetCard, came_from: str, digest: str) -> DataError:
     )
 
 
-def _how(card: DatasetCard) -> str:
+def how_to_get(card: DatasetCard) -> str:
+    """Say how a file reaches a machine that cannot download it."""
     link = f"Get {card.file_name} from {card.url} on a machine with a network" if card.url else "Get a copy"
     return (
         f"{link}, put it in a folder, and name the folder with --from FOLDER or {MIRROR}=FOLDER "
@@ -205,29 +217,37 @@ def _how(card: DatasetCard) -> str:
     )
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: under a temporary name beside it, then renamed. Raises DataError."""
+    with writing(path, remedy="Make room, or name another place."):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as out:
+                out.write(text)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, *, remedy: str = f"Make room, or name another folder with {CACHE}=FOLDER.") -> Iterator[None]:
     """Turn the system's refusal to write into a message that names the folder and the remedy."""
+    reasons = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "there is no permission to write",
+        errno.EPERM: "there is no permission to write",
+        errno.ENOTDIR: "a part of the path is a file, not a folder",
+        errno.EEXIST: "a part of the path is a file, not a folder",
+        errno.ENOENT: "there is no such folder",
+        errno.EISDIR: "it is a folder",
+    }
     try:
         yield
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+        if error.errno not in reasons:
             raise
-        kinds = {
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the disk quota is used up",
-            errno.EROFS: "the file system is read-only",
-            errno.EACCES: "there is no permission to write",
-            errno.EPERM: "there is no permission to write",
-            errno.ENOTDIR: "a part of the path is a file, not a folder",
-        }
-        why = kinds.get(error.errno or 0)
-        if why is None:
-            raise
-        with suppress(OSError):
-            path.with_name(path.name + ".part").unlink(missing_ok=True)
-        raise DataError(
-            f"cannot write here: {why}",
-            where=str(path.parent),
-            remedy=f"Make room or name another folder with {CACHE}=FOLDER.",
-        ) from None
+        why = reasons[error.errno]
+        raise DataError(f"cannot write {path.name}: {why}", where=str(path.parent), remedy=remedy) from None

@@ -146,13 +146,13 @@ def hash_of(name: str, rows: NDArray[np.int64], *, smiles: Sequence[str], y: NDA
     """
     m, tasks = y.shape
     text = (y + 0.0).astype(">f8").tobytes().hex()  # adding zero makes -0.0 into 0.0
-    missing: NDArray[np.bool_] = np.isnan(y)
-    gaps = missing.any(axis=1).tolist()
+    missing = np.isnan(y)
+    gaps = set(np.flatnonzero(missing.any(axis=1)).tolist())
     whole = hashlib.sha256(f"dataset-v1\n{name}\n{m}\n{tasks}\n".encode())
     lines = []
     for i, row in enumerate(rows.tolist()):
         labels = [text[j : j + 16] for j in range(16 * tasks * i, 16 * tasks * (i + 1), 16)]
-        if gaps[i]:
+        if i in gaps:
             labels = ["-" if gone else label for gone, label in zip(missing[i].tolist(), labels, strict=True)]
         lines.append(f"{row}\t{smiles[i]}\t" + "\t".join(labels))
     whole.update("".join(f"{line}\n" for line in lines).encode())

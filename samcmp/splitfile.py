@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samcmp import table
 from samcmp.errors import DataError
+from samcmp.fetch import write_text
 from samcmp.molecules import Molecules
 
 if TYPE_CHECKING:
@@ -117,11 +116,4 @@ def save(split: Split, path: Path, *, dataset_hash: str) -> None:
         rows = {part: getattr(split, part).tolist() for part in PARTS}
         head = {"split": str(split).split(" ")[0], "hash": split.hash, "dataset_hash": dataset_hash}
         text = json.dumps({**head, **rows}) + "\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    write_text(path, text)

@@ -7,7 +7,7 @@ molecules, labels and partition. RDKit is needed for scaffold groups only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from samcmp.molecules import Molecules, keys
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from rdkit.Chem import Mol
 
 NAMES = ("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed", "file")
 FOLDS = 5
@@ -192,23 +193,28 @@ def scaffold_groups(molecules: Molecules) -> Groups:
     if molecules.groups is not None:
         labels: Sequence[object] = molecules.groups.tolist()
     else:
-        labels = _murcko(molecules.smiles, molecules.dataset_hash)
+        labels = _scaffolds(molecules.smiles)
     by_label: dict[object, list[int]] = {}
     for label, row in zip(labels, molecules.rows.tolist(), strict=True):
         by_label.setdefault(label, []).append(row)
     return {rows[0]: rows for rows in by_label.values()}
 
 
-@lru_cache(maxsize=4)
-def _murcko(smiles: tuple[str, ...], dataset: str) -> tuple[str, ...]:
+def murcko(mol: Mol) -> str:
+    """Return the Bemis-Murcko scaffold of a molecule as SMILES without chirality, "" when it has no ring."""
     from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
+
+    return str(MurckoScaffoldSmiles(mol=mol, includeChirality=False))  # type: ignore[no-untyped-call]
+
+
+@lru_cache(maxsize=4)
+def _scaffolds(smiles: tuple[str, ...]) -> tuple[str, ...]:
     from rdkit.rdBase import BlockLogs
 
     from samcmp.featurize import parse
 
-    scaffold_of: Callable[..., str] = MurckoScaffoldSmiles
     with BlockLogs():
-        return tuple(scaffold_of(mol=parse(text), includeChirality=False) for text in smiles)
+        return tuple(murcko(parse(text)) for text in smiles)
 
 
 def partition_hash(groups: Groups) -> str:

@@ -100,9 +100,10 @@ class Table:
 
 
 def shorten(text: str, limit: int = 60) -> str:
-    """Quote a piece of a file for a message: escaped, and cut where it is long."""
-    shown = repr(text[: limit + 1])
-    return shown if len(text) <= limit else f"{shown[:limit]}...' ({len(text):,} characters)"
+    """Quote a piece of a file for a message: as it is where it prints, else escaped; cut where it is long."""
+    start = text[:limit]
+    shown = f"'{start}'" if start.isprintable() else ascii(start)
+    return shown if len(text) <= limit else f"{shown[:-1]}...' ({len(text):,} characters)"
 
 
 def read(path: Path) -> Table:

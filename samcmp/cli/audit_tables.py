@@ -1,0 +1,111 @@
+"""The tables of ``samcmp fetch --audit``: an Audit in, rich tables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from samcmp.table import shorten
+
+if TYPE_CHECKING:
+    from samcmp.audit import Audit
+
+SHOWN = 40  # rejected rows in the table; the JSON lists all
+
+
+def tables(audit: Audit) -> list[Table]:
+    """Return summary, labels and, where there are any, rejected rows."""
+    found = [_summary(audit), _labels(audit)]
+    if audit.rejected:
+        found.append(_rejected(audit))
+    return found
+
+
+def _two(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table(title=Text(title), show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in rows:
+        table.add_row(key, Text(value))
+    return table
+
+
+def _summary(audit: Audit) -> Table:
+    twins, sizes = audit.duplicates, audit.sizes
+    left_out = sum(not rejected.used for rejected in audit.rejected)
+    rescued = len(audit.rejected) - left_out
+    scaffolds = (
+        f"{audit.scaffolds:,}; {audit.single_scaffolds:,} hold one molecule; {audit.acyclic:,} molecules are acyclic; "
+        f"largest groups {', '.join(f'{count:,}' for count in audit.largest_scaffolds)}"
+    )
+    percentiles = ", ".join(f"{value:g}" for value in sizes.percentiles.values())
+    conflict = f"{twins.conflicting_groups:,} of {twins.groups:,} groups have different labels"
+    if twins.largest_difference is not None and twins.conflicting_groups:
+        conflict += f", by up to {twins.largest_difference:.4g}"
+    rows = [
+        ("file", f"{audit.file}, {audit.file_rows:,} rows"),
+        ("molecules", f"{audit.molecules:,} used, {left_out:,} left out, {rescued:,} read without the valence check"),
+        ("dataset hash", audit.dataset_hash),
+        ("task", f"{audit.kind}, {len(audit.tasks)} task{'s' if len(audit.tasks) > 1 else ''}, {audit.metric}"),
+        ("missing labels", _missing(audit)),
+        ("duplicates", f"{twins.repeated_molecules:,} rows repeat a molecule, {twins.repeated_strings:,} its text"),
+        ("conflicts", conflict if twins.groups else "none"),
+        ("heavy atoms", f"mean {sizes.mean:.2f}; 0, 5, 25, 50, 75, 95, 100 %: {percentiles}"),
+        (
+            "unusual",
+            f"{sizes.large:,} of 100 heavy atoms and more, {sizes.single_atom:,} of one, {sizes.no_bond:,} without a "
+            f"bond, {sizes.fragments:,} of several fragments, {sizes.dummies:,} with an atom *",
+        ),
+        ("elements", f"{sizes.elements:,}"),
+        ("scaffolds", scaffolds),
+        ("RDKit", audit.rdkit),
+        *(("note", note) for note in audit.notes),
+    ]
+    return _two(audit.dataset, rows)
+
+
+def _missing(audit: Audit) -> str:
+    total = sum(task.labels + task.missing for task in audit.tasks)
+    gone = sum(task.missing for task in audit.tasks)
+    share = f"{100 * gone / total:.2f} %"
+    return f"{share}; {audit.without_labels:,} molecules without any label"
+
+
+def _labels(audit: Audit) -> Table:
+    binary = audit.kind == "classification"
+    names = (
+        ["positive", "negative", "missing", "% positive"]
+        if binary
+        else ["labels", "missing", "mean", "std", "min", "max"]
+    )
+    table = Table(title="Labels of the molecules used", title_justify="left")
+    table.add_column("task", overflow="fold")
+    for name in names:
+        table.add_column(name, justify="right")
+    for task in audit.tasks:
+        cells: Sequence[str]
+        if binary:
+            share = f"{100 * (task.positive or 0) / task.labels:.1f}" if task.labels else "n/a"
+            cells = [f"{task.positive:,}", f"{task.negative:,}", f"{task.missing:,}", share]
+        else:
+            figures = (task.mean, task.std, task.minimum, task.maximum)
+            cells = [f"{task.labels:,}", f"{task.missing:,}", *("n/a" if v is None else f"{v:.5g}" for v in figures)]
+        table.add_row(Text(task.task), *cells)
+    return table
+
+
+def _rejected(audit: Audit) -> Table:
+    more = len(audit.rejected) - SHOWN
+    caption = f"and {more:,} more; --format json lists all" if more > 0 else None
+    table = Table(title="Rows that RDKit rejects or that are left out", title_justify="left", caption=caption)
+    table.add_column("row", justify="right")
+    table.add_column("used")
+    table.add_column("SMILES", overflow="fold")
+    table.add_column("reason", overflow="fold")
+    for rejected in audit.rejected[:SHOWN]:
+        text = shorten(rejected.smiles)
+        table.add_row(f"{rejected.row:,}", "yes" if rejected.used else "no", Text(text), Text(rejected.reason))
+    return table
