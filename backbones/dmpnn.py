@@ -93,10 +93,13 @@ class Model(nn.Module):
         z = linear_of_kinds(batch.atom_table, bonds.atom_kind, w_x)  # (D0, H)
         z = z + linear_of_kinds(batch.bond_table, bonds.bond_kind, w_e, self.W_i.bias)
         h = F.relu(z)
+        z = z if self.W_h.bias is None else z + self.W_h.bias
         for step in bonds.steps:
             if self.config.undirected:
                 h = (h + h.view(-1, 2, h.shape[1]).flip(1).view_as(h)) / 2  # (B, H)
-            h = F.relu(step.initial(z) + self.W_h(step.messages(h)))  # (D, H)
+            # W_h (sum of h) = sum of (W_h h), and the level before has fewer distinct rows.
+            m = step.messages(F.linear(h, self.W_h.weight))  # (D, H)
+            h = F.relu(step.initial(z) + m)  # (D, H)
             h = F.dropout(h, self.config.dropout, self.training)
         return bonds.all_atoms(self._finish(batch, bonds.last_kind, bonds.incoming(h)))
 
