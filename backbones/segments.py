@@ -62,3 +62,10 @@ def max_into(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Return (size, H) maxima of the rows of ``values`` that share an ``index``; 0 where there are none."""
     result: Tensor = _MaxInto.apply(values, index, size)  # type: ignore[no-untyped-call]
     return result
+
+
+def softmax_over_graphs(energy: Tensor, graph_of_atom: Tensor, graphs: int) -> Tensor:
+    """Return (A, 1) weights that sum to 1 over the atoms of each molecule."""
+    highest = max_into(energy.detach(), graph_of_atom, graphs)  # (G, 1)
+    weight = (energy - highest.index_select(0, graph_of_atom)).exp()  # (A, 1)
+    return weight / sum_into(weight, graph_of_atom, graphs).index_select(0, graph_of_atom)

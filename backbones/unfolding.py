@@ -132,7 +132,7 @@ def distinct_bonds(batch: GraphBatch, steps: int) -> Bonds:
     atom_kind = batch.atom_kind.index_select(0, source)  # (B,)
     bond_kind = batch.bond_kind.repeat_interleave(2)  # (B,)
     own, first = distinct(atom_kind * batch.bond_table.shape[0] + bond_kind)
-    neighbours = _Incoming(target, batch.num_atoms)
+    neighbours = Incoming(target, batch.num_atoms)
     level = own
     plan = []
     for _ in range(steps):
@@ -158,7 +158,7 @@ def distinct_bonds(batch: GraphBatch, steps: int) -> Bonds:
     )
 
 
-class _Incoming:
+class Incoming:
     """The bonds that end in each atom, as one sorted list."""
 
     def __init__(self, target: Tensor, atoms: int) -> None:
