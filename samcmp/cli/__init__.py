@@ -1,0 +1,97 @@
+"""The command line. Each subcommand is a small module of its own, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+# name -> (module, function, one line for --help)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "compare": ("samcmp.cli.compare", "compare", "Compare optimizers on equal terms, and say which is worth it."),
+    "train": ("samcmp.cli.train", "train", "Train one model with one optimizer."),
+    "profile": ("samcmp.cli.profile", "profile", "Measure throughput, memory and energy only, no accuracy."),
+    "report": ("samcmp.cli.report", "report", "Render stored results again: tables, files, figures."),
+    "fetch": ("samcmp.cli.fetch", "fetch", "Download datasets into the cache, or look into one."),
+    "list": ("samcmp.cli.list", "list_", "Show the datasets, models, optimizers and suites."),
+    "doctor": ("samcmp.cli.doctor", "doctor", "Say what this machine has, what is missing and what to do."),
+    "check": ("samcmp.cli.check", "check", "Try your own optimizer or model against every promise of the family."),
+    "selfcheck": ("samcmp.cli.selfcheck", "selfcheck", "Measure the measuring: is this machine fit for comparisons?"),
+}  # fmt: skip
+
+
+class LazyGroup(TyperGroup):
+    """Subcommands by name; ``samcmp --help`` lists them without importing one."""
+
+    listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module, function, summary = COMMANDS[cmd_name]
+        one = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        if self.listing:
+            one.command(cmd_name, help=summary)(_listed)
+        else:
+            one.command(cmd_name)(getattr(importlib.import_module(module), function))
+        command = typer.main.get_command(one)
+        command.name = cmd_name
+        return command
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self.listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.listing = False
+
+
+def _listed() -> None:
+    """Stand for a command in the list of ``samcmp --help``."""
+
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.callback(
+    epilog="Start with [bold]samcmp compare[/bold]: it needs no download and takes about a minute.  "
+    "Then, for example: [bold]samcmp compare --dataset esol --model gcn --optimizer adam --optimizer graphsam[/bold]"
+)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
+    """Which sharpness-aware optimizer is worth its cost on your molecular model, your data, your GPU?"""
+    if version:
+        from samcmp import __version__
+
+        typer.echo(f"samcmp {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a problem that the user can solve is one message and exit code 2, no traceback."""
+    from samcmp.errors import SamcmpError
+
+    try:
+        app()
+    except SamcmpError as error:
+        from samcmp.cli.common import print_error
+
+        print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\nInterrupted. Finished runs are kept; the same command goes on where it stopped.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has gone
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

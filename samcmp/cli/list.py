@@ -1,0 +1,117 @@
+"""``samcmp list``: the catalogues, a line each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samcmp.cli.common import Cards
+from samcmp.errors import unknown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+KINDS = ("datasets", "models", "optimizers", "suites")
+
+
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(help="datasets, models, optimizers or suites; all of them when left out.")
+    ] = None,
+    settings: Annotated[bool, typer.Option("--settings", help="Show every optimizer's settings and defaults.")] = False,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Suites from this file.")] = None,
+    cards: Cards = None,
+) -> None:
+    """Show what can be compared: datasets (and whether they are cached), models, optimizers, suites.
+
+    Examples:
+
+      samcmp list
+
+      samcmp list optimizers --settings
+    """
+    from rich.console import Console
+
+    if kind is not None and kind not in KINDS:
+        raise unknown("catalogue", kind, KINDS)
+    console = Console()
+    folders = tuple(cards or ())
+    makers = {
+        "datasets": lambda: _datasets(folders),
+        "models": _models,
+        "optimizers": lambda: _optimizers(settings),
+        "suites": lambda: _suites(config, folders),
+    }
+    for name in KINDS if kind is None else (kind,):
+        console.print(makers[name]())
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, no_wrap=i == 0, overflow="fold")
+    return table
+
+
+def _datasets(folders: tuple[Path, ...]) -> Table:
+    from rich.markup import escape
+
+    from samcmp import cards, fetch
+
+    table = _table("Datasets", "name", "molecules", "task", "metric", "cached", "what")
+    for name in cards.names(folders):
+        card = cards.find(name, folders)
+        size = "n/a" if card.molecules is None else f"{card.molecules:,}"
+        where = "built in" if card.built_in else "yes" if fetch.is_cached(card) else "no"
+        tasks = f"{card.task}, {card.tasks} task{'s' if card.tasks != 1 else ''}"
+        table.add_row(escape(name), size, tasks, card.metric, where, escape(card.title))
+    return table
+
+
+def _models() -> Table:
+    from rich.markup import escape
+
+    import backbones
+
+    table = _table("Models", "name", "what", "paper")
+    for name in backbones.names():
+        entry = backbones.entry(name)
+        table.add_row(escape(name), escape(entry.summary), escape(entry.paper))
+    return table
+
+
+def _optimizers(settings: bool) -> Table:
+    from rich.markup import escape
+
+    from samcmp import optim
+
+    last = "settings" if settings else "paper"
+    table = _table("Optimizers", "name", "passes per step", "what", last)
+    for name in optim.names():
+        entry = optim.entry(name)
+        shown = ", ".join(f"{key}={value}" for key, value in entry.settings.items()) if settings else entry.paper
+        table.add_row(escape(name), escape(entry.passes), escape(entry.summary), escape(shown))
+    return table
+
+
+def _suites(config: Path | None, folders: tuple[Path, ...]) -> Table:
+    from rich.markup import escape
+
+    from samcmp import suites
+
+    table = _table("Suites", "name", "what", "datasets", "models", "optimizers")
+    for name, suite in suites.read(config, cards=folders).suites.items():
+        arms = suites.arms_of(suite.optimizers, where=name)
+        table.add_row(
+            escape(name),
+            escape(suite.title),
+            escape(" ".join(suite.datasets)),
+            escape(" ".join(suite.models)),
+            escape(" ".join(dict.fromkeys(arm.optimizer for arm in arms))),
+        )
+    return table

@@ -1,0 +1,191 @@
+"""``samcmp train``: one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samcmp.cli import common
+from samcmp.cli.common import OUTPUT, TRAINING
+from samcmp.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from samcmp.records import Record
+    from samcmp.runner import Progress
+
+
+def train(
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="A dataset, see `samcmp list datasets`.")] = "demo",
+    model: Annotated[str, typer.Option("--model", "-m", help="A model, see `samcmp list models`.")] = "gcn",
+    optimizer: Annotated[str, typer.Option("--optimizer", "-o", help="See `samcmp list optimizers`.")] = "graphsam",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.", rich_help_panel=TRAINING)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Molecules a step.", rich_help_panel=TRAINING)] = None,
+    set_: common.Settings = None,
+    init_from: common.InitFrom = None,
+    split: Annotated[str | None, typer.Option(help="random, cv5, scaffold, ...", rich_help_panel=common.DATA)] = None,
+    fold: Annotated[int | None, typer.Option(help="Fold of cv5, 0 to 4.", rich_help_panel=common.DATA)] = None,
+    split_file: common.SplitFile = None,
+    seed: Annotated[int, typer.Option(help="Of split, weights, batch order and dropout.")] = 0,
+    subset: common.Subset = None,
+    data: common.DataFile = None,
+    smiles_column: common.SmilesColumn = "smiles",
+    target: common.Target = None,
+    task: common.TaskKind = None,
+    cards: common.Cards = None,
+    from_: common.Source = None,
+    device: common.Device = "auto",
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the best weights (safetensors).", rich_help_panel=OUTPUT)
+    ] = None,
+    store: common.StoreDir = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Protocol and settings from this file.")] = None,
+) -> None:
+    """Train one model with one optimizer: live progress, a Record in the store, a summary.
+
+    The protocol is the one in benchmarks.toml unless options say otherwise. The score is the test metric at the best
+    validation epoch.
+
+    Examples:
+
+      samcmp train --dataset esol --model gcn --optimizer graphsam
+
+      samcmp train -d bbbp -m grover -o sam --epochs 10 --set sam.rho=0.02 --save grover-bbbp.safetensors
+
+      samcmp train --data my.csv --target activity --model gcn
+    """
+    from dataclasses import replace
+
+    from samcmp import plan, suites
+    from samcmp.store import Store
+
+    common.positive(epochs, "--epochs")
+    common.positive(batch_size, "--batch-size")
+    common.positive(subset, "--subset", least=10)
+    common.positive(seed, "--seed", least=0)
+    if fold is not None and not 0 <= fold < plan.FOLDS:
+        raise UsageError(f"cv5 has folds 0 to {plan.FOLDS - 1}, got {fold}", where="--fold")
+    where = common.pick_device(device)
+    found = common.sources(
+        [] if data else [dataset],
+        data=data,
+        smiles_column=smiles_column,
+        targets=target or (),
+        task=task,
+        cards=cards or (),
+        source=from_,
+        split_file=split_file,
+        init_from=init_from,
+        models=[model],
+    )
+    request = plan.Request(
+        datasets=found.datasets,
+        models=(model,),
+        optimizers=(optimizer,),
+        settings=tuple(set_ or ()),
+        protocol={
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "subset": subset,
+            "init_from": found.content.get("init-from"),
+        },
+        split="file" if split_file else split or ("cv5" if fold is not None else None),
+        repeats=1,
+        seed=seed,
+        device=where.partition(":")[0],
+        inputs=found.inputs(""),
+        profile=False,
+    )
+    planned = plan.build(suites.read(config, cards=found.cards), request)
+    cases = list(planned.train.items())
+    if fold is not None:
+        cases = [(key, case) for key, case in cases if case.fold == fold]
+    if len(cases) > 1 and fold is None and cases[0][1].split == "cv5":
+        raise UsageError("5-fold cross-validation is five runs", where="--split cv5", remedy="Add --fold 0 (to 4).")
+    if len(cases) > 1:
+        raise UsageError("train runs one setting; a sweep is for `samcmp compare`", where="--set")
+    key, case = cases[0]
+    kept = Store(common.store_folder(store))
+    kept.check_writable()
+    console = common.stderr()
+    record = _run(console, kept, key=key, case=replace(case), options=found.options(where, save))
+    _summary(record, kept, save=save)
+    if record.status != "ok":
+        raise typer.Exit(1)
+
+
+def _run(console: Console, kept, *, key, case, options) -> Record:  # type: ignore[no-untyped-def]
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from samcmp import runner
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=False) as bar:
+        name = f"{case.dataset} {case.model} {case.arm}"
+        line = bar.add_task(name, total=case.protocol.epochs, shown="reading data and featurising")
+
+        def listen(now: Progress) -> None:
+            bar.update(line, completed=now.epoch, shown=_shown(now))
+            if not console.is_terminal:
+                console.print(f"{name}: {_shown(now)}", markup=False)
+
+        record, predictions = runner.train(case, options, key=key, listen=listen)
+    kept.add(record)
+    if predictions is not None:
+        kept.add_predictions(key, rows=predictions.rows, truth=predictions.truth, prediction=predictions.prediction)
+    return record  # type: ignore[no-any-return]
+
+
+def _shown(now: Progress) -> str:
+    return (
+        f"epoch {now.epoch}/{now.epochs}  loss {now.train_loss:.4f}  "
+        f"valid {now.metric} {now.valid_score:.4f}  {now.graphs_per_second:,.0f} graphs/s"
+    )
+
+
+def _summary(record: Record, kept, *, save: Path | None) -> None:  # type: ignore[no-untyped-def]
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for label, value in _facts(record):
+        table.add_row(Text(label, style="dim"), Text(value))
+    if save is not None and record.status == "ok":
+        table.add_row(Text("weights", style="dim"), Text(str(save)))
+    table.add_row(Text("record", style="dim"), Text(f"{record.key[:16]} in {kept.folder}"))
+    console = Console()
+    console.print(table)
+    for note in record.notes:
+        console.print(Text(f"note: {note}"))
+
+
+def _facts(record: Record) -> list[tuple[str, str]]:
+    case, score = record.case, record.accuracy
+    facts = [("run", f"{case.dataset}, {case.model} ({record.parameters or 0:,} parameters), {case.arm}")]
+    facts.append(("split", f"{case.dataset}/{case.split}/{case.split_seed} {record.split_hash[:16]}"))
+    if score is None:
+        facts.append(("failed", f"{record.status}: {record.reason}"))
+    else:
+        facts.append(("molecules", f"{score.train_size} train, {score.valid_size} valid, {score.test_size} test"))
+        facts.append(
+            (f"test {score.metric}", f"{score.test:.4f}  (best epoch {score.best_epoch + 1}, valid {score.valid:.4f})")
+        )
+        if score.tasks_total > 1:
+            facts.append(("tasks scored", f"{score.tasks_scored} of {score.tasks_total}"))
+        if score.smallest_class is not None:
+            facts.append(("smallest class", f"{score.smallest_class} molecules in a scored test task"))
+    if record.history:
+        seconds = sum(epoch.seconds for epoch in record.history)
+        passes = sum(epoch.passes for epoch in record.history)
+        size = score.train_size if score else None
+        if size and seconds > 0:
+            facts.append(
+                ("training", f"{size * len(record.history) / seconds:,.0f} graphs/s, {passes} gradient evaluations")
+            )
+    facts.append(("time", f"{record.seconds:.1f} s"))
+    return facts
