@@ -105,6 +105,7 @@ def _get(card: DatasetCard, path: Path, *, source: str | Path | None, progress: 
 def _download(card: DatasetCard, url: str, *, path: Path, progress: Progress | None) -> None:
     """Download with a bounded number of tries; what arrived stays in a part file and the next try goes on there."""
     import http.client
+    import ssl
     import urllib.error
     import urllib.request
 
@@ -125,7 +126,7 @@ def _download(card: DatasetCard, url: str, *, path: Path, progress: Progress | N
             raise DataError(
                 f"{_host(url)} answers {error.code} {error.reason}", where=card.file_name, remedy=how_to_get(card)
             ) from None
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError) as error:
             reached = part.is_file() and part.stat().st_size > have
             if reached and attempt + 1 < TRIES:
                 continue

@@ -17,6 +17,7 @@ from samcmp.errors import DataError, UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SHOWN = 1000  # characters of a skipped SMILES that are kept
 MIN_SPLIT = 9  # the fewest rows whose 8/1/1 split has no empty part
 
 
@@ -188,7 +189,7 @@ def _unusable(smiles: Sequence[str]) -> tuple[tuple[int, str, str], ...]:
         try:
             parse(text)
         except DataError as error:
-            found.append((row, text, error.what))
+            found.append((row, text[:SHOWN], error.what))
     return tuple(found)
 
 
