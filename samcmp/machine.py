@@ -21,11 +21,12 @@ _SETTINGS = (
 _PACKAGES = ("torch", "numpy", "scipy", "rdkit", "torch-geometric", "nvidia-ml-py", "samcmp")
 
 
-def facts(device: Any = None) -> dict[str, Any]:
+def metadata(device: Any = None) -> dict[str, Any]:
     """Return what a reader needs to judge a measurement: processor, limits, load, settings and the device.
 
     ``device`` is a ``torch.device``; without one torch is not imported.
     """
+    cores = affinity()
     found: dict[str, Any] = {
         "system": platform.system(),
         "kernel": platform.release().split("-")[0],
@@ -33,8 +34,8 @@ def facts(device: Any = None) -> dict[str, Any]:
         "processor": processor(),
         "logical_cores": os.cpu_count(),
         "physical_cores": _physical_cores(),
-        "usable_cores": len(affinity()) if affinity() is not None else None,
-        "affinity": affinity(),
+        "usable_cores": None if cores is None else len(cores),
+        "affinity": cores,
         "cpu_quota": cpu_quota(),
         "load": load(),
         "ram_bytes": _ram(),
@@ -72,7 +73,7 @@ def torch_facts(device: Any) -> dict[str, Any]:
         "interop_threads": torch.get_num_interop_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "matmul_precision": torch.get_float32_matmul_precision(),
-        "blas": "mkl" if torch.backends.mkl.is_available() else "other",
+        "mkl": bool(torch._C.has_mkl),
         "vector_extensions": torch.backends.cpu.get_cpu_capability(),
         "debug": sys.flags.dev_mode,
     }
@@ -85,7 +86,7 @@ def torch_facts(device: Any) -> dict[str, Any]:
             "gpu_memory_bytes": facts.total_memory,
             "multiprocessors": facts.multi_processor_count,
             "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             "tf32": torch.backends.cuda.matmul.allow_tf32,
         }

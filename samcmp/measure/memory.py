@@ -52,8 +52,8 @@ def split(tensors: Mapping[str, Iterable[Any]], *, device: Any = None) -> dict[s
     return {kind: unique_bytes(found, seen=seen, device=device) for kind, found in tensors.items()}
 
 
-def tensors_in(value: Any, *, depth: int = 4) -> list[Any]:
-    """Collect the tensors in nested containers and plain attributes of ``value``."""
+def tensors_in(value: Any, *, depth: int = 5) -> list[Any]:
+    """Collect the tensors in nested containers and in the attributes of this project's own objects."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -61,10 +61,20 @@ def tensors_in(value: Any, *, depth: int = 4) -> list[Any]:
     if depth == 0:
         return []
     if isinstance(value, Mapping):
-        return [t for item in value.values() for t in tensors_in(item, depth=depth - 1)]
-    if isinstance(value, (list, tuple, set)):
-        return [t for item in value for t in tensors_in(item, depth=depth - 1)]
-    return []
+        inner: Iterable[Any] = value.values()
+    elif isinstance(value, (list, tuple, set)):
+        inner = value
+    elif type(value).__module__.startswith("samcmp"):
+        inner = _attributes(value)
+    else:
+        return []
+    return [t for item in inner for t in tensors_in(item, depth=depth - 1)]
+
+
+def _attributes(value: Any) -> list[Any]:
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    named = [getattr(value, name) for name in slots if hasattr(value, name)]
+    return [*named, *vars(value).values()] if hasattr(value, "__dict__") else named
 
 
 def measure(make: Callable[[], Subject], device: Any, *, gpu: Gpu | None = None, repeats: int = 3) -> Memory:
