@@ -6,7 +6,10 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from samcmp.errors import SamcmpError
 from samcmp.records import Case, Record
+
+EVALUATION = 1.15  # scoring validation and test rows and loading, on top of the training steps
 
 
 def lines(todo: Mapping[str, Case], *, sessions: int, seconds: float, history: Sequence[Record]) -> list[str]:
@@ -39,13 +42,42 @@ Rates = Mapping[tuple[object, ...], float]
 
 
 def rates(history: Sequence[Record]) -> Rates:
-    """Median seconds of a gradient evaluation's epoch for every (dataset, subset, model, batch size, device)."""
-    seen: dict[tuple[object, ...], list[float]] = defaultdict(list)
+    """Median seconds of an epoch for every cell, and for every optimizer in it.
+
+    Earlier training runs tell best; where there is none, the throughput that a profile session measured.
+    """
+    trained: dict[tuple[object, ...], list[float]] = defaultdict(list)
+    profiled: dict[tuple[object, ...], list[float]] = defaultdict(list)
     for record in history:
-        if record.case.kind == "train" and record.status == "ok" and record.history:
-            seen[(*_cell(record.case), record.case.optimizer)].append(record.seconds / len(record.history))
-            seen[_cell(record.case)].append(record.seconds / len(record.history))
-    return {cell: statistics.median(values) for cell, values in seen.items()}
+        seconds = _epoch_seconds(record)
+        if seconds is not None:
+            into = trained if record.case.kind == "train" else profiled
+            into[(*_cell(record.case), record.case.arm)].append(seconds)
+            into[_cell(record.case)].append(seconds)
+    return {cell: statistics.median(values) for cell, values in {**profiled, **trained}.items()}
+
+
+def _epoch_seconds(record: Record) -> float | None:
+    if record.status != "ok":
+        return None
+    if record.case.kind == "train":
+        return record.seconds / len(record.history) if record.history else None
+    graphs = _train_size(record.case)
+    if record.throughput is None or graphs is None:
+        return None
+    return EVALUATION * graphs / record.throughput.graphs_per_second
+
+
+def _train_size(case: Case) -> float | None:
+    from samcmp import cards
+
+    if case.protocol.subset is not None:
+        return 0.8 * case.protocol.subset
+    try:
+        size = cards.find(case.dataset).molecules
+    except SamcmpError:  # a user's own file: its size is known once it was trained on
+        return None
+    return None if size is None else 0.8 * size
 
 
 def _cell(case: Case) -> tuple[object, ...]:
@@ -55,7 +87,7 @@ def _cell(case: Case) -> tuple[object, ...]:
 
 def seconds_of(case: Case, per_epoch: Rates) -> float | None:
     """Expected seconds of one case: by its own optimizer's earlier runs, else by any optimizer's on the same cell."""
-    own = per_epoch.get((*_cell(case), case.optimizer), per_epoch.get(_cell(case)))
+    own = per_epoch.get((*_cell(case), case.arm), per_epoch.get(_cell(case)))
     return None if own is None else own * case.protocol.epochs
 
 

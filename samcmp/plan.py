@@ -85,6 +85,12 @@ def build(suites: Suites, request: Request) -> Plan:
     if request.split and request.folds is None and request.split not in {"random", "cv5"}:
         folds = None
     _check(suites, request, split=split, folds=folds)
+    if suite.needs_init_from and not protocol.init_from:
+        raise UsageError(
+            f"suite {name!r} starts from pre-trained weights",
+            where=f"--suite {name}",
+            remedy="Name the checkpoint: --init-from FILE.",
+        )
     arms = _arms(suites, suite, request, models=models)
     blocks = list(_blocks(split, folds, repeats=request.repeats or suite.repeats, seed=_or(request.seed, suite.seed)))
     model_settings = _model_settings(request.settings, models)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from samcmp.cards import DatasetCard
+    from samcmp.fetch import Progress
     from samcmp.graphs import GraphBatch
     from samcmp.graphset import GraphSet
     from samcmp.molecules import Molecules
@@ -114,7 +115,7 @@ def base_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
     decay = protocol.weight_decay
     if protocol.base == "sgd":
         return torch.optim.SGD(parameters, lr=protocol.peak_lr, momentum=0.9, weight_decay=decay, fused=True)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[protocol.base]
+    kind = torch.optim.AdamW if protocol.base == "adamw" else torch.optim.Adam
     return kind(parameters, lr=protocol.peak_lr, weight_decay=decay, fused=True)
 
 
@@ -157,7 +158,7 @@ def load_molecules(case: Case, options: Options) -> Molecules:
     return found if subset is None else molecules.subset(found, subset, seed=0)
 
 
-def assemble(case: Case, options: Options, *, say: Callable[[str], None] | None = None) -> Setup:
+def assemble(case: Case, options: Options, *, progress: Progress | None = None) -> Setup:
     """Read, split and featurise the data of ``case``, and make its model's configuration."""
     import torch
 
@@ -169,7 +170,7 @@ def assemble(case: Case, options: Options, *, say: Callable[[str], None] | None 
     molecules = load_molecules(case, options)
     split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=options.split_file)
     config = backbones.build_config(case.model, dataset=case.dataset, settings=dict(case.model_settings))
-    graphs = GraphSet.load_or_build(molecules, config.columns, prepare=backbones.prepare_of(config), progress=say)
+    graphs = GraphSet.load_or_build(molecules, config.columns, prepare=backbones.prepare_of(config), progress=progress)
     positions = [graphs.positions(torch.from_numpy(rows)) for rows in (split.train, split.valid, split.test)]
     standardizer = None
     if molecules.kind == "regression":

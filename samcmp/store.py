@@ -135,23 +135,39 @@ def _schema(data: bytes) -> int:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write ``data`` so that ``path`` holds all of it or what it held before. Raises StoreError, naming the cause."""
-    temporary = None
+    with writing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside ``path`` that takes its place when the block ends well.
+
+    Raises StoreError (full or read-only disk), naming the cause and the remedy.
+    """
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
         if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        if error.errno in _FULL:
-            remedy = "The disk is full: free some space and run the same command again; finished runs are kept."
-        elif error.errno in _CLOSED:
-            remedy = "The folder is not writable: name another with --store DIR (or --output FILE)."
-        else:
-            remedy = "Name another folder with --store DIR; finished runs are kept."
-        raise StoreError(f"cannot write: {error.strerror}", where=str(path), remedy=remedy) from None
+            temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    if error.errno in _FULL:
+        remedy = "The disk is full: free some space and run the same command again; finished runs are kept."
+    elif error.errno in _CLOSED:
+        remedy = "The folder is not writable: name another with --store DIR (or --output FILE)."
+    else:
+        remedy = "Name another place with --store DIR (or --output FILE); finished runs are kept."
+    return StoreError(f"cannot write: {error.strerror}", where=str(path), remedy=remedy)

@@ -58,7 +58,7 @@ class SuiteTable(_Table):
     seed: Annotated[int, Field(ge=0)] = 0
     profile_seconds: Seconds = 30.0
     protocol: ProtocolTable = Field(default_factory=ProtocolTable)
-    init_from: str | None = None
+    needs_init_from: bool = False  # the suite means nothing without pre-trained weights
     table: int | None = None  # of the GraphSAM paper, for published numbers beside ours
 
 

@@ -6,7 +6,8 @@ import hashlib
 import importlib.metadata
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from samcmp.cards import DatasetCard
+    from samcmp.fetch import Progress
     from samcmp.report.comparison import Comparison
     from samcmp.report.comparison import Settings as ReportSettings
     from samcmp.setup import Options
@@ -262,9 +264,30 @@ def fetch_all(names: Iterable[str], options: Options) -> None:
     for name in sorted(names):
         card = options.user_cards.get(name) or cards.find(name, options.cards)
         if card.data is None and not card.built_in and not fetch.is_cached(card):
-            from samcmp.cli.fetch import fetched
+            with progress_bars() as progress:
+                fetch.ensure(card, source=options.source, progress=progress)
 
-            fetched(card, source=options.source)
+
+@contextmanager
+def progress_bars(shown: bool = True) -> Iterator[Progress | None]:
+    """Yield a callback (what, done, total) that draws a bar for each ``what`` on standard error."""
+    if not shown or not stderr().is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    lines: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[count]}"))
+    with Bars(*columns, TimeRemainingColumn(), console=stderr(), transient=True) as bars:
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            if what not in lines:
+                lines[what] = bars.add_task(what, total=total, count="")
+            count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+            bars.update(lines[what], completed=done, total=total, count=count)
+
+        yield progress
 
 
 def report_settings(margin: float | None) -> ReportSettings:
@@ -281,7 +304,7 @@ def deliver(
 ) -> None:
     """Print or write a comparison in the form asked for. A file appears whole or not at all."""
     from samcmp import report
-    from samcmp.store import write_atomically
+    from samcmp.store import write_atomically, writing
 
     if form == "table":
         from rich.console import Console
@@ -295,16 +318,17 @@ def deliver(
         if output is not None:
             write_atomically(output, console.export_text().encode())
         return
-    if form == "parquet":
+    if form == "parquet" and output is not None:
         from samcmp.report.flat import to_parquet
 
-        data = to_parquet(comparison)
+        with writing(output) as temporary:
+            to_parquet(comparison, temporary)
+    elif output is not None:
+        write_atomically(output, report.render(comparison, form).encode())
     else:
-        data = report.render(comparison, form).encode()
-    if output is None:
-        typer.echo(data.decode(), nl=not data.endswith(b"\n"))
-    else:
-        write_atomically(output, data)
+        text = report.render(comparison, form)
+        typer.echo(text, nl=not text.endswith("\n"))
+    if output is not None:
         stderr().print(f"wrote {output}", markup=False)
 
 

@@ -13,6 +13,7 @@ from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from samcmp.plan import Plan
+    from samcmp.store import Store
     from samcmp.suites import Suites
 
 RUNNING = "Running"
@@ -155,11 +156,6 @@ def compare(
     known: Suites = suites.read(config, cards=found.cards)
     planned = plan.build(known, request)
     kept = Store(common.store_folder(store))
-    if budget is not None:
-        from samcmp import budgets
-
-        planned, said = budgets.fit(planned, kept, minutes=budget)
-        common.stderr().print(said, markup=False)
     if dry_run:
         from samcmp.cli import dryrun
 
@@ -168,9 +164,8 @@ def compare(
     if planned.missing_train(kept, retry=retry_failed) or planned.missing_sessions(kept, retry=retry_failed):
         from samcmp.cli import execute
 
-        execute.run(
-            planned, kept, options=found.options(where), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed
-        )
+        how = execute.How(found.options(where), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed)
+        planned = execute.run(planned, kept, how=how, budget=None if budget is None else 60 * budget)
     _finish(planned, kept, form=format_, output=output, margin=margin, published=published, baseline=baseline)
 
 
@@ -194,7 +189,7 @@ def _check_output(form: str, output: Path | None) -> None:
 
 def _finish(
     planned: Plan,
-    kept,  # type: ignore[no-untyped-def]
+    kept: Store,
     *,
     form: str,
     output: Path | None,

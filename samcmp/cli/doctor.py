@@ -149,12 +149,12 @@ def _folders(store: Path) -> Iterator[Finding]:
             yield Finding(what, "missing", f"{folder} is not writable", "Set SAMCMP_CACHE, or --store DIR.")
         else:
             yield Finding(what, "ok" if free > 1 else "note", f"{folder}, {free:.0f} GiB free")
-    cached, absent = [], []
+    cached: list[str] = []
     for name in cards.names():
         try:
             card = cards.find(name)
-            if not card.built_in:
-                (cached if fetch.is_cached(card) else absent).append(name)
+            if not card.built_in and fetch.is_cached(card):
+                cached.append(name)
         except SamcmpError as error:
             yield Finding(f"dataset {name}", "note", str(error))
     yield Finding("datasets cached", "ok", ", ".join(cached) or "none yet (each is fetched when first used)")

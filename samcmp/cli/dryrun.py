@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from samcmp.store import Store
 
 
+Row = tuple[str, str, str, str, str]  # dataset, model, optimizer, split, epochs
+
+
 def show(planned: Plan, kept: Store, *, request: Request, retry: bool) -> None:
     """Print the plan; nothing is run or written, and torch is not imported."""
     console = Console(highlight=False)
@@ -41,14 +44,14 @@ def _cases(planned: Plan, todo: dict[str, Case]) -> object:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("dataset", "model", "optimizer", "split", "epochs", "runs", "to do"):
         table.add_column(title, justify="right" if title in {"epochs", "runs", "to do"} else "left")
-    runs: Counter[tuple[str, ...]] = Counter()
-    left: Counter[tuple[str, ...]] = Counter()
+    runs: Counter[Row] = Counter()
+    left: Counter[Row] = Counter()
     for key, case in planned.train.items():
         row = (case.dataset, case.model, case.arm, case.split, str(case.protocol.epochs))
         runs[row] += 1
         left[row] += key in todo
-    for row, count in runs.items():
-        table.add_row(*(Text(cell) for cell in row), str(count), str(left[row]))
+    for shown, count in runs.items():
+        table.add_row(*(Text(cell) for cell in shown), str(count), str(left[shown]))
     return table
 
 

@@ -1,17 +1,18 @@
-"""Run what a plan still misses: training cases, then profile sessions, each Record stored as soon as it exists."""
+"""Run what a plan still misses: profile sessions, then training cases, each Record stored as soon as it exists."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from samcmp import workers
+from samcmp import budgets, workers
 from samcmp.cli import common
 
 if TYPE_CHECKING:
@@ -24,26 +25,44 @@ if TYPE_CHECKING:
     from samcmp.store import Store
 
 
-def run(
-    planned: Plan, kept: Store, *, options: Options, jobs: int, timeout: float | None, plain: bool, retry: bool
-) -> None:
-    """Run the missing cases. What is finished is kept, also when this is interrupted or a later case fails."""
+@dataclass(frozen=True, slots=True)
+class How:
+    """How to run a plan; nothing here changes a result."""
+
+    options: Options
+    jobs: int = 1
+    timeout: float | None = None
+    plain: bool = False
+    retry: bool = False
+
+
+def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) -> Plan:
+    """Run the missing cases and return the plan that was carried out: all of it, or what fits ``budget`` seconds.
+
+    What is finished is kept, also when this is interrupted or a later case fails.
+    """
     kept.check_writable()
     console = common.stderr()
-    training = planned.missing_train(kept, retry=retry)
-    sessions = planned.missing_sessions(kept, retry=retry)
-    common.fetch_all(
-        {case.dataset for case in [*training.values(), *(c for s in sessions for c in s.values())]}, options
-    )
-    if len(planned.keys) > len(training) + sum(len(s) for s in sessions):
-        left = len(training) + sum(len(s) for s in sessions)
-        console.print(Text(f"{len(planned.keys) - left} of {len(planned.keys)} results are in the store already."))
+    sessions = planned.missing_sessions(kept, retry=how.retry)
+    training = planned.missing_train(kept, retry=how.retry)
+    cases = [*training.values(), *(case for session in sessions for case in session.values())]
+    common.fetch_all({case.dataset for case in cases}, how.options)
+    if len(cases) < len(planned.keys):
+        console.print(
+            Text(f"{len(planned.keys) - len(cases)} of {len(planned.keys)} results are in the store already.")
+        )
     began = time.perf_counter()
-    view: _View = _Lines(console) if plain or not console.is_terminal else _Live(console)
-    with view.open(training, sessions, planned.profile_seconds):
-        _train(view, training, kept, options=options, jobs=jobs, timeout=timeout)
-        _profile(view, sessions, kept, options=options, seconds=planned.profile_seconds)
+    view: _View = _Lines(console) if how.plain or not console.is_terminal else _Live(console)
+    with view.open():
+        _profile(view, sessions, kept, options=how.options, seconds=planned.profile_seconds)
+        if budget is not None:
+            planned, said = budgets.fit(planned, kept, seconds=budget - (time.perf_counter() - began))
+            console.print(Text(said))
+            training = planned.missing_train(kept, retry=how.retry)
+        view.expect(training)
+        _train(view, training, kept, how=how)
     console.print(Text(f"{len(training)} training runs and {len(sessions)} profile sessions in {_spent(began)}."))
+    return planned
 
 
 def _spent(began: float) -> str:
@@ -56,16 +75,14 @@ def _train(
     cases: Mapping[str, Case],
     kept: Store,
     *,
-    options: Options,
-    jobs: int,
-    timeout: float | None,
+    how: How,
 ) -> None:
     if not cases:
         return
     finished = (
-        workers.run_here(cases, options, hear=view.hear)
-        if jobs == 1 and timeout is None
-        else workers.run_apart(cases, options, hear=view.hear, jobs=jobs, timeout=timeout)
+        workers.run_here(cases, how.options, hear=view.hear)
+        if how.jobs == 1 and how.timeout is None
+        else workers.run_apart(cases, how.options, hear=view.hear, jobs=how.jobs, timeout=how.timeout)
     )
     for result in finished:
         made = result.predictions
@@ -86,7 +103,7 @@ def _profile(view: _View, sessions: list[Mapping[str, Case]], kept: Store, *, op
         for record in profiling.profile(cases, options, budget_seconds=seconds):
             kept.add(record)
             view.done(record)
-        view.measured(seconds)
+        view.measured()
 
 
 def name_of(case: Case) -> str:
@@ -100,10 +117,10 @@ class _View:
         self.console = console
 
     @contextmanager
-    def open(
-        self, training: Mapping[str, Case], sessions: list[Mapping[str, Case]], profile_seconds: float
-    ) -> Iterator[None]:
+    def open(self) -> Iterator[None]:
         yield
+
+    def expect(self, training: Mapping[str, Case]) -> None: ...
 
     def hear(self, now: Progress) -> None: ...
 
@@ -115,7 +132,7 @@ class _View:
 
     def measuring(self, what: str) -> None: ...
 
-    def measured(self, seconds: float) -> None: ...
+    def measured(self) -> None: ...
 
 
 class _Lines(_View):
@@ -126,12 +143,8 @@ class _Lines(_View):
         self.finished = 0
         self.total = 0
 
-    @contextmanager
-    def open(
-        self, training: Mapping[str, Case], sessions: list[Mapping[str, Case]], profile_seconds: float
-    ) -> Iterator[None]:
+    def expect(self, training: Mapping[str, Case]) -> None:
         self.total = len(training)
-        yield
 
     def done(self, record: Record) -> None:
         super().done(record)
@@ -163,19 +176,19 @@ class _Live(_View):
         )
         self.lines: dict[str, TaskID] = {}
         self.seen: dict[str, int] = {}
-        self.cost: dict[str, float] = {}
         self.runs_left = 0
         self.overall: TaskID | None = None
 
     @contextmanager
-    def open(
-        self, training: Mapping[str, Case], sessions: list[Mapping[str, Case]], profile_seconds: float
-    ) -> Iterator[None]:
+    def open(self) -> Iterator[None]:
+        with self.bars:
+            yield
+
+    def expect(self, training: Mapping[str, Case]) -> None:
         self.runs_left = len(training)
         total = sum(case.protocol.epochs for case in training.values())
-        with self.bars:
-            self.overall = self.bars.add_task("all epochs", total=total or None, shown=self._left())
-            yield
+        if total:
+            self.overall = self.bars.add_task("all epochs", total=total, shown=self._left())
 
     def _left(self) -> str:
         return f"{self.runs_left} runs left"
@@ -205,7 +218,7 @@ class _Live(_View):
     def measuring(self, what: str) -> None:
         self.lines[what] = self.bars.add_task(what, total=None, shown="")
 
-    def measured(self, seconds: float) -> None:
+    def measured(self) -> None:
         for line in self.lines.values():
             self.bars.remove_task(line)
         self.lines.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,7 +39,7 @@ def list_(
         raise unknown("catalogue", kind, KINDS)
     console = Console()
     folders = tuple(cards or ())
-    makers = {
+    makers: dict[str, Callable[[], Table]] = {
         "datasets": lambda: _datasets(folders),
         "models": _models,
         "optimizers": lambda: _optimizers(settings),

@@ -14,8 +14,10 @@ from samcmp.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from samcmp.records import Record
+    from samcmp.records import Case, Record
     from samcmp.runner import Progress
+    from samcmp.setup import Options
+    from samcmp.store import Store
 
 
 def train(
@@ -57,8 +59,6 @@ def train(
 
       samcmp train --data my.csv --target activity --model gcn
     """
-    from dataclasses import replace
-
     from samcmp import plan, suites
     from samcmp.store import Store
 
@@ -111,13 +111,15 @@ def train(
     kept = Store(common.store_folder(store))
     kept.check_writable()
     console = common.stderr()
-    record = _run(console, kept, key=key, case=replace(case), options=found.options(where, save))
+    options = found.options(where, save)
+    common.fetch_all([case.dataset], options)
+    record = _run(console, kept, key=key, case=case, options=options)
     _summary(record, kept, save=save)
     if record.status != "ok":
         raise typer.Exit(1)
 
 
-def _run(console: Console, kept, *, key, case, options) -> Record:  # type: ignore[no-untyped-def]
+def _run(console: Console, kept: Store, *, key: str, case: Case, options: Options) -> Record:
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
@@ -137,7 +139,7 @@ def _run(console: Console, kept, *, key, case, options) -> Record:  # type: igno
     kept.add(record)
     if predictions is not None:
         kept.add_predictions(key, rows=predictions.rows, truth=predictions.truth, prediction=predictions.prediction)
-    return record  # type: ignore[no-any-return]
+    return record
 
 
 def _shown(now: Progress) -> str:
@@ -147,7 +149,7 @@ def _shown(now: Progress) -> str:
     )
 
 
-def _summary(record: Record, kept, *, save: Path | None) -> None:  # type: ignore[no-untyped-def]
+def _summary(record: Record, kept: Store, *, save: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
