@@ -1,0 +1,312 @@
+"""Fetching: checked, atomic, resumable, quick to say what is wrong, and never led out of an archive."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.server
+import io
+import multiprocessing
+import tarfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from samcmp import bundle, cards, fetch
+from samcmp.cards import DatasetCard
+from samcmp.errors import DataError
+from tests.places import MIRROR, needs_mirror
+
+CONTENT = b"smiles,activity\n" + b"".join(b"C%s,%d\n" % (b"C" * (i % 40), i % 2) for i in range(9000))
+
+
+@dataclass
+class Server:
+    """A server on this machine whose answers can be cut short."""
+
+    content: bytes = CONTENT
+    cut_first: int | None = None  # bytes after which the first answer breaks off
+    ranges: bool = True
+    asked: list[str | None] = field(default_factory=list)  # Range of each request
+    url: str = ""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range")
+            state.asked.append(wanted)
+            if not self.path.endswith("/set.csv"):
+                self.send_error(404)
+                return
+            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and state.ranges else 0
+            if start >= len(state.content):
+                self.send_error(416)
+                return
+            body = state.content[start:]
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if state.cut_first is not None and len(state.asked) == 1:
+                body = body[: state.cut_first]
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{running.server_port}/data"
+    yield state
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SAMCMP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SAMCMP_MIRROR", raising=False)
+    return tmp_path / "cache"
+
+
+def card(url: str = "", *, content: bytes = CONTENT) -> DatasetCard:
+    return DatasetCard(
+        name="set",
+        title="A set",
+        smiles_column="smiles",
+        target_columns=("activity",),
+        task="classification",
+        metric="roc-auc",
+        file_name="set.csv",
+        url=f"{url}/set.csv" if url else "",
+        sha256=(hashlib.sha256(content).hexdigest(),),
+    )
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.rglob("*") if p.is_file() and not p.name.endswith(".lock"))
+
+
+def test_a_file_is_downloaded_once_and_reports_its_progress(server: Server, cache: Path) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    one = card(server.url)
+    assert not fetch.is_cached(one)
+    path = fetch.ensure(one, progress=lambda *step: seen.append(step))
+    assert path.read_bytes() == CONTENT
+    assert seen[-1] == ("set.csv", len(CONTENT), len(CONTENT))
+    assert fetch.ensure(one) == path
+    assert len(server.asked) == 1
+    assert left_behind(cache) == ["set.csv"]
+
+
+def test_a_broken_connection_goes_on_where_it_stopped(server: Server, cache: Path) -> None:
+    server.cut_first = 100_000
+    assert fetch.ensure(card(server.url)).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=100000-"]
+
+
+def test_the_part_of_an_interrupted_command_is_continued(server: Server, cache: Path) -> None:
+    part = fetch.cached_path(card(server.url)).with_name("set.csv.part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:5000])
+    assert fetch.ensure(card(server.url)).read_bytes() == CONTENT
+    assert server.asked == ["bytes=5000-"]
+
+
+@pytest.mark.parametrize("stale", [b"another file", CONTENT + b"more than there is"])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_part_of_another_file_is_thrown_away(server: Server, cache: Path, stale: bytes, ranges: bool) -> None:
+    server.ranges = ranges
+    part = fetch.cached_path(card(server.url)).with_name("set.csv.part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(stale)
+    assert fetch.ensure(card(server.url)).read_bytes() == CONTENT
+
+
+def test_a_damaged_download_is_refused_named_and_not_kept(server: Server, cache: Path) -> None:
+    server.content = CONTENT[:-1] + b"?"
+    with pytest.raises(DataError, match=r"(?s)set\.csv has the SHA-256 .* not kept"):
+        fetch.ensure(card(server.url))
+    assert left_behind(cache) == []
+
+
+def test_a_missing_file_names_the_answer_and_the_way_out(server: Server, cache: Path) -> None:
+    with pytest.raises(DataError, match="404") as caught:
+        fetch.ensure(replace(card(server.url), url=f"{server.url}/other.csv"))
+    assert "--from" in str(caught.value)
+    assert left_behind(cache) == []
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "https://samcmp.invalid"])
+def test_without_a_network_one_message_says_what_to_do_at_once(url: str, cache: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(fetch.Unreachable) as caught:
+        fetch.ensure(card(url))
+    assert time.monotonic() - start < 8
+    text = str(caught.value)
+    for piece in ("set.csv", f"{url}/set.csv", "SAMCMP_MIRROR", "--from", "cannot be reached"):
+        assert piece in text
+    assert caught.value.exit_code == 2
+
+
+def test_a_cached_file_that_was_damaged_is_got_again(server: Server, cache: Path) -> None:
+    path = fetch.ensure(card(server.url))
+    path.write_bytes(CONTENT[:77])
+    assert fetch.ensure(card(server.url)).read_bytes() == CONTENT
+
+
+def test_a_mirror_is_a_folder_or_a_url(
+    server: Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    (folder / "set.csv").write_bytes(CONTENT)
+    for place in (str(folder), folder.as_uri(), server.url, server.url + "/"):
+        monkeypatch.setenv("SAMCMP_MIRROR", place)
+        path = fetch.ensure(card("https://samcmp.invalid"))
+        assert path.read_bytes() == CONTENT
+        path.unlink()
+
+
+def test_from_wins_over_the_mirror(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "set.csv").write_bytes(CONTENT)
+    monkeypatch.setenv("SAMCMP_MIRROR", str(tmp_path / "nowhere"))
+    assert fetch.ensure(card(), source=tmp_path).read_bytes() == CONTENT
+
+
+def test_a_damaged_mirror_copy_is_refused_and_not_kept(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_bytes(CONTENT[:-100])
+    with pytest.raises(DataError, match="SHA-256"):
+        fetch.ensure(card(), source=tmp_path)
+    assert left_behind(cache) == []
+
+
+def test_either_of_two_checksums_is_accepted(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_bytes(CONTENT)
+    two = replace(card(), sha256=("0" * 64, *card().sha256))
+    assert fetch.ensure(two, source=tmp_path).is_file()
+
+
+def test_a_cache_that_is_no_folder_is_named(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "set.csv").write_bytes(CONTENT)
+    (tmp_path / "occupied").write_text("a file")
+    monkeypatch.setenv("SAMCMP_CACHE", str(tmp_path / "occupied"))
+    with pytest.raises(DataError, match="SAMCMP_CACHE=FOLDER"):
+        fetch.ensure(card(), source=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission")]
+)
+def test_a_disk_that_refuses_is_named(
+    number: int, said: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, "refused")
+
+    (tmp_path / "set.csv").write_bytes(CONTENT)
+    monkeypatch.setattr("samcmp.fetch.os.replace", refuse)
+    with pytest.raises(DataError, match=said):
+        fetch.ensure(card(), source=tmp_path)
+    assert left_behind(cache) == []
+
+
+def _ensure(url: str, out: multiprocessing.Queue[bytes]) -> None:
+    out.put(fetch.ensure(card(url)).read_bytes())
+
+
+def test_two_processes_that_fetch_one_file_both_succeed(server: Server, cache: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    out: multiprocessing.Queue[bytes] = context.Queue()
+    both = [context.Process(target=_ensure, args=(server.url, out)) for _ in range(2)]
+    for process in both:
+        process.start()
+    assert [out.get(timeout=30) for _ in both] == [CONTENT, CONTENT]
+    for process in both:
+        process.join()
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("name", ["all.tar", "all.tar.gz", "all.tgz"])
+def test_a_bundle_carries_a_file_to_a_machine_without_network(name: str, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_bytes(CONTENT)
+    bundle.write(tmp_path / name, [("set.csv", tmp_path / "set.csv")])
+    assert fetch.ensure(card(), source=tmp_path / name).read_bytes() == CONTENT
+    with bundle.member(tmp_path / name, bundle.SUMS) as sums:
+        assert sums.read().decode() == f"{card().sha256[0]}  set.csv\n"
+
+
+def test_a_zip_will_do_as_a_bundle(cache: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("mirror/set.csv", CONTENT)
+    assert fetch.ensure(card(), source=tmp_path / "all.zip").read_bytes() == CONTENT
+
+
+def _tar_with(path: Path, info: tarfile.TarInfo) -> None:
+    with tarfile.open(path, "w") as archive:
+        good = tarfile.TarInfo("set.csv")
+        good.size = len(CONTENT)
+        archive.addfile(good, io.BytesIO(CONTENT))
+        archive.addfile(info, io.BytesIO(b""))
+
+
+@pytest.mark.parametrize("name", ["../set.csv", "a/../../x", "/etc/x", "..\\x", "C:\\x"])
+@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+def test_an_archive_that_leads_out_is_refused_as_a_whole(name: str, suffix: str, cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / f"bad{suffix}"
+    if suffix == ".tar":
+        _tar_with(path, tarfile.TarInfo(name))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("set.csv", CONTENT)
+            archive.writestr(name, b"")
+    with pytest.raises(DataError, match="leads out of the archive"):
+        fetch.ensure(card(), source=path)
+    assert left_behind(cache) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_in_an_archive_are_refused(kind: bytes, cache: Path, tmp_path: Path) -> None:
+    info = tarfile.TarInfo("innocent")
+    info.type, info.linkname = kind, "/etc/passwd"
+    _tar_with(tmp_path / "bad.tar", info)
+    with pytest.raises(DataError, match="link or a device"):
+        fetch.ensure(card(), source=tmp_path / "bad.tar")
+
+
+@pytest.mark.parametrize("name", ["cut.tar", "cut.tar.gz", "cut.zip"])
+def test_a_bundle_cut_short_is_refused(name: str, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_bytes(CONTENT)
+    whole = tmp_path / ("whole" + name.removeprefix("cut"))
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(whole, "w") as archive:
+            archive.writestr("set.csv", CONTENT)
+    else:
+        bundle.write(whole, [("set.csv", tmp_path / "set.csv")])
+    data = whole.read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) // 3])
+    with pytest.raises(DataError):
+        fetch.ensure(card(), source=tmp_path / name)
+    assert left_behind(cache) == []
+
+
+def test_a_file_that_a_bundle_lacks_is_named(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_bytes(CONTENT)
+    bundle.write(tmp_path / "all.tar", [("other.csv", tmp_path / "other.csv")])
+    with pytest.raises(DataError, match=r"no set\.csv in the bundle"):
+        fetch.ensure(card(), source=tmp_path / "all.tar")
+
+
+@needs_mirror
+@pytest.mark.parametrize("name", [n for n in cards.names() if cards.find(n).url and n != "qm9"])
+def test_every_shipped_card_accepts_the_published_file(name: str, cache: Path) -> None:
+    assert fetch.ensure(cards.find(name), source=MIRROR).is_file()
