@@ -145,6 +145,12 @@ class GraphSet:
     def device(self) -> torch.device:
         return self._fields.y.device
 
+    def tensors(self) -> list[Tensor]:
+        """Return every array that this set holds, host-side pointers included: what its memory is."""
+        store = self._fields
+        found = [value for f in fields(store) if isinstance(value := getattr(store, f.name), Tensor)]
+        return [*found, *store.extras.values(), self._atom_ptr, self._bond_ptr, *self._extra_ptr.values()]
+
     def positions(self, rows: Tensor | NDArray[np.int64]) -> Tensor:
         """Return the positions of these rows of the published file. Raises ValueError for a row that is not here."""
         wanted = torch.as_tensor(np.asarray(rows, dtype=np.int64))
