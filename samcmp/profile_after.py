@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from samcmp.graphs import GraphBatch
 
 MEMORY_SHARE = 0.35  # of the budget, at most
+DETAIL_STEPS = 16
 PIPELINE_STEPS = 8  # a block through the data path on a GPU is at least this long
 Cause = Callable[[Exception], tuple[str, str]]
 
@@ -72,17 +73,22 @@ class After:
 
     def reserved(self) -> float:
         """Return the seconds to keep for these passes."""
-        wanted = 0.0
-        if self.wishes.memory:
-            repeats = 3 if self.on_gpu else 1
-            wanted += sum(repeats * memory_steps(arm) * arm.seconds_per_step + 0.15 for arm in self.alive)
-        wanted = min(wanted, MEMORY_SHARE * self.wishes.seconds)
+        budget = self.wishes.seconds
+        wanted = self._memory_reserve()
         if self.wishes.energy and self.counter.unusable() is None:
-            wanted += min(len(self.alive) * 1.2 * energies.WINDOW_SECONDS, 0.4 * self.wishes.seconds)
+            wanted += min(len(self.alive) * 1.2 * energies.WINDOW_SECONDS, 0.4 * budget)
         if self.wishes.detail or self.wishes.trace:
-            wanted += 0.15 * self.wishes.seconds
+            wanted += min(sum(2.5 * DETAIL_STEPS * arm.seconds_per_step for arm in self.alive), 0.3 * budget)
         waiting = [arm.seconds_per_step for arm in self.alive if arm.cadence.kind == "data-dependent"]
-        return wanted + min(sum(waiting) * self.setup.steps_per_epoch / 2, 0.05 * self.wishes.seconds)
+        return wanted + min(sum(waiting) * self.setup.steps_per_epoch / 2, 0.05 * budget)
+
+    def _memory_reserve(self) -> float:
+        if not self.wishes.memory:
+            return 0.0
+        repeats = 3 if self.on_gpu else 1
+        # a fresh model's first steps are slow: allocator, threads and caches are cold
+        costs = (1.5 * memory_steps(arm) * arm.seconds_per_step + 0.2 for arm in self.alive)
+        return min(repeats * sum(costs), MEMORY_SHARE * self.wishes.seconds)
 
     def run(self) -> None:
         """Run every pass that was asked for and fits."""
@@ -92,11 +98,14 @@ class After:
         if self.wishes.detail or self.wishes.trace:
             from samcmp import profile_detail
 
-            profile_detail.add(self.found, self.batches, wishes=self.wishes, left=self.left, say=self.say)
+            profile_detail.add(self.found, self.batches, wishes=self.wishes, left=self._left_for_detail, say=self.say)
         for arm in self.found.arms:
             arm.main = arm.twin = None  # timed trainers must not weigh in the memory pass
         if self.wishes.memory:
             self.memory()
+
+    def _left_for_detail(self) -> float:
+        return self.left() - self._memory_reserve()
 
     # ------------------------------------------------------------------ the data path
 

@@ -12,6 +12,7 @@ import torch
 from samcmp.contenders import Arm
 from samcmp.errors import UsageError
 from samcmp.measure.phases import Phases, phases_for
+from samcmp.profile_after import DETAIL_STEPS
 from samcmp.profile_found import Found, Wishes
 from samcmp.train import StepClosure
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from samcmp.graphs import GraphBatch
 
-STEPS = 16
 TRACE_STEPS = 4
 ADDS_UP = 0.01
 
@@ -56,7 +56,7 @@ def add(
     """Add phases, operations and, on request, a trace to ``found.details``."""
     alive = [arm for arm in found.arms if arm.failure is None and arm.main is not None]
     for arm in alive if wishes.detail else ():
-        if left() < 2 * STEPS * arm.seconds_per_step:
+        if left() < 2 * DETAIL_STEPS * arm.seconds_per_step:
             found.details.setdefault(arm.name, {})["phases_missing"] = "the budget left no time for it"
             continue
         say(f"phases of {arm.name}")
@@ -73,7 +73,7 @@ def _phases(found: Found, arm: Arm) -> dict[str, Any]:
     plain = trainer.closure
     trainer.closure = PhasedClosure(plain, phases)
     period = arm.cadence.period
-    steps = period * -(-STEPS // period)
+    steps = period * -(-DETAIL_STEPS // period)
     try:
         stream = itertools.cycle([0])
         source = setup.train_batches(2)

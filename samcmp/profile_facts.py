@@ -17,7 +17,7 @@ from samcmp.records import Case, Energy, Memory, Record, Status, Throughput
 if TYPE_CHECKING:
     from samcmp.profiling import Found
 
-AA_TOLERANCE = 0.005
+SAM_SPEED = (0.45, 1.0)  # of the base's: two passes and a perturbation
 
 
 def records(found: Found, cases: Mapping[str, Case], *, seconds: float) -> list[Record]:
@@ -188,12 +188,12 @@ def _bootstrap(found: Found, arm: Arm, peer: str) -> list[float] | None:
 def implausible(found: Found, throughputs: Mapping[str, Throughput | None]) -> list[str]:
     """Say, with the numbers, what in a session cannot be or was disturbed."""
     said: list[str] = []
-    base = throughputs.get(found.setup.case.protocol.base)
     sam = throughputs.get("sam")
-    if base is not None and sam is not None:
-        speed = sam.graphs_per_second / base.graphs_per_second
-        if not 0.45 <= speed <= 1:
-            said.append(f"SAM at {speed:.2f} of the base's speed: two passes should give 0.45 to 1")
+    base = None if sam is None else sam.ratio_to.get(found.setup.case.protocol.base)
+    if base is not None and not (base[2] >= SAM_SPEED[0] and base[1] <= SAM_SPEED[1]):
+        said.append(
+            f"SAM at {base[0]:.2f} of the base's speed: two passes should give {SAM_SPEED[0]} to {SAM_SPEED[1]}"
+        )
     fixed = bound(found)
     if fixed is not None and fixed[0] < -0.02 * fixed[1]:
         said.append(

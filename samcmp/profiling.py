@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,16 @@ from samcmp.records import Case, Record
 from samcmp.runner import cause_of
 from samcmp.setup import Options, Setup, assemble
 
+BUDGET_SECONDS = 240.0
 BLOCK_SECONDS = 0.05  # shorter blocks are lengthened to this
 Say = Callable[[str], None]
 
 
-def profile_session(
+def profile(
     cases: Mapping[str, Case],
     options: Options,
     *,
+    budget_seconds: float = BUDGET_SECONDS,
     wishes: Wishes | None = None,
     say: Say = lambda text: None,
     setup: Setup | None = None,
@@ -46,7 +49,7 @@ def profile_session(
 
     Raises SamcmpError for what the user can mend (data, names, device, a budget that is not positive).
     """
-    wishes = wishes or Wishes()
+    wishes = replace(wishes or Wishes(), seconds=budget_seconds)
     if not (wishes.seconds > 0 and np.isfinite(wishes.seconds)):
         raise UsageError(
             f"a budget must be a positive number of seconds, got {wishes.seconds:g}",
@@ -270,4 +273,4 @@ def _quiet_allocator(device: torch.device) -> Iterator[None]:
             torch.cuda.empty_cache()
 
 
-__all__ = ["Found", "Wishes", "profile_session"]
+__all__ = ["BUDGET_SECONDS", "Found", "Wishes", "profile"]

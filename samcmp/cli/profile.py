@@ -1,0 +1,199 @@
+"""``samcmp profile``: throughput, memory and energy of the optimizers on one model and dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samcmp.cli import common
+from samcmp.cli.common import OUTPUT, TRAINING
+from samcmp.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from samcmp.plan import Plan, Request
+    from samcmp.records import Case, Record
+    from samcmp.setup import Options
+    from samcmp.store import Store
+
+
+def profile(
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="A dataset, see `samcmp list datasets`.")] = "demo",
+    model: Annotated[str, typer.Option("--model", "-m", help="A model, see `samcmp list models`.")] = "gcn",
+    optimizer: Annotated[
+        list[str] | None, typer.Option("--optimizer", "-o", help="Repeat for several.  [default: all]")
+    ] = None,
+    budget: Annotated[float, typer.Option(metavar="SECONDS", help="Time for a model and dataset.")] = 240.0,
+    batch_size: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Molecules a step; several give a curve.")
+    ] = None,
+    largest_batch: Annotated[bool, typer.Option(help="Find the largest batch that fits, and stop.")] = False,
+    detail: Annotated[bool, typer.Option(help="Loading, forward, backward and optimizer apart; TFLOP/s.")] = False,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a timeline for perfetto.dev.", rich_help_panel=OUTPUT)
+    ] = None,
+    set_: common.Settings = None,
+    init_from: common.InitFrom = None,
+    seed: Annotated[int, typer.Option(help="Of weights, batch order and dropout.", rich_help_panel=TRAINING)] = 0,
+    subset: common.Subset = None,
+    data: common.DataFile = None,
+    smiles_column: common.SmilesColumn = "smiles",
+    target: common.Target = None,
+    task: common.TaskKind = None,
+    cards: common.Cards = None,
+    from_: common.Source = None,
+    device: common.Device = "auto",
+    store: common.StoreDir = None,
+    form: Annotated[
+        str, typer.Option("--format", help="table, markdown, csv or json.", rich_help_panel=OUTPUT)
+    ] = "table",
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Protocol and settings from this file.")] = None,
+) -> None:
+    """Measure graphs per second, memory and energy of each optimizer: interleaved, same batches, one device.
+
+    Ratios have 95 % intervals and a verdict with a margin of 2 %. ^C keeps what was measured.
+
+    Examples:
+
+      samcmp profile --dataset bbbp --model grover
+
+      samcmp profile -d bbbp -m compt -o adam -o sam -o graphsam --budget 60 --detail
+
+      samcmp profile -m gcn --batch-size 32,64,128 --format csv
+    """
+    from samcmp.cli.profile_table import FORMATS
+    from samcmp.plan import Request
+    from samcmp.store import Store
+
+    if form not in FORMATS:
+        raise unknown("format", form, FORMATS, where="--format")
+    common.positive(budget, "--budget", whole=False, least=0.001)
+    common.positive(seed, "--seed", least=0)
+    common.positive(subset, "--subset", least=10)
+    sizes = batch_sizes(batch_size)
+    where = common.pick_device(device)
+    found = common.sources(
+        [] if data else [dataset],
+        data=data,
+        smiles_column=smiles_column,
+        targets=target or (),
+        task=task,
+        cards=cards or (),
+        source=from_,
+        init_from=init_from,
+        models=[model],
+    )
+    request = Request(
+        datasets=found.datasets,
+        models=(model,),
+        optimizers=tuple(optimizer or _all_optimizers()),
+        settings=tuple(set_ or ()),
+        protocol={"subset": subset, "init_from": found.content.get("init-from")},
+        repeats=1,
+        seed=seed,
+        profile_seconds=budget,
+        device=where.partition(":")[0],
+        inputs=found.inputs(common.fingerprint(where)),
+        train=False,
+    )
+    kept = Store(common.store_folder(store))
+    kept.check_writable()
+    options = found.options(where)
+    plans = [_planned(request, config, found.cards, size) for size in sizes]
+    common.fetch_all(found.datasets, options)
+    if largest_batch:
+        _largest(plans[0], options)
+        return
+    share = budget / len(plans)
+    done = [_session(p, kept, options, seconds=share, detail=detail, trace=trace) for p in plans]
+    _deliver(done, form=form)
+    if any(record.status != "ok" for records in done for record in records):
+        raise typer.Exit(1)
+
+
+def batch_sizes(text: str | None) -> list[int | None]:
+    """Read ``32,64,128``; None stands for the protocol's own. Raises UsageError."""
+    if text is None:
+        return [None]
+    try:
+        sizes = [int(item) for item in text.split(",")]
+    except ValueError:
+        sizes = [0]
+    if not sizes or min(sizes) < 1:
+        raise UsageError(
+            f"batch sizes are whole numbers of at least 1, got {text!r}",
+            where="--batch-size",
+            remedy="For example --batch-size 64, or a curve: --batch-size 32,64,128.",
+        )
+    return list(dict.fromkeys(sizes))
+
+
+def _all_optimizers() -> Sequence[str]:
+    from samcmp import optim
+
+    return list(optim.names())
+
+
+def _planned(request: Request, config: Path | None, cards: tuple[Path, ...], size: int | None) -> Plan:
+    from samcmp import plan, suites
+
+    protocol = {**request.protocol, "batch_size": size}
+    return plan.build(suites.read(config, cards=cards), replace(request, protocol=protocol))
+
+
+def _session(
+    planned: Plan, kept: Store, options: Options, *, seconds: float, detail: bool, trace: Path | None
+) -> list[Record]:
+    from samcmp import profiling
+
+    session = planned.sessions[0]
+    first = next(iter(session.values()))
+    console = common.stderr()
+    wishes = profiling.Wishes(detail=detail, trace=None if trace is None else str(trace))
+    with console.status(f"profiling {first.model} on {first.dataset}", spinner="dots") as status:
+        records = profiling.profile(
+            session,
+            options,
+            budget_seconds=seconds,
+            wishes=wishes,
+            say=lambda text: status.update(f"{first.dataset} {first.model}: {text}".replace("[", "\\[")),
+        )
+    for record in records:
+        kept.add(record)
+    return records
+
+
+def _deliver(done: Sequence[Sequence[Record]], *, form: str) -> None:
+    from samcmp.cli import profile_table
+
+    if form != "table":
+        typer.echo(profile_table.render([record for records in done for record in records], form=form))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    for records in done:
+        case = records[0].case
+        for part in profile_table.screen(records, title=title(case, records)):
+            console.print(part)
+
+
+def title(case: Case, records: Sequence[Record]) -> str:
+    """Name what was measured: dataset, model, batch size, parameters, device."""
+    count = records[0].parameters
+    size = "" if count is None else f", {count:,} parameters"
+    return f"{case.dataset} · {case.model}{size} · batch {case.protocol.batch_size} · {case.device}"
+
+
+def _largest(planned: Plan, options: Options) -> None:
+    from samcmp import largest
+
+    session: Mapping[str, Case] = planned.sessions[0]
+    console = common.stderr()
+    for found in largest.batches(session, options, say=lambda text: console.print(text, markup=False)):
+        typer.echo(found.sentence)
