@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbones import compt_attention as att
+from backbones.compt_norms import LayerNorm, ScaleNorm
 from backbones.gru import over_atoms, over_padding
 from backbones.segments import linear_of_kinds, max_into, mean_over_graphs
 from samcmp.graphs import Columns, GraphBatch, MolGraph
@@ -94,32 +95,6 @@ def prepare(graph: MolGraph) -> dict[str, np.ndarray]:
     bonds = csr_array((np.ones(len(i)), (i, j)), shape=(n, n))
     lengths = shortest_path(bonds, method="D", unweighted=True)  # (n, n)
     return {"distance": np.where(np.isfinite(lengths), lengths, att.UNREACHABLE).astype(np.int16).ravel()}
-
-
-class LayerNorm(nn.Module):
-    """a (x - mean) / (s + 1e-6) + b with the unbiased standard deviation s: not torch's layer norm."""
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.a_2 = nn.Parameter(torch.ones(hidden))
-        self.b_2 = nn.Parameter(torch.zeros(hidden))
-
-    def forward(self, x: Tensor) -> Tensor:
-        s, mean = torch.std_mean(x, -1, keepdim=True)
-        return torch.addcmul(self.b_2, (x - mean) / (s + 1e-6), self.a_2)
-
-
-class ScaleNorm(nn.Module):
-    """g x / max(|x|, 1e-5)."""
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(math.sqrt(hidden)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=1e-5)
-        out: Tensor = x * (self.scale / length)
-        return out
 
 
 def _norm(config: Config) -> nn.Module:
