@@ -49,6 +49,7 @@ def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
     standings = [
         Standing(
             arm=arm,
+            label=rows[0][k].label,
             cells=len(scored),
             mean_rank=float(mean_ranks[k]),
             tied_with=tuple(

@@ -13,8 +13,9 @@ from samcmp.records import Record, to_json
 from samcmp.report.across import across_cells
 from samcmp.report.comparison import Cell, Comparison, Role, Row, Settings, SplitName
 from samcmp.report.front import with_best, with_front
-from samcmp.report.join import LOWER_IS_BETTER, Group, groups, split_name
-from samcmp.report.rows import row
+from samcmp.report.join import LOWER_IS_BETTER, Group, groups, machine_of, split_name
+from samcmp.report.rows import row_of
+from samcmp.report.sentences import sentences
 from samcmp.report.verdicts import verdicts
 
 V = TypeVar("V")
@@ -25,14 +26,14 @@ def compare(records: Iterable[Record], settings: Settings | None = None, *, suit
     settings = settings or Settings()
     records = list(records)
     cells = [_cell(group, settings) for group in groups(records)]
-    cells = _tell_apart(cells)
+    cells = [dataclasses.replace(cell, sentences=sentences(cell)) for cell in _tell_apart(cells)]
     notes = [note for record in records for note in record.notes]
     return Comparison(
         cells=tuple(cells),
         across=across_cells(cells, settings),
         settings=settings,
         suite=suite,
-        machines=_distinct(record.machine for record in records),
+        machines=_distinct(machine_of(record) for record in records),
         versions=_distinct(record.versions for record in records),
         notes=tuple(dict.fromkeys(notes)),
         records=len(records),
@@ -82,11 +83,12 @@ def _cell(group: Group, settings: Settings) -> Cell:
     higher = metric not in LOWER_IS_BETTER
     factor = _test_over_train(group)
     arms = sorted(set(group.runs) | set(group.profiles), key=lambda arm: (_place(arm, roles), arm))
-    rows = [row(arm, group, roles=roles, factor=factor) for arm in arms]
+    rows = [row_of(arm, group, roles=roles, factor=factor) for arm in arms]
+    rows = _labelled(rows)
     rows = with_front(rows, higher=higher, factor=factor, settings=settings)
     rows = with_best(rows, higher=higher)
     margin, margin_text = _margin(metric, rows, settings)
-    notes = []
+    notes = [_settings_note(row) for row in rows if row.optimizer_settings and row.label == row.optimizer]
     if group.replaced:
         notes.append(f"{group.replaced} older Records of the same runs are left out; the newest result counts")
     for role, name in (("base", "the base optimizer alone"), ("sam", "SAM")):
@@ -110,8 +112,28 @@ def _cell(group: Group, settings: Settings) -> Cell:
         rows=tuple(rows),
         verdicts=tuple(verdicts(rows, group, margin=margin, higher=higher, factor=factor, settings=settings)),
         speed_session=group.session,
+        speed_machine=group.machine,
         notes=tuple(notes),
     )
+
+
+def _settings_note(row: Row) -> str:
+    return f"{row.label}: {', '.join(f'{key}={value}' for key, value in sorted(row.optimizer_settings.items()))}"
+
+
+def _labelled(rows: Sequence[Row]) -> list[Row]:
+    """Name each arm by its optimizer, with those settings that tell it from another arm of that optimizer."""
+    by_optimizer: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_optimizer[row.optimizer].append(row)
+    named = []
+    for row in rows:
+        arms = [twin.optimizer_settings for twin in by_optimizer[row.optimizer]]
+        keys = sorted({key for arm in arms for key in arm})
+        telling = [key for key in keys if len({repr(arm.get(key)) for arm in arms}) > 1]
+        shown = ", ".join(f"{key}={row.optimizer_settings[key]}" for key in telling if key in row.optimizer_settings)
+        named.append(dataclasses.replace(row, label=f"{row.optimizer}[{shown}]" if shown else row.optimizer))
+    return named
 
 
 def _roles(group: Group) -> dict[str, Role]:

@@ -72,6 +72,7 @@ class Row:
     """One arm (an optimizer with its settings) in one cell."""
 
     arm: str
+    label: str  # the arm as briefly as the cell allows: settings only where they tell two arms apart
     optimizer: str
     optimizer_settings: Mapping[str, object]
     role: Role | None
@@ -156,7 +157,9 @@ class Cell:
     rows: tuple[Row, ...]
     verdicts: tuple[Verdict, ...]
     speed_session: str  # where the speeds come from; empty without any
+    speed_machine: Mapping[str, object]  # what it ran on; empty without any
     notes: tuple[str, ...]
+    sentences: tuple[str, ...] = ()  # the verdicts in words, the same in every format
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,7 @@ class Standing:
     """One optimizer over several cells."""
 
     arm: str
+    label: str
     cells: int
     mean_rank: float
     tied_with: tuple[str, ...]  # within one critical difference
@@ -218,3 +222,8 @@ class Comparison:
 def failures(comparison: Comparison) -> int:
     """Count the training runs without a result."""
     return sum(len(hole.blocks) for cell in comparison.cells for row in cell.rows for hole in row.holes)
+
+
+def labels(cell: Cell) -> dict[str, str]:
+    """Return the short name of each arm of a cell."""
+    return {row.arm: row.label for row in cell.rows}

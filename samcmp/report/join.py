@@ -7,11 +7,15 @@ come from one profiling session each, because only what was measured side by sid
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from samcmp.records import Case, Record, canonical_json
 
+# what makes two machines the same for a measurement; load and free memory change by the minute
+MACHINE = (
+    "gpu", "gpu_uuid", "processor", "architecture", "physical_cores", "usable_cores", "cpu_quota", "threads", "cuda",
+)  # fmt: skip
 LOWER_IS_BETTER = frozenset({"rmse", "mae"})
 
 
@@ -24,6 +28,7 @@ class Group:
     runs: dict[str, dict[str, Record]]  # arm -> block -> Record
     profiles: dict[str, Record]  # arm -> Record of the chosen session
     session: str
+    machine: Mapping[str, object]
     replaced: int  # older Records of a Case that was run again
 
 
@@ -42,13 +47,17 @@ def groups(records: Iterable[Record]) -> list[Group]:
         case = members[0].case
         served.add(_model_key(case))
         arms, replaced = _by_block(members)
-        chosen, session = _session(profiles.get(_model_key(case), []), case, set(arms))
-        found.append(Group(case, members[0].dataset_hash, arms, chosen, session, replaced))
+        chosen = _session(profiles.get(_model_key(case), []), case, set(arms))
+        found.append(_group(members[0], arms, chosen, replaced))
     for key, members in profiles.items():
         if key not in served:
-            chosen, session = _session(members, members[0].case, set())
-            found.append(Group(members[0].case, members[0].dataset_hash, {}, chosen, session, 0))
+            found.append(_group(members[0], {}, _session(members, members[0].case, set()), 0))
     return sorted(found, key=lambda g: (g.case.dataset, g.case.model, g.case.split, canonical_json(g.case.protocol)))
+
+
+def machine_of(record: Record) -> dict[str, object]:
+    """Return what identifies the machine of a Record, without what changes from minute to minute."""
+    return {name: record.machine[name] for name in MACHINE if record.machine.get(name) is not None}
 
 
 def split_name(record: Record) -> str:
@@ -92,14 +101,21 @@ def _rank(record: Record) -> tuple[bool, str]:
     return record.accuracy is not None, record.created
 
 
-def _session(profiles: Sequence[Record], case: Case, arms: set[str]) -> tuple[dict[str, Record], str]:
+def _group(first: Record, arms: dict[str, dict[str, Record]], profiles: dict[str, Record], replaced: int) -> Group:
+    sample = next(iter(profiles.values()), None)
+    session = _session_name(sample) if sample else ""
+    machine = machine_of(sample) if sample else {}
+    return Group(first.case, first.dataset_hash, arms, profiles, session, machine, replaced)
+
+
+def _session(profiles: Sequence[Record], case: Case, arms: set[str]) -> dict[str, Record]:
     """Choose the session that fits the cell best: same protocol and device, most arms, newest."""
     sessions: dict[str, list[Record]] = defaultdict(list)
     for record in profiles:
-        key = [record.case.device, record.case.peers, record.case.protocol, record.case.seed, record.machine]
+        key = [record.case.device, record.case.peers, record.case.protocol, record.case.seed, machine_of(record)]
         sessions[canonical_json(key)].append(record)
     if not sessions:
-        return {}, ""
+        return {}
 
     def fit(members: Sequence[Record]) -> tuple[bool, bool, int, str]:
         first = members[0].case
@@ -116,10 +132,10 @@ def _session(profiles: Sequence[Record], case: Case, arms: set[str]) -> tuple[di
         old = newest.get(record.case.arm)
         if old is None or (record.throughput is not None, record.created) >= (old.throughput is not None, old.created):
             newest[record.case.arm] = record
-    return newest, _session_name(best[0])
+    return newest
 
 
 def _session_name(record: Record) -> str:
     case = record.case
-    device = str(record.machine.get("device_name") or record.machine.get("cpu") or case.device)
+    device = str(record.machine.get("gpu") or record.machine.get("processor") or case.device)
     return f"{device}, batch {case.protocol.batch_size}"

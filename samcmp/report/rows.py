@@ -16,7 +16,7 @@ from samcmp.stats import Interval, mean_interval, ratio_interval
 FAILED = frozenset({"diverged", "out-of-memory", "error", "timeout", "skipped", "partial"})
 
 
-def row(arm: str, group: Group, *, roles: Mapping[str, Role], factor: float | None) -> Row:
+def row_of(arm: str, group: Group, *, roles: Mapping[str, Role], factor: float | None) -> Row:
     """Gather what the Records of one arm say."""
     runs = group.runs.get(arm, {})
     scored = {block: r for block, r in runs.items() if r.accuracy is not None and r.status == "ok"}
@@ -44,6 +44,7 @@ def row(arm: str, group: Group, *, roles: Mapping[str, Role], factor: float | No
     keys = {block: split_key(record) for block, record in scored.items()}
     return Row(
         arm=arm,
+        label=arm,
         optimizer=first.case.optimizer,
         optimizer_settings=first.case.optimizer_settings,
         role=roles.get(arm),

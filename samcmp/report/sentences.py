@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from samcmp.report.comparison import Cell, Verdict
+from collections.abc import Mapping, Sequence
+
+from samcmp.report.comparison import Cell, Verdict, labels
 from samcmp.stats import Interval
 
 METRICS = {"roc-auc": "ROC-AUC", "rmse": "RMSE", "mae": "MAE"}
+MOST_LINES = 8  # beyond this the claims that are not established share a line
+WORDS = ("better", "equivalent", "non-inferior", "inconclusive", "worse")
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -14,6 +18,14 @@ def signed(value: float, digits: int = 3) -> str:
     if float(text) == 0.0:
         text = f"{0.0:.{digits}f}"
     return text.replace("-", "−")
+
+
+def times(ratio: Interval) -> str:
+    """Write a speed ratio with its interval."""
+    text = f"{ratio.value:.2f}×"
+    if ratio.low is not None and ratio.high is not None and ratio.low != ratio.high:
+        text += f" [{ratio.low:.2f}, {ratio.high:.2f}]"
+    return text
 
 
 def digits_for(cell: Cell) -> int:
@@ -28,66 +40,79 @@ def headline(cell: Cell) -> str:
     runs = max((len(row.blocks) for row in cell.rows), default=0)
     metric = METRICS.get(cell.metric, cell.metric or "no result")
     splits = len(cell.splits)
-    on = f"{runs} run{'s' * (runs != 1)} an optimizer on {splits} {cell.split} split{'s' * (splits != 1)}"
+    on = f"{runs} run{'s' * (runs != 1)} on {splits} {cell.split} split{'s' * (splits != 1)}"
     return f"{cell.name}: {metric}, {on}, margin {cell.margin_text}"
 
 
-def sentences(cell: Cell) -> list[str]:
-    """Say the verdicts of a cell: one sentence an optimizer, against SAM first, then against the base."""
-    by_arm: dict[str, list[Verdict]] = {}
-    for verdict in cell.verdicts:
-        by_arm.setdefault(verdict.arm, []).append(verdict)
+def sentences(cell: Cell) -> tuple[str, ...]:
+    """Say the verdicts of a cell: a sentence an optimizer against SAM, and one for all against the base."""
     order = {row.arm: i for i, row in enumerate(cell.rows)}
-    return [sentence(by_arm[arm], cell) for arm in sorted(by_arm, key=lambda a: order[a])]
+    against = {
+        role: sorted((v for v in cell.verdicts if v.role == role), key=lambda v: order[v.arm])
+        for role in ("sam", "base")
+    }
+    digits, names = digits_for(cell), labels(cell)
+    established = [v for v in against["sam"] if v.claim]
+    others = [v for v in against["sam"] if not v.claim]
+    said = [claim(v, digits=digits, names=names) for v in established]
+    if len(against["sam"]) <= MOST_LINES:
+        said += [claim(v, digits=digits, names=names) for v in others]
+    elif others:
+        causes = "; ".join(f"{names[v.arm]} ({_cause(v)})" for v in others)
+        said.append(f"as accurate as {names[others[0].reference]} and faster, not established: {causes}.")
+    if against["base"]:
+        said.append(_against_base(against["base"], digits=digits, names=names))
+    return tuple(said)
 
 
-def sentence(verdicts: list[Verdict], cell: Cell) -> str:
-    """Say what one optimizer's verdicts come to."""
-    digits = digits_for(cell)
-    parts = []
-    for verdict in sorted(verdicts, key=lambda v: v.role != "sam"):
-        if verdict.role == "sam":
-            parts.append(_claim(verdict, digits))
-        else:
-            parts.append(f"against {verdict.reference}: {_accuracy(verdict, digits)}{_speed_aside(verdict)}")
-    return f"{verdicts[0].arm}: {'; '.join(parts)}."
-
-
-def _claim(verdict: Verdict, digits: int) -> str:
+def claim(verdict: Verdict, *, digits: int, names: Mapping[str, str]) -> str:
+    """Say whether "as accurate and faster" is established, with the numbers that decide it."""
     head = "established" if verdict.claim else "not established"
-    return f"as accurate as {verdict.reference} and faster: {head} ({_accuracy(verdict, digits)}; {_speed(verdict)})"
+    return (
+        f"{names[verdict.arm]}: as accurate as {names[verdict.reference]} and faster: {head} "
+        f"(accuracy {verdict.word} {_numbers(verdict, digits)}{_asides(verdict)}; {_speed(verdict)})."
+    )
 
 
-def _accuracy(verdict: Verdict, digits: int) -> str:
-    numbers = ""
-    if verdict.mean is not None:
-        numbers = f" {signed(verdict.mean, digits)}"
-        if verdict.low is not None and verdict.high is not None:
-            numbers += f" [{signed(verdict.low, digits)}, {signed(verdict.high, digits)}]"
-    said = f"accuracy {verdict.word}{numbers}"
-    asides = []
-    if verdict.blocks_needed is not None and verdict.blocks_needed > verdict.splits:
-        asides.append(f"about {verdict.blocks_needed} splits would settle it")
-    if verdict.why:
-        asides.append(verdict.why)
-    if verdict.one_test_set:
-        asides.append(verdict.one_test_set)
-    return said + (f", {', '.join(asides)}" if asides else "")
+def _against_base(verdicts: Sequence[Verdict], *, digits: int, names: Mapping[str, str]) -> str:
+    groups = []
+    for word in WORDS:
+        members = [f"{names[v.arm]} {_numbers(v, digits)}{_asides(v, short=True)}" for v in verdicts if v.word == word]
+        if members:
+            groups.append(f"{word}: {', '.join(members)}")
+    return f"accuracy against {names[verdicts[0].reference]}: {'; '.join(groups)}."
+
+
+def _numbers(verdict: Verdict, digits: int) -> str:
+    if verdict.mean is None:
+        return "n/a"
+    if verdict.low is None or verdict.high is None:
+        return signed(verdict.mean, digits)
+    return f"{signed(verdict.mean, digits)} [{signed(verdict.low, digits)}, {signed(verdict.high, digits)}]"
+
+
+def _asides(verdict: Verdict, *, short: bool = False) -> str:
+    said = []
+    if verdict.blocks_needed is not None:
+        said.append(f"about {verdict.blocks_needed} splits needed")
+    if verdict.why and not short:
+        said.append(verdict.why)
+    if verdict.one_test_set and not short:
+        said.append(verdict.one_test_set)
+    return "".join(f", {text}" for text in said)
 
 
 def _speed(verdict: Verdict) -> str:
     if verdict.speed is None:
-        return "speed n/a"
-    return f"speed {times(verdict.speed)}, {verdict.speed_word}"
+        return "speed not measured"
+    return f"{verdict.speed_word} {times(verdict.speed)}"
 
 
-def _speed_aside(verdict: Verdict) -> str:
-    return "" if verdict.speed is None else f", speed {times(verdict.speed)}"
-
-
-def times(ratio: Interval) -> str:
-    """Write a speed ratio with its interval."""
-    text = f"{ratio.value:.2f}×"
-    if ratio.low is not None and ratio.high is not None and ratio.low != ratio.high:
-        text += f" [{ratio.low:.2f}, {ratio.high:.2f}]"
-    return text
+def _cause(verdict: Verdict) -> str:
+    """Name the half of the claim that fails."""
+    causes = []
+    if verdict.word in {"inconclusive", "worse"}:
+        causes.append(f"accuracy {verdict.word}")
+    if verdict.speed_word != "faster":
+        causes.append(f"speed {verdict.speed_word or 'not measured'}")
+    return ", ".join(causes) or "after adjustment for the number of comparisons"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samcmp.report.comparison import Cell, Comparison, Row
-from samcmp.report.sentences import METRICS, digits_for, headline, sentences
+from samcmp.report.sentences import METRICS, digits_for, headline
 from samcmp.stats import Interval
 
 MOST_SPLITS = 10  # named under the table; JSON has them all
@@ -55,13 +55,12 @@ class _Notes:
 
 def table(comparison: Comparison) -> Table:
     """Lay out a Comparison."""
-    metrics = {cell.metric for cell in comparison.cells if cell.metric}
+    metrics = dict.fromkeys(metric_name(cell) for cell in comparison.cells if cell.metric)
     single = next(iter(metrics)) if len(metrics) == 1 else None
-    higher = next((cell.higher_is_better for cell in comparison.cells if cell.metric), True)
     base_names = {row.arm for cell in comparison.cells for row in cell.rows if row.role == "base"}
     base = next(iter(base_names)) if len(base_names) == 1 else "base"
-    columns = [Column("dataset", right=False), Column("model", right=False), Column("optimizer", right=False)]
-    columns.append(Column(f"{METRICS.get(single, single)} {'↑' if higher else '↓'}" if single else "score"))
+    columns = [Column(name, right=False) for name in ("dataset", "metric", "model", "optimizer")]
+    columns.append(Column(single or "score"))
     columns += [Column("graphs/s"), Column("× sam"), Column(f"× {base}"), Column("passes"), Column("memory")]
     columns.append(Column("front", right=False))
     notes = _Notes()
@@ -69,7 +68,7 @@ def table(comparison: Comparison) -> Table:
     starts = set()
     for cell in comparison.cells:
         starts.add(len(rows))
-        rows.extend(_row(row, cell, notes, metric=single is None) for row in cell.rows)
+        rows.extend(_row(row, cell, notes) for row in cell.rows)
     remarks = [f"{cell.name}: {note}" for cell in comparison.cells for note in cell.notes]
     sessions = dict.fromkeys(cell.speed_session for cell in comparison.cells if cell.speed_session)
     if sessions:
@@ -79,7 +78,7 @@ def table(comparison: Comparison) -> Table:
         rows=tuple(rows),
         starts=frozenset(starts),
         footnotes=tuple(notes.texts),
-        verdicts=tuple((headline(cell), tuple(sentences(cell))) for cell in comparison.cells if cell.verdicts),
+        verdicts=tuple((headline(cell), cell.sentences) for cell in comparison.cells if cell.sentences),
         remarks=(*remarks, *comparison.notes),
         splits=_splits(comparison),
     )
@@ -93,12 +92,17 @@ def _splits(comparison: Comparison) -> tuple[str, ...]:
     return tuple(shown)
 
 
-def _row(row: Row, cell: Cell, notes: _Notes, *, metric: bool) -> tuple[Entry, ...]:
-    dataset = f"{cell.dataset} ({METRICS.get(cell.metric, cell.metric)})" if metric and cell.metric else cell.dataset
+def metric_name(cell: Cell) -> str:
+    """Name a cell's metric with the direction in which it improves."""
+    return f"{METRICS.get(cell.metric, cell.metric)} {'↑' if cell.higher_is_better else '↓'}" if cell.metric else ""
+
+
+def _row(row: Row, cell: Cell, notes: _Notes) -> tuple[Entry, ...]:
     return (
-        Entry(dataset),
+        Entry(cell.dataset),
+        Entry(metric_name(cell)),
         Entry(cell.model),
-        Entry(row.arm),
+        Entry(row.label),
         _score(row, cell, notes),
         _number(row, "graphs_per_second", rate(row.graphs_per_second), notes, bold="speed" in row.best),
         _ratio(row.speed_to.get("sam")),
@@ -173,6 +177,16 @@ def memory(count: int | None) -> str | None:
     return f"{size:.{figures}f} {unit}"
 
 
-def grouped(rows: Sequence[tuple[Entry, ...]], starts: frozenset[int]) -> list[tuple[Entry, ...]]:
-    """Blank the names of dataset and model after the first row of a group, as a printed table does."""
-    return [row if i in starts else (Entry(""), Entry(""), *row[2:]) for i, row in enumerate(rows)]
+def compact(layout: Table) -> Table:
+    """Make a printed table narrow: no name twice in a group, the metric under the dataset or in the header."""
+    mixed = layout.columns[4].title == "score"
+    rows = []
+    for i, row in enumerate(layout.rows):
+        dataset, metric, model, *rest = row
+        first = i in layout.starts
+        alone = first and (i + 1 in layout.starts or i + 1 == len(layout.rows))
+        name = dataset if first else metric if mixed and i - 1 in layout.starts else Entry("")
+        if alone and mixed:
+            name = Entry(f"{dataset.text} {metric.text}")
+        rows.append((name, model if first else Entry(""), *rest))
+    return dataclasses.replace(layout, columns=(layout.columns[0], *layout.columns[2:]), rows=tuple(rows))

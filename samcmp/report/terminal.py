@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from samcmp.report.comparison import Comparison
-from samcmp.report.table import Entry, Table, grouped, table
+from samcmp.report.table import Entry, Table, compact, table
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -22,7 +22,7 @@ def render(comparison: Comparison) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    layout = table(comparison)
+    layout = compact(table(comparison))
     parts: list[object] = [_table(layout)] if layout.rows else [Text("No Records match.")]
     parts += [Text(f"{str(i).translate(SUPERSCRIPTS)} {text}") for i, text in enumerate(layout.footnotes, start=1)]
     for headline, sentences in layout.verdicts:
@@ -51,8 +51,9 @@ def _table(layout: Table) -> object:
             justify="right" if column.right else "left",
             overflow="fold" if foldable else "ellipsis",
             no_wrap=not foldable,
+            min_width=9 if foldable else None,
         )
-    for i, row in enumerate(grouped(layout.rows, layout.starts)):
+    for i, row in enumerate(layout.rows):
         if i in layout.starts and i:
             drawn.add_section()
         drawn.add_row(*(_text(entry) for entry in row))
@@ -82,5 +83,6 @@ def _foot(layout: Table) -> list[object]:
     if layout.remarks:
         parts += [Text(), *(Text(remark, style="dim") for remark in layout.remarks)]
     if layout.splits:
-        parts += [Text(), Text("splits: " + " · ".join(layout.splits), style="dim")]
+        pairs = [" · ".join(layout.splits[i : i + 2]) for i in range(0, len(layout.splits), 2)]
+        parts += [Text(), Text("splits  " + "\n        ".join(pairs), style="dim")]
     return parts

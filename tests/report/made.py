@@ -16,7 +16,7 @@ ARMS: Mapping[str, tuple[float, float, float]] = {
     "graphsam": (0.009, 1.04, 1.12),
 }
 CREATED = "2026-01-01T00:00:00+00:00"
-MACHINE = {"device_name": "Imaginary 1", "cpu": "none"}
+MACHINE = {"processor": "Imaginary 1", "usable_cores": 2, "load": 0.5}
 
 
 def case(kind: str, dataset: str, model: str, optimizer: str, **more: Any) -> Case:
