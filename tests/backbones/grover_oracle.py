@@ -40,24 +40,24 @@ class Oracle:
 
     def config(self, **changes: Any) -> Config:
         c = self.about["config"]
-        settings: dict[str, Any] = dict(
-            hidden=c["hidden_size"],
-            depth=c["depth"],
-            heads=c["num_attn_head"],
-            blocks=c["num_mt_block"],
-            activation=TORCH_NAMES[c["activation"]],
-            dropout=c["dropout"],
-            bias=c["bias"],
-            ffn_hidden=c["ffn_hidden_size"],
-            ffn_layers=c["ffn_num_layers"],
-            disagreement=c["dist_coff"],
-            self_attention=c["self_attention"],
-            attention_hidden=c["attn_hidden"],
-            attention_out=c["attn_out"],
-            molecule_features="rdkit2d" if c["features_dim"] else None,
-            molecule_width=c["features_dim"] or 200,
-            padding_row=True,
-        )
+        settings: dict[str, Any] = {
+            "hidden": c["hidden_size"],
+            "depth": c["depth"],
+            "heads": c["num_attn_head"],
+            "blocks": c["num_mt_block"],
+            "activation": TORCH_NAMES[c["activation"]],
+            "dropout": c["dropout"],
+            "bias": c["bias"],
+            "ffn_hidden": c["ffn_hidden_size"],
+            "ffn_layers": c["ffn_num_layers"],
+            "disagreement": c["dist_coff"],
+            "self_attention": c["self_attention"],
+            "attention_hidden": c["attn_hidden"],
+            "attention_out": c["attn_out"],
+            "molecule_features": "rdkit2d" if c["features_dim"] else None,
+            "molecule_width": c["features_dim"] or 200,
+            "padding_row": True,
+        }
         return Config(**{**settings, **changes})
 
     def model(self, dtype: torch.dtype = torch.float64, **changes: Any) -> Model:
