@@ -64,8 +64,8 @@ class Config:
     kernel: Literal["exp", "softmax"] = "exp"
     norm: Literal["layer", "scale"] = "layer"
     dropout: float = 0.0  # everywhere but on the bonds' embedding, which is one small table
-    positions: int = 512  # atoms beyond the table share its last row; the largest molecule of MoleculeNet has 492
-    padded_readout: int | None = None  # also the number of positions; 90 for BBBP, 98 for Tox21, 55 for ESOL
+    positions: int | None = None  # atoms beyond the table share its last row; None: padded_readout, else 512
+    padded_readout: int | None = None  # the data set's largest molecule: 90 for BBBP, 98 for Tox21, 55 for ESOL
     released_parameters: bool = False
 
     def __post_init__(self) -> None:
@@ -75,10 +75,14 @@ class Config:
             raise ValueError(f"norm is layer or scale, got {self.norm!r}")
         if self.heads < 1 or self.hidden < 2 or self.hidden % self.heads:
             raise ValueError(f"hidden must be a multiple of heads, got {self.hidden} and {self.heads}")
-        if min(self.depth, self.dense_layers, self.head_layers, self.positions) < 1 or not 0 <= self.dropout < 1:
-            raise ValueError("depths and positions are at least 1 and dropout is in [0, 1)")
-        if self.padded_readout is not None and self.padded_readout < 1:
-            raise ValueError(f"padded_readout is a number of atoms, got {self.padded_readout}")
+        counts = (self.depth, self.dense_layers, self.head_layers, self.place_count, self.padded_readout or 1)
+        if min(counts) < 1 or self.padded_readout == 0 or not 0 <= self.dropout < 1:
+            raise ValueError("layers, positions and padded_readout are at least 1 and dropout is in [0, 1)")
+
+    @property
+    def place_count(self) -> int:
+        """Rows of the table of positions; 512 is above MoleculeNet's largest molecule, of 492 atoms."""
+        return (self.padded_readout or 512) if self.positions is None else self.positions
 
     @property
     def columns(self) -> Columns:
@@ -201,7 +205,7 @@ class Positions(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.first = int(config.released_parameters)  # there, row 0 belongs to padding
-        self.pe = nn.Embedding((config.padded_readout or config.positions) + self.first, config.hidden)
+        self.pe = nn.Embedding(config.place_count + self.first, config.hidden)
 
     def forward(self, place: Tensor) -> Tensor:
         out: Tensor = self.pe((place + self.first).clamp(max=self.pe.num_embeddings - 1))
