@@ -69,3 +69,33 @@ def softmax_over_graphs(energy: Tensor, graph_of_atom: Tensor, graphs: int) -> T
     highest = max_into(energy.detach(), graph_of_atom, graphs)  # (G, 1)
     weight = (energy - highest.index_select(0, graph_of_atom)).exp()  # (A, 1)
     return weight / sum_into(weight, graph_of_atom, graphs).index_select(0, graph_of_atom)
+
+
+class _SumTimesMax(Function):
+    """(sum) * (max) over the rows ``cols[i]`` of ``values`` that go to ``rows[i]``; ties of the maximum share."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, cols: Tensor, rows: Tensor, size: int) -> Tensor:
+        arriving = values.index_select(0, cols)  # (N, H)
+        total = values.new_zeros(size, values.shape[1]).index_add_(0, rows, arriving)
+        highest = torch.zeros_like(total)
+        highest.scatter_reduce_(0, rows.unsqueeze(1).expand_as(arriving), arriving, "amax", include_self=False)
+        ctx.save_for_backward(arriving, cols, rows, total, highest)
+        ctx.size = values.shape[0]
+        return total * highest
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        arriving, cols, rows, total, highest = ctx.saved_tensors
+        hit = (arriving == highest.index_select(0, rows)).to(grad.dtype)
+        ties = torch.zeros_like(total).index_add_(0, rows, hit).clamp_(min=1)
+        hit.mul_((grad * total).div_(ties).index_select(0, rows))
+        hit.add_((grad * highest).index_select(0, rows))
+        return sum_into(hit, cols, ctx.size), None, None, None
+
+
+def sum_times_max(values: Tensor, *, cols: Tensor, rows: Tensor, size: int) -> Tensor:
+    """Return (size, H): for each row the sum times the maximum of its members ``values[cols]``, 0 without members."""
+    out: Tensor = _SumTimesMax.apply(values, cols, rows, size)  # type: ignore[no-untyped-call]
+    return out

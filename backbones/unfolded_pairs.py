@@ -1,0 +1,106 @@
+"""Equal surroundings for models that keep a state per atom and one per directed bond (CMPNN).
+
+The same idea as :mod:`backbones.unfolding`: a level holds each distinct tree of surroundings once. An atom's new class
+is its old one with the classes of the bonds that end in it; a bond's new class is its own features, its source's new
+class and its reverse's old one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from backbones.segments import sum_into, sum_times_max
+from backbones.unfolding import Incoming, distinct, mix
+from samcmp.graphs import GraphBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AtomLevel:
+    """The atoms after one more round: row ``rows[i]`` hears bond state ``cols[i]``; ``before`` is its old row."""
+
+    rows: Tensor  # (N,)
+    cols: Tensor  # (N,)
+    before: Tensor  # (Da,)
+
+    def heard(self, b: Tensor) -> Tensor:
+        """Return (Da, H) sum times maximum over the incoming bond states; 0 for an atom without bonds."""
+        return sum_times_max(b, cols=self.cols, rows=self.rows, size=self.before.shape[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Round:
+    """The atoms of one round, then its bonds: source atom, reverse bond of the level before, row of level 0."""
+
+    atoms: AtomLevel
+    source: Tensor  # (Db,)
+    reverse: Tensor  # (Db,)
+    own: Tensor  # (Db,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """What message passing over atoms and bonds reads."""
+
+    kind: Tensor  # (Da0,) kind of each atom of level 0
+    atom_kind: Tensor  # (Db0,) kind of the source atom of each bond of level 0
+    bond_kind: Tensor  # (Db0,)
+    rounds: tuple[Round, ...]
+    last: AtomLevel
+    last_kind: Tensor  # (Da,) row of level 0 of each atom of the last level
+    class_of_atom: Tensor  # (A,) row of the last level
+
+
+def plain_pairs(batch: GraphBatch, rounds: int) -> Pairs:
+    """Return the plan with a row for each atom and each directed bond; no device value is read."""
+    source, target = batch.edge_index[0], batch.edge_index[1]
+    bonds = torch.arange(batch.num_bonds, device=source.device)
+    atoms = torch.arange(batch.num_atoms, device=source.device)
+    level = AtomLevel(target, bonds, atoms)
+    return Pairs(
+        kind=batch.atom_kind,
+        atom_kind=batch.atom_kind.index_select(0, source),
+        bond_kind=batch.bond_kind.repeat_interleave(2, output_size=batch.num_bonds),
+        rounds=(Round(level, source, bonds ^ 1, bonds),) * rounds,
+        last=level,
+        last_kind=atoms,
+        class_of_atom=atoms,
+    )
+
+
+def distinct_pairs(batch: GraphBatch, rounds: int) -> Pairs:
+    """Return the plan with a row for each distinct tree of surroundings, level by level."""
+    source, target = batch.edge_index[0], batch.edge_index[1]
+    neighbours = Incoming(target, batch.num_atoms)
+    bond_kind = batch.bond_kind.repeat_interleave(2)  # (B,)
+    own, first = distinct(batch.atom_kind.index_select(0, source) * batch.bond_table.shape[0] + bond_kind)
+    of_atom, first_atom = distinct(batch.atom_kind)
+    of_kind = of_atom
+
+    def next_atoms(of_atom: Tensor, of_bond: Tensor) -> tuple[AtomLevel, Tensor, Tensor]:
+        arriving = sum_into(mix(of_bond), target, batch.num_atoms)
+        finer, chosen = distinct(mix(arriving) + of_atom)
+        rows, bonds = neighbours.of(chosen)
+        level = AtomLevel(rows, of_bond.index_select(0, bonds), of_atom.index_select(0, chosen))
+        return level, finer, chosen
+
+    of_bond = own
+    plan = []
+    for _ in range(rounds):
+        atoms, of_atom, _ = next_atoms(of_atom, of_bond)
+        of_source = of_atom.index_select(0, source)
+        of_reverse = of_bond.view(-1, 2).flip(1).reshape(-1)
+        of_bond, chosen = distinct(mix(mix(of_source) + of_reverse) + own)
+        plan.append(Round(atoms, of_source[chosen], of_reverse[chosen], own[chosen]))
+    last, of_atom, chosen = next_atoms(of_atom, of_bond)
+    return Pairs(
+        kind=batch.atom_kind.index_select(0, first_atom),
+        atom_kind=batch.atom_kind.index_select(0, source.index_select(0, first)),
+        bond_kind=bond_kind.index_select(0, first),
+        rounds=tuple(plan),
+        last=last,
+        last_kind=of_kind.index_select(0, chosen),
+        class_of_atom=of_atom,
+    )
