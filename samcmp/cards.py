@@ -288,9 +288,8 @@ def user_card(
         raise unknown("task", task, METRICS, where="--task")
     if metric is not None and metric not in METRICS[task]:
         raise unknown(f"metric of a {task}", metric, METRICS[task], where="--metric")
-    stem = re.sub(r"[^a-z0-9._-]+", "-", csv_path.name.removesuffix(".gz").removesuffix(".csv").lower()).strip("-._")
     return DatasetCard(
-        name=stem[:64] or "data",
+        name=_user_name(csv_path),
         title=csv_path.name,
         smiles_column=smiles_column,
         target_columns=tuple(targets),
@@ -300,3 +299,10 @@ def user_card(
         data=csv_path,
         notes=notes,
     )
+
+
+def _user_name(path: Path) -> str:
+    """Make a dataset's name from a file's; never that of a shipped card, so that two sets are never taken for one."""
+    stem = path.name.removesuffix(".gz").removesuffix(".csv").lower()
+    name = re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._")[:48] or "data"
+    return f"{name}-csv" if (shipped_folder() / f"{name}.toml").is_file() else name

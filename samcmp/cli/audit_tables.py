@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -24,8 +25,20 @@ def tables(audit: Audit) -> list[Table]:
     return found
 
 
+def _plain(title: Text, *, caption: str | None = None, show_header: bool = True) -> Table:
+    return Table(
+        title=title,
+        caption=caption,
+        show_header=show_header,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+
+
 def _two(title: str, rows: Iterable[tuple[str, str]]) -> Table:
-    table = Table(title=Text(title), show_header=False, title_justify="left")
+    table = _plain(Text(title), show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in rows:
@@ -81,7 +94,7 @@ def _labels(audit: Audit) -> Table:
         if binary
         else ["labels", "missing", "mean", "std", "min", "max"]
     )
-    table = Table(title="Labels of the molecules used", title_justify="left")
+    table = _plain(Text("Labels of the molecules used"))
     table.add_column("task", overflow="fold")
     for name in names:
         table.add_column(name, justify="right")
@@ -100,7 +113,7 @@ def _labels(audit: Audit) -> Table:
 def _rejected(audit: Audit) -> Table:
     more = len(audit.rejected) - SHOWN
     caption = f"and {more:,} more; --format json lists all" if more > 0 else None
-    table = Table(title="Rows that RDKit rejects or that are left out", title_justify="left", caption=caption)
+    table = _plain(Text("Rows that RDKit rejects or that are left out"), caption=caption)
     table.add_column("row", justify="right")
     table.add_column("used")
     table.add_column("SMILES", overflow="fold")

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samcmp.cli.common import OUTPUT, Cards, DataFile, SmilesColumn, Target, TaskKind, progress_bars
 from samcmp.errors import DataError, SamcmpError, UsageError, unknown
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from samcmp import fetch as fetching
     from samcmp.cards import DatasetCard
 
 FORMATS = ("table", "json")
@@ -26,27 +25,36 @@ def fetch(
     all_: Annotated[bool, typer.Option("--all", help="Every dataset.")] = False,
     audit: Annotated[bool, typer.Option("--audit", help="Report rejected rows, duplicates, balance, sizes.")] = False,
     bundle: Annotated[
-        Path | None, typer.Option(help="Write the files and their checksums into one archive (.tar, .tar.gz).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Put the files and their checksums into one archive (.tar or .tar.gz)."),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--from", help="Take the files from a bundle, a folder or a URL.", metavar="SOURCE")
+        str | None, typer.Option("--from", metavar="SOURCE", help="Take the files from a bundle, a folder or a URL.")
     ] = None,
-    cards: Annotated[list[Path] | None, typer.Option(help="A folder with dataset cards of your own.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Audit a CSV of your own.")] = None,
-    smiles_column: Annotated[str, typer.Option(help="Its column of SMILES.")] = "smiles",
-    target: Annotated[list[str] | None, typer.Option(help="Its column to predict; may be repeated.")] = None,
-    task: Annotated[str | None, typer.Option(help="classification or regression; guessed without it.")] = None,
-    format_: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
-    output: Annotated[Path | None, typer.Option(help="Write the report there instead of to the screen.")] = None,
+    format_: Annotated[str, typer.Option("--format", help="table or json.", rich_help_panel=OUTPUT)] = "table",
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report there, not to the screen.", rich_help_panel=OUTPUT),
+    ] = None,
+    data: DataFile = None,
+    smiles_column: SmilesColumn = "smiles",
+    target: Target = None,
+    task: TaskKind = None,
+    cards: Cards = None,
 ) -> None:
-    """Get dataset files and check them; audit what they hold.
+    """Get dataset files, checked against their SHA-256, or look into them.
 
     Examples:
+
       samcmp fetch bbbp tox21
+
       samcmp fetch --audit bbbp
-      samcmp fetch --all --bundle samcmp-data.tar
-      samcmp fetch --all --from samcmp-data.tar
+
       samcmp fetch --audit --data my.csv --target activity
+
+      samcmp fetch --all --bundle data.tar        where there is a network
+
+      samcmp fetch --all --from data.tar          where there is none
     """
     from samcmp import cards as catalogue
 
@@ -80,7 +88,7 @@ def _fetch(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, o
     rows: list[dict[str, object]] = []
     failed: dict[str, str] = {}
     errors: list[SamcmpError] = []
-    with _progress(format_ == "table") as progress:
+    with progress_bars(format_ == "table") as progress:
         for card in chosen:
             had = fetching.is_cached(card)
             if errors and isinstance(errors[-1], fetching.Unreachable) and not had:
@@ -145,7 +153,7 @@ def _audit(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, o
     from samcmp.records import to_json
 
     reports = []
-    with _progress(format_ == "table") as progress:
+    with progress_bars(format_ == "table") as progress:
         for card in chosen:
             reports.append(audit(card, source=source, progress=progress))
     if format_ == "json":
@@ -158,14 +166,15 @@ def _audit(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, o
 
 
 def _files_table(rows: Sequence[dict[str, object]]) -> Table:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Dataset files")
-    for title, side in (("dataset", "left"), ("state", "left"), ("file", "left"), ("bytes", "right")):
-        table.add_column(title, justify="right" if side == "right" else "left", overflow="fold")
-    table.add_column("molecules", justify="right")
-    table.add_column("tasks", justify="right")
+    table = Table(title="Dataset files", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("dataset", "state", "file"):
+        table.add_column(title, overflow="fold")
+    for title in ("bytes", "molecules", "tasks"):
+        table.add_column(title, justify="right")
     for row in rows:
         numbers = (f"{value:,}" if isinstance(value, int) else "n/a" for value in (row["bytes"], row["molecules"]))
         table.add_row(str(row["dataset"]), str(row["state"]), Text(str(row["file"])), *numbers, str(row["tasks"]))
@@ -196,31 +205,3 @@ def _write(text: str, output: Path | None) -> None:
     from samcmp.fetch import write_text
 
     write_text(output, text + "\n")
-
-
-@contextmanager
-def _progress(shown: bool) -> Iterator[fetching.Progress | None]:
-    """A progress bar on standard error, one line a file or a dataset."""
-    import sys
-
-    if not shown or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        known: dict[str, TaskID] = {}
-
-        def advance(name: str, done: int, total: int | None) -> None:
-            if name not in known:
-                known[name] = bars.add_task(name.replace("[", "("), total=total)
-            bars.update(known[name], completed=done, total=total)
-
-        yield advance
