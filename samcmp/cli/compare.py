@@ -197,12 +197,13 @@ def _finish(
     published: bool,
     baseline: Path | None,
 ) -> None:
+    from samcmp.cli import output as output_
     from samcmp.report import build
 
     records = planned.records(kept)
-    comparison = build.compare(records, common.report_settings(margin), suite=planned.suite)
-    common.deliver(comparison, form=form, output=output, published=published, table=planned.table)
+    comparison = build.compare(records, output_.report_settings(margin), suite=planned.suite)
+    output_.deliver(comparison, form=form, output=output, published=published, table=planned.table)
     if baseline is not None:
-        raise typer.Exit(common.gate(comparison, baseline))
+        raise typer.Exit(output_.gate(comparison, baseline))
     if any(record.status != "ok" for record in records) or len(records) < len(planned.keys):
         raise typer.Exit(1)

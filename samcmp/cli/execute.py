@@ -100,10 +100,13 @@ def _profile(view: _View, sessions: list[Mapping[str, Case]], kept: Store, *, op
     for cases in sessions:
         first = next(iter(cases.values()))
         view.measuring(f"{first.dataset} {first.model}: throughput of {len(cases)} optimizers")
-        for record in profiling.profile(cases, options, budget_seconds=seconds):
+        records = profiling.profile(cases, options, budget_seconds=seconds)
+        for record in records:
             kept.add(record)
             view.done(record)
         view.measured()
+        if any(record.status == "partial" for record in records):
+            raise KeyboardInterrupt  # the session kept what it had measured; nothing further is started
 
 
 def name_of(case: Case) -> str:

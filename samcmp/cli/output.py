@@ -1,0 +1,66 @@
+"""Where a comparison goes: the terminal, a file, a gate's exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from samcmp.cli.common import stderr
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from samcmp.report.comparison import Comparison, Settings
+
+
+def report_settings(margin: float | None) -> Settings:
+    """The report's settings with a margin of the user's: in AUC, or as a share of the baseline's RMSE or MAE."""
+    from samcmp.report.comparison import MARGINS, Margin, Settings
+
+    if margin is None:
+        return Settings()
+    return Settings(margins={metric: Margin(margin, relative=m.relative) for metric, m in MARGINS.items()})
+
+
+def deliver(
+    comparison: Comparison, *, form: str, output: Path | None, published: bool = False, table: int | None = None
+) -> None:
+    """Print or write a comparison in the form asked for. A file appears whole or not at all."""
+    from samcmp import report
+    from samcmp.store import write_atomically, writing
+
+    if form == "table":
+        from rich.console import Console
+
+        from samcmp.report import terminal
+
+        console = Console(record=output is not None)
+        terminal.write(comparison, console)
+        if published:
+            _print_published(comparison, console, table)
+        if output is not None:
+            write_atomically(output, console.export_text().encode())
+        return
+    if form == "parquet" and output is not None:
+        from samcmp.report.flat import to_parquet
+
+        with writing(output) as temporary:
+            to_parquet(comparison, temporary)
+    elif output is not None:
+        write_atomically(output, report.render(comparison, form).encode())
+    else:
+        text = report.render(comparison, form)
+        typer.echo(text, nl=not text.endswith("\n"))
+    if output is not None:
+        stderr().print(f"wrote {output}", markup=False)
+
+
+def _print_published(comparison: Comparison, console: Console, table: int | None) -> None:
+    raise NotImplementedError
+
+
+def gate(comparison: Comparison, baseline: Path) -> int:
+    """Compare with a stored baseline and return the exit code that says what got worse."""
+    raise NotImplementedError
