@@ -204,6 +204,31 @@ class Across:
     notes: tuple[str, ...]
 
 
+Agreement = Literal["agree", "disagree", "n.a."]
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A printed number of the GraphSAM paper beside ours. None: not printed, or not measured."""
+
+    cell: str
+    dataset: str
+    model: str
+    arm: str
+    label: str
+    table: int
+    paper: float
+    paper_sd: float | None
+    ours: Score | None
+    difference: Interval | None  # ours minus the paper's, with both uncertainties
+    agreement: Agreement
+    why: str  # why n.a.; what the interval rests on
+    paper_speed_to_sam: float | None
+    our_speed_to_sam: Interval | None
+    flags: tuple[str, ...]
+    reasons: Mapping[str, str]  # flag -> what to know
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """All cells of a set of Records, and what they say together."""
@@ -216,6 +241,7 @@ class Comparison:
     versions: tuple[Mapping[str, str], ...]
     notes: tuple[str, ...]
     records: int
+    published: tuple[Beside, ...] = ()  # see samcmp.report.beside
     schema: int = SCHEMA
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from samcmp.report.comparison import Comparison
-from samcmp.report.table import Entry, table
+from samcmp.report.grid import Entry, Grid
+from samcmp.report.table import table
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&-])")
 
@@ -30,19 +31,26 @@ def _escaped(match: re.Match[str]) -> str:
 def render(comparison: Comparison) -> str:
     """Return the table, footnotes, sentences and splits as Markdown, ending in a line break."""
     layout = table(comparison)
-    lines = ["| " + " | ".join(escape(column.title) for column in layout.columns) + " |"]
-    lines.append("|" + "|".join("---:" if column.right else ":---" for column in layout.columns) + "|")
-    lines += ["| " + " | ".join(_cell(entry) for entry in row) + " |" for row in layout.rows]
+    lines = _grid(layout.main)
     for i, text in enumerate(layout.footnotes, start=1):
         lines += ["", f"<sup>{i}</sup> {escape(text)}"]
     for headline, sentences in layout.verdicts:
         lines += ["", f"**{escape(headline)}**", ""]
         lines += [f"- {escape(sentence)}" for sentence in sentences]
+    for grid in layout.extras:
+        lines += ["", f"**{escape(grid.title)}**", "", *_grid(grid)]
+        lines += ["", *(f"- {escape(remark)}" for remark in grid.remarks)] if grid.remarks else []
     if layout.remarks:
         lines += ["", *(f"- {escape(remark)}" for remark in layout.remarks)]
     if layout.splits:
         lines += ["", "Splits: " + ", ".join(f"`{split.replace('`', '')}`" for split in layout.splits)]
     return "\n".join(lines) + "\n"
+
+
+def _grid(grid: Grid) -> list[str]:
+    lines = ["| " + " | ".join(escape(column.title) for column in grid.columns) + " |"]
+    lines.append("|" + "|".join("---:" if column.right else ":---" for column in grid.columns) + "|")
+    return lines + ["| " + " | ".join(_cell(entry) for entry in row) + " |" for row in grid.rows]
 
 
 def _cell(entry: Entry) -> str:

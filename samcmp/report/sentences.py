@@ -5,27 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from samcmp.report.comparison import Cell, Verdict, labels
-from samcmp.stats import Interval
+from samcmp.report.grid import signed, times
 
 METRICS = {"roc-auc": "ROC-AUC", "rmse": "RMSE", "mae": "MAE"}
 MOST_LINES = 8  # beyond this the claims that are not established share a line
 WORDS = ("better", "equivalent", "non-inferior", "inconclusive", "worse")
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """Write a difference with its sign (a true minus), so that it lines up and reads as one."""
-    text = f"{value:+.{digits}f}"
-    if float(text) == 0.0:
-        text = f"{0.0:.{digits}f}"
-    return text.replace("-", "−")
-
-
-def times(ratio: Interval) -> str:
-    """Write a speed ratio with its interval."""
-    text = f"{ratio.value:.2f}×"
-    if ratio.low is not None and ratio.high is not None and ratio.low != ratio.high:
-        text += f" [{ratio.low:.2f}, {ratio.high:.2f}]"
-    return text
 
 
 def digits_for(cell: Cell) -> int:
@@ -33,6 +17,11 @@ def digits_for(cell: Cell) -> int:
     means = [abs(row.score.mean) for row in cell.rows if row.score and row.score.mean]
     largest = max(means, default=1.0)
     return 1 if largest >= 10 else 3 if largest >= 0.05 else 5
+
+
+def metric_name(cell: Cell) -> str:
+    """Name a cell's metric with the direction in which it improves."""
+    return f"{METRICS.get(cell.metric, cell.metric)} {'↑' if cell.higher_is_better else '↓'}" if cell.metric else ""
 
 
 def headline(cell: Cell) -> str:

@@ -3,54 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 from samcmp.report.comparison import Cell, Comparison, Row
-from samcmp.report.sentences import METRICS, digits_for, headline
+from samcmp.report.extras import extras
+from samcmp.report.grid import Column, Entry, Footnotes, Grid, memory, rate
+from samcmp.report.sentences import digits_for, headline, metric_name
 from samcmp.stats import Interval
 
 MOST_SPLITS = 10  # named under the table; JSON has them all
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One cell of the table."""
-
-    text: str
-    bold: bool = False
-    note: int | None = None  # number of its footnote
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    title: str
-    right: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
-    """What is printed: ``starts`` are the rows that open a group."""
+    """What is printed: the main table, its footnotes, verdicts in words, and what belongs beside it."""
 
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Entry, ...], ...]
-    starts: frozenset[int]
+    main: Grid
     footnotes: tuple[str, ...]
     verdicts: tuple[tuple[str, tuple[str, ...]], ...]  # headline, sentences
+    extras: tuple[Grid, ...]
     remarks: tuple[str, ...]
     splits: tuple[str, ...]
-
-
-class _Notes:
-    """Footnotes in the order of their first use, each text once."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def __call__(self, text: str) -> int:
-        if text not in self.texts:
-            self.texts.append(text)
-        return self.texts.index(text) + 1
 
 
 def table(comparison: Comparison) -> Table:
@@ -59,11 +32,11 @@ def table(comparison: Comparison) -> Table:
     single = next(iter(metrics)) if len(metrics) == 1 else None
     base_names = {row.arm for cell in comparison.cells for row in cell.rows if row.role == "base"}
     base = next(iter(base_names)) if len(base_names) == 1 else "base"
-    columns = [Column(name, right=False) for name in ("dataset", "metric", "model", "optimizer")]
+    columns = [Column(n, right=False, foldable=n == "optimizer") for n in ("dataset", "metric", "model", "optimizer")]
     columns.append(Column(single or "score"))
     columns += [Column("graphs/s"), Column("× sam"), Column(f"× {base}"), Column("passes"), Column("memory")]
     columns.append(Column("front", right=False))
-    notes = _Notes()
+    notes = Footnotes()
     rows: list[tuple[Entry, ...]] = []
     starts = set()
     for cell in comparison.cells:
@@ -74,11 +47,10 @@ def table(comparison: Comparison) -> Table:
     if sessions:
         remarks.append(f"speed measured on {'; '.join(sessions)}")
     return Table(
-        columns=tuple(columns),
-        rows=tuple(rows),
-        starts=frozenset(starts),
+        main=Grid(tuple(columns), tuple(rows), frozenset(starts)),
         footnotes=tuple(notes.texts),
         verdicts=tuple((headline(cell), cell.sentences) for cell in comparison.cells if cell.sentences),
+        extras=extras(comparison),
         remarks=(*remarks, *comparison.notes),
         splits=_splits(comparison),
     )
@@ -92,12 +64,7 @@ def _splits(comparison: Comparison) -> tuple[str, ...]:
     return tuple(shown)
 
 
-def metric_name(cell: Cell) -> str:
-    """Name a cell's metric with the direction in which it improves."""
-    return f"{METRICS.get(cell.metric, cell.metric)} {'↑' if cell.higher_is_better else '↓'}" if cell.metric else ""
-
-
-def _row(row: Row, cell: Cell, notes: _Notes) -> tuple[Entry, ...]:
+def _row(row: Row, cell: Cell, notes: Footnotes) -> tuple[Entry, ...]:
     return (
         Entry(cell.dataset),
         Entry(metric_name(cell)),
@@ -113,7 +80,7 @@ def _row(row: Row, cell: Cell, notes: _Notes) -> tuple[Entry, ...]:
     )
 
 
-def _score(row: Row, cell: Cell, notes: _Notes) -> Entry:
+def _score(row: Row, cell: Cell, notes: Footnotes) -> Entry:
     reasons = [_hole(hole.status, hole.reason, len(hole.blocks)) for hole in row.holes]
     note = notes("; ".join(reasons)) if reasons else None
     if row.score is None:
@@ -132,7 +99,7 @@ def _hole(status: str, reason: str, runs: int) -> str:
     return f"{runs} run{'s' * (runs != 1)} {status}{detail}"
 
 
-def _number(row: Row, column: str, text: str | None, notes: _Notes, *, bold: bool) -> Entry:
+def _number(row: Row, column: str, text: str | None, notes: Footnotes, *, bold: bool) -> Entry:
     if text is not None:
         return Entry(text, bold=bold)
     name = {"graphs_per_second": "speed", "peak_bytes": "memory"}[column]
@@ -155,29 +122,7 @@ def front(row: Row) -> str:
     return f"  {share}" if row.front_probability >= 0.05 else ""
 
 
-def rate(value: float | None) -> str | None:
-    """Write graphs per second with three figures, whole above a hundred."""
-    if value is None:
-        return None
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
-def memory(count: int | None) -> str | None:
-    """Write bytes in the binary unit that leaves one to four digits before the point."""
-    if count is None:
-        return None
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    figures = max(0, 2 - int(math.log10(abs(size)))) if abs(size) >= 1 and unit != "B" else 0
-    return f"{size:.{figures}f} {unit}"
-
-
-def compact(layout: Table) -> Table:
+def compact(layout: Grid) -> Grid:
     """Make a printed table narrow: no name twice in a group, the metric under the dataset or in the header."""
     mixed = layout.columns[4].title == "score"
     rows = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from samcmp.report.comparison import Comparison
-from samcmp.report.table import Entry, Table, compact, table
+from samcmp.report.grid import Entry, Grid
+from samcmp.report.table import Table, compact, table
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -22,12 +23,14 @@ def render(comparison: Comparison) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    layout = compact(table(comparison))
-    parts: list[object] = [_table(layout)] if layout.rows else [Text("No Records match.")]
+    layout = table(comparison)
+    parts: list[object] = [_table(compact(layout.main))] if layout.main.rows else [Text("No Records match.")]
     parts += [Text(f"{str(i).translate(SUPERSCRIPTS)} {text}") for i, text in enumerate(layout.footnotes, start=1)]
     for headline, sentences in layout.verdicts:
         parts += [Text(), Text(headline, style="bold")]
         parts += [_hanging(sentence) for sentence in sentences]
+    for grid in layout.extras:
+        parts += [Text(), Text(grid.title, style="bold"), _table(grid), *(Text(remark) for remark in grid.remarks)]
     parts += _foot(layout)
     return Group(*parts)  # type: ignore[arg-type]
 
@@ -39,19 +42,18 @@ def write(comparison: Comparison, console: Console | None = None) -> None:
     (console or Console()).print(render(comparison))
 
 
-def _table(layout: Table) -> object:
+def _table(layout: Grid) -> object:
     from rich import box
     from rich.table import Table as RichTable
 
     drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in layout.columns:
-        foldable = column.title == "optimizer"
         drawn.add_column(
             column.title,
             justify="right" if column.right else "left",
-            overflow="fold" if foldable else "ellipsis",
-            no_wrap=not foldable,
-            min_width=9 if foldable else None,
+            overflow="fold" if column.foldable else "ellipsis",
+            no_wrap=not column.foldable,
+            min_width=9 if column.foldable else None,
         )
     for i, row in enumerate(layout.rows):
         if i in layout.starts and i:
