@@ -66,6 +66,7 @@ _TRAIN_ROOTS = (
 )
 _PROFILE_ROOTS = (*_TRAIN_ROOTS, "samcmp.profiling")
 # nouns, error messages and look-ups: they carry results, they do not decide them
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _BESIDE = {"errors", "records", "cards", "fetch", "machine", "store", "runner", "keys"}
 
 
@@ -107,9 +108,8 @@ def _read_module(module: str) -> tuple[str, tuple[str, ...]]:
             imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             imports += [alias.name for alias in node.names]
-        elif isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            if ast.get_docstring(node):
-                node.body = node.body[1:] or [ast.Pass()]
+        elif isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
     ours = tuple(name for name in imports if name.startswith(("samcmp.", "backbones.")))
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), ours
 
