@@ -15,6 +15,7 @@ from sklearn.metrics import mean_absolute_error, mean_squared_error, roc_auc_sco
 
 from samcmp import tasks
 from samcmp.errors import UsageError
+from tests.places import ROOT
 
 
 def labels(n: int, t: int, *, seed: int, missing: float = 0.2) -> np.ndarray:
@@ -175,4 +176,4 @@ def test_better_never_prefers_a_tie_or_nan() -> None:
 
 def test_metric_names_cost_no_torch() -> None:
     code = "import sys, samcmp.tasks; sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'pandas', 'sklearn')))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0

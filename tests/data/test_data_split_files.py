@@ -1,0 +1,107 @@
+"""Splits in files: written and read back, and refused where rows do not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from samcmp import cards, molecules, splitfile, splits
+from samcmp.errors import DataError, UsageError
+from samcmp.molecules import Molecules
+
+
+@pytest.fixture(scope="module")
+def demo() -> Molecules:
+    return molecules.load(cards.find("demo"))
+
+
+@pytest.mark.parametrize("name", ["split.json", "split.csv"])
+@pytest.mark.parametrize("split", ["random", "scaffold"])
+def test_a_saved_split_comes_back_with_the_same_hash(name: str, split: str, demo: Molecules, tmp_path: Path) -> None:
+    made = splits.make(demo, split, seed=0)
+    splitfile.save(made, tmp_path / name, dataset_hash=demo.dataset_hash)
+    again = splits.make(demo, "file", file=tmp_path / name)
+    assert again.hash == made.hash
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def put(tmp_path: Path, content: object) -> Path:
+    path = tmp_path / "split.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"train": [0, 1], "valid": [1], "test": [2]}, "row 1 is in train and in valid"),
+        ({"train": [0, 0], "valid": [1], "test": [2]}, "row 0 is twice in train"),
+        ({"train": [0], "valid": [1], "test": [1128]}, "row 1128 in test is out of range"),
+        ({"train": [-1], "valid": [1], "test": [2]}, "row -1 in train is out of range"),
+        ({"train": [0], "valid": [1]}, "'test' is missing"),
+        ({"train": [0], "valid": [], "test": [1]}, "'valid' is missing or empty"),
+        ({"train": [0], "valid": [True], "test": [1]}, "list of row numbers"),
+        ({"train": [0], "valid": [1.5], "test": [1]}, "list of row numbers"),
+        ({"train": [0], "valid": [1], "val": [1], "test": [2]}, "given twice"),
+        ([[0], [1], [2]], "not a JSON object"),
+        ('{"train": [0', "not JSON"),
+        ({"dataset_hash": "f" * 64, "train": [0], "valid": [1], "test": [2]}, "saved for the dataset hash"),
+    ],
+)
+def test_json_that_does_not_fit_is_refused(content: object, said: str, demo: Molecules, tmp_path: Path) -> None:
+    path = put(tmp_path, content)
+    with pytest.raises(DataError, match=said) as caught:
+        splits.make(demo, "file", file=path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("row,part\n0,train\n1,valid\n2,exam\n", "line 4: 'exam' is no part"),
+        ("row,part\nx,train\n", "line 2: 'x' is no row number"),
+        ("row,set\n0,train\n", "no column 'part'"),
+        ("row;part\n0;train\n", "semicolons"),
+    ],
+)
+def test_csv_that_does_not_fit_is_refused(content: str, said: str, demo: Molecules, tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=said):
+        splits.make(demo, "file", file=path)
+
+
+def test_other_names_of_the_validation_part_are_understood(demo: Molecules, tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text("row,part\n0,Train\n1,val\n2,test\n")
+    split = splits.make(demo, "file", file=path)
+    assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([0], [1], [2])
+
+
+def test_a_row_that_is_not_used_is_refused(demo: Molecules, tmp_path: Path) -> None:
+    small = molecules.subset(demo, 100)
+    unused = min(set(range(int(small.rows[-1]))) - set(small.rows.tolist()))
+    rows = small.rows.tolist()
+    path = put(tmp_path, {"train": [unused], "valid": rows[:1], "test": rows[1:2]})
+    with pytest.raises(DataError, match="not among the molecules that are used"):
+        splits.make(small, "file", file=path)
+
+
+def test_a_missing_split_file_is_named(demo: Molecules, tmp_path: Path) -> None:
+    for name in ("no.json", "no.csv"):
+        with pytest.raises(DataError, match="no such file"):
+            splits.make(demo, "file", file=tmp_path / name)
+
+
+def test_the_split_file_and_the_split_name_belong_together(demo: Molecules, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="belong together"):
+        splits.make(demo, "file")
+    with pytest.raises(UsageError, match="belong together"):
+        splits.make(demo, "random", file=tmp_path / "x.json")
+
+
+def test_a_folder_that_cannot_be_written_is_named(demo: Molecules, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        splitfile.save(splits.make(demo, "random"), tmp_path / "no" / "x.json", dataset_hash=demo.dataset_hash)
