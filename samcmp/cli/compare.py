@@ -202,7 +202,11 @@ def _finish(
 
     records = planned.records(kept)
     comparison = build.compare(records, output_.report_settings(margin), suite=planned.suite)
-    output_.deliver(comparison, form=form, output=output, published=published, table=planned.table)
+    if published:
+        from samcmp.report.beside import beside
+
+        comparison = beside(comparison, planned.table)
+    output_.deliver(comparison, form=form, output=output)
     if baseline is not None:
         raise typer.Exit(output_.gate(comparison, baseline))
     if any(record.status != "ok" for record in records) or len(records) < len(planned.keys):

@@ -10,9 +10,9 @@ import typer
 from samcmp.cli.common import stderr
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from samcmp.report.comparison import Comparison, Settings
+
+WIDTH = 100  # columns
 
 
 def report_settings(margin: float | None) -> Settings:
@@ -24,26 +24,14 @@ def report_settings(margin: float | None) -> Settings:
     return Settings(margins={metric: Margin(margin, relative=m.relative) for metric, m in MARGINS.items()})
 
 
-def deliver(
-    comparison: Comparison, *, form: str, output: Path | None, published: bool = False, table: int | None = None
-) -> None:
+def deliver(comparison: Comparison, *, form: str, output: Path | None) -> None:
     """Print or write a comparison in the form asked for. A file appears whole or not at all."""
     from samcmp import report
     from samcmp.store import write_atomically, writing
 
     if form == "table":
-        from rich.console import Console
-
-        from samcmp.report import terminal
-
-        console = Console(record=output is not None)
-        terminal.write(comparison, console)
-        if published:
-            _print_published(comparison, console, table)
-        if output is not None:
-            write_atomically(output, console.export_text().encode())
-        return
-    if form == "parquet" and output is not None:
+        _print_table(comparison, output)
+    elif form == "parquet" and output is not None:
         from samcmp.report.flat import to_parquet
 
         with writing(output) as temporary:
@@ -57,10 +45,28 @@ def deliver(
         stderr().print(f"wrote {output}", markup=False)
 
 
-def _print_published(comparison: Comparison, console: Console, table: int | None) -> None:
-    raise NotImplementedError
+def _print_table(comparison: Comparison, output: Path | None) -> None:
+    import os
+    import sys
+
+    from rich.console import Console
+
+    from samcmp.report import terminal
+    from samcmp.store import write_atomically
+
+    # a pipe has no width of its own: take the one that the table is made for
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH
+    console = Console(record=output is not None, width=width)
+    terminal.write(comparison, console)
+    if output is not None:
+        write_atomically(output, console.export_text().encode())
 
 
 def gate(comparison: Comparison, baseline: Path) -> int:
-    """Compare with a stored baseline and return the exit code that says what got worse."""
-    raise NotImplementedError
+    """Compare with a stored baseline, say what was found, and return the exit code that says what got worse."""
+    from samcmp import gate as gates
+
+    found = gates.check(comparison, baseline)
+    for line in found.lines:
+        stderr().print(line, markup=False, soft_wrap=True)
+    return found.code
