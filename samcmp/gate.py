@@ -62,11 +62,11 @@ def compare(now: Comparison, before: Comparison) -> Gate:
     """Check every cell and arm of the baseline: accuracy on equal blocks, speed on the same machine, peak memory."""
     if now.suite != before.suite:
         return _closed("suite", f"the baseline is of suite {before.suite}, this is {now.suite}")
-    cells = {_identity(cell): cell for cell in now.cells}
+    cells = {cell.key: cell for cell in now.cells}
     findings: list[Finding] = []
     accuracy: list[tuple[str, Difference, int]] = []
     for old in before.cells:
-        new = cells.get(_identity(old))
+        new = cells.get(old.key)
         if new is None:
             findings.append(Finding(BASELINE, old.name, "is in the baseline and not here"))
             continue
@@ -91,11 +91,6 @@ def compare(now: Comparison, before: Comparison) -> Gate:
 
 def _closed(where: str, what: str) -> Gate:
     return Gate(BASELINE, (Finding(BASELINE, where, what),))
-
-
-def _identity(cell: Cell) -> str:
-    settings = sorted(cell.model_settings.items()), sorted((k, repr(v)) for k, v in cell.protocol.items())
-    return repr((cell.dataset, cell.dataset_hash, cell.model, settings, cell.split))
 
 
 def _accuracy(cell: Cell, new: Row, old: Row) -> Finding | Difference | None:

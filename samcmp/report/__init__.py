@@ -21,6 +21,10 @@ def render(comparison: Comparison, form: str) -> str:
         from samcmp.report.markdown import render as markdown
 
         return markdown(comparison)
+    if form == "latex":
+        from samcmp.report.latex import render as latex
+
+        return latex(comparison)
     if form == "csv":
         from samcmp.report.flat import to_csv
 

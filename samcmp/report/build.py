@@ -95,6 +95,7 @@ def _cell(group: Group, settings: Settings) -> Cell:
         if role not in roles.values():
             notes.append(f"no arm is {name}: nothing is compared with it")
     return Cell(
+        key=group.key,
         name=f"{case.dataset} / {case.model}",
         dataset=case.dataset,
         dataset_hash=group.dataset_hash,

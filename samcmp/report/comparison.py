@@ -140,6 +140,7 @@ class SplitName:
 class Cell:
     """One dataset and one model under one protocol: what is compared with each other."""
 
+    key: str  # SHA-256 of what its Records share
     name: str  # dataset / model, and what sets it apart where two cells share both
     dataset: str
     dataset_hash: str

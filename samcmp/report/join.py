@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from samcmp.records import Case, Record, canonical_json
+from samcmp.records import Case, Record, canonical_json, content_key
 
 # what makes two machines the same for a measurement; load and free memory change by the minute
 MACHINE = (
@@ -23,7 +23,8 @@ LOWER_IS_BETTER = frozenset({"rmse", "mae"})
 class Group:
     """The Records of one cell: by arm and block, and one profile Record an arm."""
 
-    case: Case  # any of them: what they share
+    key: str  # of what they share
+    case: Case  # any of them
     dataset_hash: str
     runs: dict[str, dict[str, Record]]  # arm -> block -> Record
     profiles: dict[str, Record]  # arm -> Record of the chosen session
@@ -38,7 +39,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
     profiles: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.case.kind == "train":
-            runs[_cell_key(record)].append(record)
+            runs[cell_key(record)].append(record)
         else:
             profiles[_model_key(record.case)].append(record)
     found = []
@@ -72,9 +73,10 @@ def split_key(record: Record) -> str:
     return record.split_hash or split_name(record)
 
 
-def _cell_key(record: Record) -> str:
+def cell_key(record: Record) -> str:
+    """Return the content key of everything that the Records of a cell share."""
     case = record.case
-    return canonical_json(
+    return content_key(
         [case.dataset, record.dataset_hash, case.model, case.model_settings, case.split, case.protocol, case.device]
     )
 
@@ -105,7 +107,7 @@ def _group(first: Record, arms: dict[str, dict[str, Record]], profiles: dict[str
     sample = next(iter(profiles.values()), None)
     session = _session_name(sample) if sample else ""
     machine = machine_of(sample) if sample else {}
-    return Group(first.case, first.dataset_hash, arms, profiles, session, machine, replaced)
+    return Group(cell_key(first), first.case, first.dataset_hash, arms, profiles, session, machine, replaced)
 
 
 def _session(profiles: Sequence[Record], case: Case, arms: set[str]) -> dict[str, Record]:

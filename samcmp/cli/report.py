@@ -1,0 +1,165 @@
+"""``samcmp report``: render stored results again, without training and without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samcmp.cli import common
+from samcmp.cli.common import DATA, OUTPUT
+from samcmp.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from samcmp.records import Record
+    from samcmp.report.comparison import Comparison
+
+FIGURES = ("pareto", "differences", "curves", "profiles")
+
+
+def report(
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", "-d", help="Repeat for several.", rich_help_panel=DATA)
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Repeat for several.")] = None,
+    optimizer: Annotated[list[str] | None, typer.Option("--optimizer", "-o", help="Repeat for several.")] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="table, markdown, latex, csv, json or parquet.", rich_help_panel=OUTPUT)
+    ] = "table",
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there.", rich_help_panel=OUTPUT)] = None,
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=FILE",
+            help="Draw pareto, differences, curves or profiles into an svg, png or pdf. Repeat for several.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Loss of accuracy that counts as none.  [default: 0.01 AUC, 2 % of RMSE]", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Show the paper's numbers beside yours.", rich_help_panel=OUTPUT)
+    ] = False,
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="Print the JSON Schema of --format json.", rich_help_panel=OUTPUT)
+    ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Gate: exit 10-14 when worse than this JSON.", rich_help_panel=OUTPUT),
+    ] = None,
+    store: common.StoreDir = None,
+) -> None:
+    """Render what the store holds: the table and its verdicts, files in other formats, figures.
+
+    Nothing is trained and torch is not imported.
+
+    Examples:
+
+      samcmp report
+
+      samcmp report -d bbbp --format latex --output table.tex
+
+      samcmp report --figure pareto=pareto.svg --figure curves=curves.png
+
+      samcmp report --format json --output baseline.json
+    """
+    if json_schema:
+        from samcmp.report.schema import text
+
+        typer.echo(text(), nl=False)
+        return
+    wanted = _figures(figure or [])
+    _check(format_, output, margin)
+    from samcmp.cli import output as output_
+    from samcmp.report import build
+
+    records = _chosen(common.store_folder(store), dataset, model, optimizer)
+    comparison = build.compare(records, output_.report_settings(margin))
+    if published:
+        from samcmp.report.beside import beside
+
+        comparison = beside(comparison)
+    output_.deliver(comparison, form=format_, output=output)
+    for kind, path in wanted:
+        _draw(kind, path, records=records, comparison=comparison)
+        common.stderr().print(f"wrote {path}", markup=False)
+    if baseline is not None:
+        raise typer.Exit(output_.gate(comparison, baseline))
+
+
+def _check(form: str, output: Path | None, margin: float | None) -> None:
+    from samcmp.report import FORMATS
+
+    if form not in FORMATS:
+        raise unknown("format", form, FORMATS, where="--format")
+    if form == "parquet" and output is None:
+        raise UsageError("parquet is not a text", where="--format parquet", remedy="Name a file with --output FILE.")
+    common.positive(margin, "--margin", whole=False, least=0)
+
+
+def _figures(figures: Sequence[str]) -> list[tuple[str, Path]]:
+    from samcmp.report.figures import FORMATS
+
+    wanted = []
+    for text in figures:
+        kind, _, file = text.partition("=")
+        if kind not in FIGURES:
+            raise unknown("figure", kind, FIGURES, where="--figure")
+        path = Path(file)
+        if not file or path.suffix.lower().lstrip(".") not in FORMATS:
+            raise UsageError(
+                f"expected KIND=FILE with a file that ends in {', '.join('.' + f for f in FORMATS)}, got {text!r}",
+                where="--figure",
+                remedy="For example: --figure pareto=pareto.svg",
+            )
+        wanted.append((kind, path))
+    return wanted
+
+
+def _chosen(
+    folder: Path, datasets: Sequence[str] | None, models: Sequence[str] | None, optimizers: Sequence[str] | None
+) -> list[Record]:
+    """Read the store and keep what was asked for. Raises UsageError where nothing is left."""
+    from samcmp.store import Store
+
+    kept = Store(folder)
+    every = kept.records()
+    for path, why in kept.damaged:
+        common.stderr().print(f"left out, damaged: {path}: {why}", markup=False)
+    if not every:
+        raise UsageError(
+            "there are no results yet", where=str(folder), remedy="Run `samcmp compare`, or name a store with --store."
+        )
+    records = every
+    for kind, wanted in (("dataset", datasets), ("model", models), ("optimizer", optimizers)):
+        names = {getattr(record.case, kind) for record in every}
+        for name in wanted or ():
+            if name not in names:
+                raise unknown(kind, name, names, where=f"--{kind}")
+        if wanted:
+            records = [record for record in records if getattr(record.case, kind) in wanted]
+    return records
+
+
+def _draw(kind: str, path: Path, *, records: Sequence[Record], comparison: Comparison) -> None:
+    from samcmp.report import figures
+    from samcmp.store import writing
+
+    if kind == "curves":
+        from samcmp.report.curves import curves
+
+        drawn = figures.loss_curves(curves(records, comparison))
+    elif kind == "differences":
+        drawn = figures.differences(comparison)
+    elif kind == "profiles":
+        drawn = figures.profiles(comparison)
+    else:
+        drawn = figures.pareto(comparison)
+    with writing(path) as temporary:
+        figures.save(drawn, temporary, form=path.suffix.lower().lstrip("."))

@@ -1,0 +1,60 @@
+"""Loss curves: the histories of training Records, averaged over the runs of an arm."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from samcmp.records import Record
+from samcmp.report.comparison import Comparison
+from samcmp.report.join import cell_key
+from samcmp.report.sentences import METRICS
+
+Band = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]  # mean, lowest, highest, by epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One arm of one cell, by epoch, over as many epochs as every run has."""
+
+    cell: str
+    label: str
+    metric: str
+    runs: int
+    train: Band
+    test: Band
+
+
+def curves(records: Iterable[Record], comparison: Comparison) -> list[Curve]:
+    """Average the histories of each arm's runs, in the order of the comparison's cells and arms."""
+    members: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.case.kind == "train" and record.status == "ok" and record.history:
+            members[cell_key(record), record.case.arm].append(record)
+    found = []
+    for cell in comparison.cells:
+        for row in cell.rows:
+            of_it = members.get((cell.key, row.arm), [])
+            if of_it:
+                metric = METRICS.get(cell.metric, cell.metric)
+                found.append(_curve(of_it, cell=cell.name, label=row.label, metric=metric))
+    return found
+
+
+def _curve(records: Sequence[Record], *, cell: str, label: str, metric: str) -> Curve:
+    epochs = min(len(record.history) for record in records)
+    train = [[epoch.train_loss for epoch in record.history[:epochs]] for record in records]
+    test = [[_or_nan(epoch.test_score) for epoch in record.history[:epochs]] for record in records]
+    return Curve(cell, label, metric, len(records), _band(train), _band(test))
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _band(values: Sequence[Sequence[float]]) -> Band:
+    x = np.array(values, dtype=np.float64)
+    return tuple(x.mean(axis=0).tolist()), tuple(x.min(axis=0).tolist()), tuple(x.max(axis=0).tolist())

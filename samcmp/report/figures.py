@@ -1,0 +1,255 @@
+"""Figures of a Comparison as matplotlib Figures: accuracy against throughput, paired differences, loss curves.
+
+Colours are Okabe and Ito's (2008), which differ for every kind of colour vision; each arm also has a marker and a
+line style of its own, so nothing is lost in grey. Labels stand in margins of their own, where nothing can overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samcmp.errors import UsageError
+from samcmp.report.comparison import Cell, Comparison, Row, Verdict, labels
+from samcmp.report.sentences import METRICS, metric_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from samcmp.report.curves import Curve
+
+FORMATS = ("svg", "png", "pdf")
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+WIDTH = 4.6  # inches of one panel
+
+
+def save(figure: Figure, path: Path, *, form: str | None = None) -> None:
+    """Write a figure as svg, png or pdf: ``form``, or the file's ending. Raises UsageError for another."""
+    ending = form or path.suffix.lower().lstrip(".")
+    if ending not in FORMATS:
+        raise UsageError(f"unknown figure format {ending!r}", where=str(path), remedy=f"Allowed: {', '.join(FORMATS)}.")
+    # no date, fixed ids: the same numbers give the same file
+    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[ending]
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "samcmp", "svg.fonttype": "none"}):
+        figure.savefig(path, format=ending, dpi=200, metadata=metadata)
+
+
+def pareto(comparison: Comparison) -> Figure:
+    """Draw mean score against graphs per second, a panel a cell, with 95 % intervals and the Pareto front."""
+    cells = [cell for cell in comparison.cells if any(row.score and row.graphs_per_second for row in cell.rows)]
+    figure, panels = _panels(len(cells), height=3.6, legend=_arms(cells))
+    styles = _styles(cells)
+    for cell, axes in zip(cells, panels, strict=True):
+        _pareto(cell, axes, styles)
+    _legend(figure, styles)
+    return figure
+
+
+def _pareto(cell: Cell, axes: Axes, styles: Mapping[str, dict[str, Any]]) -> None:
+    rows = [row for row in cell.rows if row.score and row.graphs_per_second]
+    front = sorted((row for row in rows if row.front), key=lambda row: row.graphs_per_second or 0.0)
+    points = [(row.graphs_per_second or 0.0, row.score.mean) for row in front if row.score]
+    axes.plot(
+        [x for x, _ in points], [y for _, y in points], color="#B0B0B0", linewidth=4, zorder=1, solid_capstyle="round"
+    )
+    for row in rows:
+        if row.score is None or row.graphs_per_second is None:
+            continue
+        style = styles[row.label]
+        axes.errorbar(
+            row.graphs_per_second,
+            row.score.mean,
+            yerr=_bars(row.score.mean, row.score.low, row.score.high),
+            xerr=_speed_bars(row),
+            color=style["color"],
+            marker=style["marker"],
+            markersize=7,
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+            linestyle="none",
+            elinewidth=1.2,
+            capsize=2,
+            zorder=3,
+        )
+    axes.set_xlabel("graphs per second")
+    axes.set_ylabel(metric_name(cell))
+    axes.set_title(cell.name, fontsize=10)
+    if not cell.higher_is_better:
+        axes.invert_yaxis()  # better is up in every panel
+    axes.margins(x=0.12, y=0.12)
+
+
+def _bars(value: float, low: float | None, high: float | None) -> list[list[float]] | None:
+    return None if low is None or high is None else [[value - low], [high - value]]
+
+
+def _speed_bars(row: Row) -> list[list[float]] | None:
+    """The speed's interval relative to the base, which was measured in the same rounds."""
+    ratio, speed = row.speed_to.get("base"), row.graphs_per_second or 0.0
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return None
+    return [[speed * max(0.0, 1 - ratio.low / ratio.value)], [speed * max(0.0, ratio.high / ratio.value - 1)]]
+
+
+def differences(comparison: Comparison, *, against: str = "sam") -> Figure:
+    """Draw every arm's mean paired difference from a reference, with its 95 % interval and the margin."""
+    cells = [cell for cell in comparison.cells if any(v.role == against and v.mean is not None for v in cell.verdicts)]
+    tallest = max((len(_against(cell, against)) for cell in cells), default=1)
+    figure, panels = _panels(len(cells), height=1.3 + 0.32 * tallest, legend=())
+    styles = _styles(cells)
+    for cell, axes in zip(cells, panels, strict=True):
+        _differences(cell, _against(cell, against), axes, styles)
+    return figure
+
+
+def _against(cell: Cell, role: str) -> list[Verdict]:
+    return [v for v in cell.verdicts if v.role == role and v.mean is not None]
+
+
+def _differences(cell: Cell, verdicts: Sequence[Verdict], axes: Axes, styles: Mapping[str, dict[str, Any]]) -> None:
+    names = labels(cell)
+    if cell.margin is not None:
+        axes.axvspan(-cell.margin, cell.margin, color="#E6E6E6", zorder=0)
+    axes.axvline(0.0, color="black", linewidth=0.8, zorder=1)
+    for place, verdict in enumerate(reversed(verdicts)):
+        if verdict.mean is None:
+            continue
+        style = styles[names[verdict.arm]]
+        axes.errorbar(
+            verdict.mean,
+            place,
+            xerr=_bars(verdict.mean, verdict.low, verdict.high),
+            color=style["color"],
+            marker=style["marker"],
+            markersize=6,
+            linestyle="none",
+            elinewidth=1.4,
+            capsize=3,
+        )
+    axes.set_yticks(range(len(verdicts)), [_tick(names[v.arm]) for v in reversed(verdicts)])
+    axes.set_ylim(-0.6, len(verdicts) - 0.4)
+    reference = names[verdicts[0].reference]
+    axes.set_xlabel(f"{METRICS.get(cell.metric, cell.metric)} better than {_tick(reference)} by (band: margin)")
+    axes.set_title(_tick(cell.name), fontsize=10)
+
+
+def loss_curves(curves: Sequence[Curve]) -> Figure:
+    """Draw training loss and test score by epoch, mean over runs with the range between runs shaded."""
+    cells = list(dict.fromkeys(curve.cell for curve in curves))
+    arms = list(dict.fromkeys(curve.label for curve in curves))
+    figure, panels = _panels(2 * len(cells), height=3.0, legend=arms, columns=2)
+    styles = _of(arms)
+    for i, cell in enumerate(cells):
+        mine = [curve for curve in curves if curve.cell == cell]
+        for axes, what in ((panels[2 * i], "train"), (panels[2 * i + 1], "test")):
+            for curve in mine:
+                _curve(curve, axes, what, styles[curve.label])
+            axes.set_xlabel("epoch")
+            axes.set_title(_tick(cell), fontsize=10)
+        panels[2 * i].set_ylabel("training loss")
+        panels[2 * i + 1].set_ylabel(f"test {mine[0].metric}")
+    _legend(figure, styles)
+    return figure
+
+
+def _curve(curve: Curve, axes: Axes, what: str, style: dict[str, Any]) -> None:
+    mean, low, high = curve.train if what == "train" else curve.test
+    epochs = range(1, len(mean) + 1)
+    axes.fill_between(epochs, low, high, color=style["color"], alpha=0.12, linewidth=0)
+    every = max(1, len(mean) // 8)
+    axes.plot(
+        epochs, mean, color=style["color"], linestyle=style["linestyle"], marker=style["marker"],
+        markevery=every, markersize=4, linewidth=1.4,
+    )  # fmt: skip
+
+
+def profiles(comparison: Comparison) -> Figure:
+    """Draw the performance profile over all cells (Dolan and More 2002)."""
+    across = comparison.across
+    figure, panels = _panels(1 if across else 0, height=3.2, legend=across.arms if across else ())
+    if across is None:
+        return figure
+    named = {standing.arm: standing.label for standing in across.standings}
+    styles = _of([named[arm] for arm in across.arms])
+    for arm in across.arms:
+        style = styles[named[arm]]
+        panels[0].step(across.profile_tau, across.profile[arm], where="post", color=style["color"],
+                       linestyle=style["linestyle"], linewidth=1.6)  # fmt: skip
+    panels[0].set_xlabel("τ: error over the smallest of the cell")
+    panels[0].set_ylabel("share of cells within τ")
+    panels[0].set_ylim(-0.03, 1.03)
+    _legend(figure, styles)
+    return figure
+
+
+def _arms(cells: Sequence[Cell]) -> list[str]:
+    return list(dict.fromkeys(row.label for cell in cells for row in cell.rows))
+
+
+def _styles(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    return _of(_arms(cells))
+
+
+def _of(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {
+        arm: {
+            "color": COLOURS[i % len(COLOURS)],
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": DASHES[i % len(DASHES)],
+        }
+        for i, arm in enumerate(arms)
+    }
+
+
+def _tick(name: str) -> str:
+    """Keep matplotlib from reading a name as mathematics, and a long one from leaving the figure."""
+    short = name if len(name) <= 44 else name[:43] + "…"
+    return short.replace("$", r"\$")
+
+
+def _panels(count: int, *, height: float, legend: Sequence[str], columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """A grid of panels with a strip below for the legend. Raises UsageError when there is nothing to draw."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    if count == 0:
+        raise UsageError("nothing to draw: no Record has what this figure shows", where="figure")
+    across = min(columns, count)
+    down = -(-count // across)
+    strip = 0.3 * _legend_rows(legend, across) + (0.15 if legend else 0.0)
+    tall = height * down + strip
+    figure = Figure(figsize=(WIDTH * across, tall))
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, strip / tall, 1, 1 - strip / tall)))
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(down, across, squeeze=False)
+    panels = [axes for line in grid for axes in line]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return figure, panels[:count]
+
+
+def _per_line(legend: Sequence[str], across: int) -> int:
+    longest = max((len(name) for name in legend), default=1)
+    return max(1, int(WIDTH * across / (0.075 * min(longest, 44) + 0.6)))
+
+
+def _legend_rows(legend: Sequence[str], across: int) -> int:
+    return -(-len(legend) // _per_line(legend, across)) if legend else 0
+
+
+def _legend(figure: Figure, styles: Mapping[str, dict[str, Any]]) -> None:
+    from matplotlib.lines import Line2D
+
+    across = round(figure.get_figwidth() / WIDTH)
+    handles = [Line2D([], [], label=_tick(arm), markersize=6, **style) for arm, style in styles.items()]
+    figure.legend(handles=handles, loc="lower center", ncols=_per_line(list(styles), across), frameon=False, fontsize=8)
