@@ -6,26 +6,20 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from samcmp.cards import DatasetCard
+from samcmp.download import Progress, Unreachable, copied, download
 from samcmp.errors import DataError
 
-Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, bytes in all where known
+__all__ = ["Progress", "Unreachable", "cache_folder", "cached_path", "ensure", "how_to_get", "is_cached"]
 
-TIMEOUT = 10.0  # seconds without a byte
-TRIES = 2
-BLOCK = 1 << 16
 MIRROR = "SAMCMP_MIRROR"
 CACHE = "SAMCMP_CACHE"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
-
-
-class Unreachable(DataError):
-    """A server that cannot be reached: without a network the next file will fare no better."""
 
 
 def cache_folder() -> Path:
@@ -57,19 +51,21 @@ def ensure(card: DatasetCard, *, source: str | Path | None = None, progress: Pro
     path = cached_path(card)
     if card.data is not None:
         return _local(card, path)
-    if path.is_file():
-        if _matches(card, _sha256(path)):
-            return path
-        with writing(path):
-            path.unlink()
+    if _is_good(card, path):
+        return path
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     from filelock import FileLock
 
     with writing(path), FileLock(path.with_name(path.name + ".lock")):
-        if not path.is_file():  # another process may have been faster
+        if not _is_good(card, path):  # else another process was faster
+            path.unlink(missing_ok=True)
             _get(card, path, source=source or os.environ.get(MIRROR) or None, progress=progress)
     return path
+
+
+def _is_good(card: DatasetCard, path: Path) -> bool:
+    return path.is_file() and _matches(card, _sha256(path))
 
 
 def _local(card: DatasetCard, path: Path) -> Path:
@@ -103,72 +99,17 @@ def _get(card: DatasetCard, path: Path, *, source: str | Path | None, progress: 
 
 
 def _download(card: DatasetCard, url: str, *, path: Path, progress: Progress | None) -> None:
-    """Download with a bounded number of tries; what arrived stays in a part file and the next try goes on there."""
-    import http.client
-    import ssl
-    import urllib.error
-    import urllib.request
-
+    """Download into a part file beside ``path``, which takes the file's name once its SHA-256 is right."""
     part = path.with_name(path.name + ".part")
-    for attempt in range(TRIES):
-        have = part.stat().st_size if part.is_file() else 0
-        request = urllib.request.Request(url, headers={"User-Agent": "samcmp"})
-        if have:
-            request.add_header("Range", f"bytes={have}-")
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-                have = have if getattr(answer, "status", 200) == 206 else 0
-                _append(answer, part, have=have, progress=progress, name=card.file_name)
-        except urllib.error.HTTPError as error:
-            part.unlink(missing_ok=True)
-            if have and attempt + 1 < TRIES:  # a part file that the server cannot continue
-                continue
-            raise DataError(
-                f"{_host(url)} answers {error.code} {error.reason}", where=card.file_name, remedy=how_to_get(card)
-            ) from None
-        except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError) as error:
-            reached = part.is_file() and part.stat().st_size > have
-            if reached and attempt + 1 < TRIES:
-                continue
-            reason = getattr(error, "reason", None) or error
-            raise Unreachable(
-                f"{_host(url)} cannot be reached: {str(reason) or type(error).__name__}",
-                where=card.file_name,
-                remedy=how_to_get(card),
-            ) from None
+    resumed = True
+    while resumed:
+        resumed = download(url, part, name=card.file_name, remedy=how_to_get(card), progress=progress)
         digest = _sha256(part)
         if _matches(card, digest):
             os.replace(part, path)
             return
-        part.unlink()
-        if not have or attempt + 1 == TRIES:  # else: the old part was of another file; start afresh
-            raise _damaged(card, url, digest)
-
-
-def _host(url: str) -> str:
-    """Name a server in a message, without a password that its URL may hold."""
-    from urllib.parse import urlsplit
-
-    return urlsplit(url).hostname or url
-
-
-def _append(answer: Any, part: Path, *, have: int, progress: Progress | None, name: str) -> None:
-    length = answer.headers.get("Content-Length")
-    total = have + int(length) if length and length.isdigit() else None
-    with part.open("r+b" if have else "wb") as out:
-        out.seek(have)
-        for done in _copied(answer, out, have):
-            if progress:
-                progress(name, done, total)
-    if total is not None and part.stat().st_size < total:
-        raise ConnectionError(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
-
-
-def _copied(source: IO[bytes], out: IO[bytes], done: int) -> Iterator[int]:
-    while block := source.read(BLOCK):
-        out.write(block)
-        done += len(block)
-        yield done
+        part.unlink()  # when it was continued, its beginning may be of another file: start afresh once
+    raise _damaged(card, url, digest)
 
 
 def _keep(
@@ -179,7 +120,7 @@ def _keep(
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as out:
-            for done in _copied(stream, out, 0):
+            for done in copied(stream, out, 0):
                 if progress:
                     progress(card.file_name, done, total)
         digest = _sha256(temporary)
@@ -236,7 +177,7 @@ def writing(path: Path, *, remedy: str = f"Make room, or name another folder wit
     """Turn the system's refusal to write into a message that names the folder and the remedy."""
     reasons = {
         errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "the disk quota is used up",
+        getattr(errno, "EDQUOT", -1): "the disk quota is used up",
         errno.EROFS: "the file system is read-only",
         errno.EACCES: "there is no permission to write",
         errno.EPERM: "there is no permission to write",

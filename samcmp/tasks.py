@@ -64,30 +64,32 @@ class Criterion:
 
     def __call__(self, prediction: Tensor, y: Tensor) -> Tensor:
         """Return the scalar loss of a batch. No value is read back from the device."""
-        known = ~y.isnan()
-        return self._losses(prediction, y, known=known).sum() / known.sum().clamp(min=1)
+        missing = y.isnan()
+        count = missing.numel() - missing.sum()
+        return self._losses(prediction, y, missing=missing).sum() / count.clamp(min=1)
 
     def elementwise(self, prediction: Tensor, y: Tensor) -> Tensor:
         """Return the loss of every label, 0 where it is missing."""
-        return self._losses(prediction, y, known=~y.isnan())  # (G, T)
+        return self._losses(prediction, y, missing=y.isnan())  # (G, T)
 
     def per_graph(self, prediction: Tensor, y: Tensor) -> Tensor:
         """Return every molecule's mean loss over the labels it has, 0 where it has none."""
-        known = ~y.isnan()
-        return self._losses(prediction, y, known=known).sum(1) / known.sum(1).clamp(min=1)  # (G,)
+        missing = y.isnan()
+        count = y.shape[1] - missing.sum(1)
+        return self._losses(prediction, y, missing=missing).sum(1) / count.clamp(min=1)  # (G,)
 
-    def _losses(self, prediction: Tensor, y: Tensor, *, known: Tensor) -> Tensor:
+    def _losses(self, prediction: Tensor, y: Tensor, *, missing: Tensor) -> Tensor:
         from torch.nn import functional as F
 
         if prediction.shape != y.shape:
             raise ValueError(f"prediction is {tuple(prediction.shape)} and y is {tuple(y.shape)}")
         # A missing label becomes a constant before the loss, so that no NaN ever meets the gradient.
-        target = y.masked_fill(~known, 0.0)
+        target = y.masked_fill(missing, 0.0)
         if self.kind == "classification":
             loss = F.binary_cross_entropy_with_logits(prediction, target, reduction="none")
         else:
             loss = F.mse_loss(prediction, target, reduction="none")
-        return loss.masked_fill(~known, 0.0)
+        return loss.masked_fill(missing, 0.0)
 
     @property
     def link(self) -> Callable[[Tensor], Tensor]:

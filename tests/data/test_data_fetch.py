@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import io
 import multiprocessing
+import socket
 import tarfile
 import threading
 import time
@@ -32,6 +33,7 @@ class Server:
     content: bytes = CONTENT
     cut_first: int | None = None  # bytes after which the first answer breaks off
     ranges: bool = True
+    busy_first: int | None = None  # status of the first answer
     asked: list[str | None] = field(default_factory=list)  # Range of each request
     url: str = ""
 
@@ -46,6 +48,9 @@ def server() -> Iterator[Server]:
             state.asked.append(wanted)
             if not self.path.endswith("/set.csv"):
                 self.send_error(404)
+                return
+            if state.busy_first and len(state.asked) == 1:
+                self.send_error(state.busy_first)
                 return
             start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and state.ranges else 0
             if start >= len(state.content):
@@ -120,6 +125,38 @@ def test_the_part_of_an_interrupted_command_is_continued(server: Server, cache: 
     part.write_bytes(CONTENT[:5000])
     assert fetch.ensure(card(server.url)).read_bytes() == CONTENT
     assert server.asked == ["bytes=5000-"]
+
+
+def test_a_busy_server_is_asked_again_and_a_refusal_is_not(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samcmp.download.WAIT", 0.0)
+    server.busy_first = 503
+    assert fetch.ensure(card(server.url)).read_bytes() == CONTENT
+    assert len(server.asked) == 2
+    fetch.cached_path(card()).unlink()
+    server.asked.clear()
+    server.busy_first = 403
+    with pytest.raises(DataError, match="403"):
+        fetch.ensure(card(server.url))
+    assert len(server.asked) == 1
+
+
+def test_a_server_with_many_silent_addresses_is_given_up_after_two(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 9))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [nowhere] * 8)
+    tried: list[object] = []
+
+    def silent(self: socket.socket, address: object) -> int:
+        tried.append(address)
+        return errno.EAGAIN
+
+    monkeypatch.setattr("socket.socket.connect_ex", silent)
+    with pytest.raises(fetch.Unreachable, match="no answer within 4 s"):
+        fetch.ensure(card("http://samcmp.invalid"))
+    assert len(tried) == 2
 
 
 @pytest.mark.parametrize("stale", [b"another file", CONTENT + b"more than there is"])
