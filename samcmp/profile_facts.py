@@ -11,7 +11,7 @@ import numpy as np
 
 from samcmp import machine
 from samcmp.contenders import GRADIENT, Arm
-from samcmp.measure.estimate import bootstrap_median, noise, outliers, ratio
+from samcmp.measure.estimate import bootstrap_median, noise, outliers
 from samcmp.records import Case, Energy, Memory, Record, Status, Throughput
 
 if TYPE_CHECKING:
@@ -108,9 +108,8 @@ def _ratios(found: Found, arm: Arm) -> dict[str, tuple[float, float, float]]:
     for peer in anchors(found):
         if session is None or peer == arm.name or not len(session.step_seconds.get(peer, ())):
             continue
-        logs = session.log_ratios(arm.name, peer)
-        if len(logs):
-            r = ratio(logs)
+        if len(session.log_ratios(arm.name, peer)):
+            r = session.ratio(arm.name, peer)
             ratios[peer] = (r.ratio, r.low, r.high)
     return ratios
 
@@ -191,9 +190,7 @@ def implausible(found: Found, throughputs: Mapping[str, Throughput | None]) -> l
     sam = throughputs.get("sam")
     base = None if sam is None else sam.ratio_to.get(found.setup.case.protocol.base)
     if base is not None and not (base[2] >= SAM_SPEED[0] and base[1] <= SAM_SPEED[1]):
-        said.append(
-            f"SAM at {base[0]:.2f} of the base's speed: two passes should give {SAM_SPEED[0]} to {SAM_SPEED[1]}"
-        )
+        said.append(f"SAM at {base[0]:.2f} of the base's speed: two passes give {SAM_SPEED[0]} to {SAM_SPEED[1]}")
     fixed = bound(found)
     if fixed is not None and fixed[0] < -0.02 * fixed[1]:
         said.append(
