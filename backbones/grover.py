@@ -16,19 +16,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones.grover_messages import Neighbours, Network, activation, bulk_dropout, networks, random_depths
+from backbones.grover_heads import ATOM_WIDTH, Head, Outlet, Readout
+from backbones.grover_lean import attend_heads, bulk_dropout, into_atoms, is_lean
+from backbones.grover_lean import networks as lean_networks
+from backbones.grover_messages import (
+    Neighbours,
+    Network,
+    activation,
+    attend_heads_plainly,
+    networks,
+    random_depths,
+)
+from backbones.grover_rows import Rows
+from backbones.segments import linear_of_kinds
 from samcmp.graphs import Columns, GraphBatch
 
-ATOM_WIDTH = 151
 BOND_WIDTH = 14
 Vectors = tuple[Tensor, Tensor]
+AnyRows = Neighbours | Rows
+Depths = Sequence[Sequence[Sequence[int]]]  # by view, block and network
 
 
 @dataclass(frozen=True)
@@ -74,15 +86,6 @@ class Config:
         return Columns(atoms="grover", bonds="chemprop", molecule=self.molecule_features)
 
 
-def of_atoms(batch: GraphBatch, weight: Tensor | None, *, bias: Tensor | None = None) -> Tensor:
-    """Return W f + b of every atom (A, ...), f where there is no W; multiplies the kinds where they are the fewer."""
-    if weight is None:
-        return batch.atom_features
-    if batch.atom_table.shape[0] > batch.num_atoms:
-        return F.linear(batch.atom_features, weight, bias)
-    return F.linear(batch.atom_table, weight, bias).index_select(0, batch.atom_kind)
-
-
 class Inlet(nn.Module):
     """Dropout(LayerNorm(σ(W f + b))): from features to a block's start state, where their widths differ."""
 
@@ -117,47 +120,43 @@ class Block(nn.Module):
         self.join = nn.Linear(config.heads * hidden, hidden, bias=config.bias)
         self.norm = nn.LayerNorm(hidden)
 
-    def forward(self, x: Tensor, sums: Neighbours, *, depths: Sequence[int]) -> Tensor:
-        """Return the new states (R, H) of ``x`` (R, H): projected features where there is an inlet, else states."""
+    def forward(self, x: Tensor, rows: AnyRows, *, depths: Sequence[int]) -> tuple[Tensor, AnyRows]:
+        """Return the new states, and their rows, of ``x``: projected features where there is an inlet, else states."""
         if self.inlet is not None:
             x = self.inlet(x)
-        joined = self.attend(self.messages(x, sums, depths=depths))
-        return bulk_dropout(self.norm(joined), self.config.dropout, self.training)
+        u, rows = self.attend(x, rows, depths=depths)
+        return bulk_dropout(self.norm(self.joined(u)), self.config.dropout, self.training), rows
 
-    def messages(self, x: Tensor, sums: Neighbours, *, depths: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, each (h, R, H)."""
-        modules = cast("list[Network]", list(self.networks))
+    def attend(self, x: Tensor, rows: AnyRows, *, depths: Sequence[int]) -> tuple[Tensor, AnyRows]:
+        """Return what the heads of each row draw from each other, (R, sub-heads, h, H/h), and the rows."""
         dropout = self.config.dropout if self.training else 0.0
-        m = networks(x, sums, modules=modules, depths=depths, dropout=dropout)  # (3h, R, H)
-        q, k, v = m.view(-1, 3, *m.shape[1:]).unbind(1)
-        return q, k, v
-
-    def attend(self, messages: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Return W_o of the heads' attention to each other, (R, H)."""
-        h, rows, hidden = messages[0].shape
+        modules = cast("list[Network]", list(self.networks))
+        if isinstance(rows, Neighbours):
+            m = networks(x, rows, modules=modules, depths=depths, dropout=dropout)  # (3h, R, H)
+            projected = [linear(m[j::3]) for j, linear in enumerate(self.projections)]  # (h, R, H)
+            return attend_heads_plainly(*projected, dropout=dropout), rows
+        run = lean_networks(x, rows, modules=modules, depths=depths, dropout=dropout)
         q, k, v = (
-            linear(m).view(h, rows, h, hidden // h).permute(1, 2, 0, 3)  # (R, sub-heads, h, H/h)
-            for linear, m in zip(self.projections, messages, strict=True)
+            torch.stack([run.spread(linear(run.states[i]), i) for i in range(j, len(modules), 3)])
+            for j, linear in enumerate(self.projections)
         )
-        scores = q @ k.transpose(-1, -2) * (hidden // h) ** -0.5  # (R, sub-heads, h, h)
-        p = bulk_dropout(scores.softmax(-1), self.config.dropout, self.training)
-        u = (p @ v).permute(0, 2, 1, 3).reshape(rows, h * hidden)  # head 0's H numbers first
-        if rows <= hidden:
-            return cast("Tensor", self.join(self.output(u.view(rows, h, hidden)).view(rows, h * hidden)))
-        return self._joined_once(u)
+        return attend_heads(q, k, v, dropout=dropout), run.after
 
-    def _joined_once(self, u: Tensor) -> Tensor:
-        """Return W_o (W u_1 + b, ..., W u_h + b) with the two matrices multiplied first.
+    def joined(self, u: Tensor) -> Tensor:
+        """Return W_o (W u_1 + b, ..., W u_h + b), (R, H), of the heads' u (R, sub-heads, h, H/h).
 
-        Nothing stands between them, and their product costs H rows where applying them in turn costs R.
+        Nothing stands between the two matrices: multiplied first, they cost H rows where in turn they cost R.
         """
         hidden, h = self.config.hidden, self.config.heads
+        if u.shape[0] <= hidden:
+            by_head = self.output(u.transpose(1, 2).reshape(-1, h, hidden))
+            return cast("Tensor", self.join(by_head.view(-1, h * hidden)))
         parts = self.join.weight.view(hidden, h, hidden)
-        weight = (parts @ self.output.weight).view(hidden, h * hidden)
+        weight = (parts @ self.output.weight).view(hidden, h, h, hidden // h)  # head, sub-head
         bias: Tensor | None = self.join.bias
         if bias is not None:
             bias = bias + parts.sum(1) @ self.output.bias
-        return F.linear(u, weight, bias)
+        return F.linear(u.reshape(-1, h * hidden), weight.transpose(1, 2).reshape(hidden, h * hidden), bias)
 
 
 class View(nn.Module):
@@ -174,86 +173,11 @@ class View(nn.Module):
         inlet = cast("Block", self.blocks[0]).inlet
         return None if inlet is None else inlet.linear.weight
 
-    def forward(self, x: Tensor, sums: Neighbours, *, depths: Sequence[Sequence[int]]) -> Tensor:
-        """Return the last states (R, H) from the projected features ``x`` (R, H)."""
+    def forward(self, x: Tensor, rows: AnyRows, *, depths: Sequence[Sequence[int]]) -> tuple[Tensor, AnyRows]:
+        """Return the last states, and their rows, from the projected features ``x`` (R, H)."""
         for block, drawn in zip(self.blocks, depths, strict=True):
-            x = block(x, sums, depths=drawn)
-        return x
-
-
-class Outlet(nn.Module):
-    """Dropout(LayerNorm(W_2 Dropout(σ(W_1 [f ; s])))): from raw atom features and summed states to atom vectors."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.expand = nn.Linear(ATOM_WIDTH + config.hidden, 4 * config.hidden)
-        self.activation = activation(config.activation)
-        self.contract = nn.Linear(4 * config.hidden, config.hidden)
-        self.norm = nn.LayerNorm(config.hidden)
-        self.dropout = config.dropout
-
-    def forward(self, states: Tensor, batch: GraphBatch) -> Tensor:
-        """Return atom vectors (A, H) from neighbour sums ``states`` (A, H)."""
-        features, summed = self.expand.weight.tensor_split([ATOM_WIDTH], dim=1)
-        raw = of_atoms(batch, features, bias=self.expand.bias)
-        wide = torch.addmm(raw, states, summed.t())  # (A, 4H)
-        wide = bulk_dropout(self.activation(wide), self.dropout, self.training)
-        return bulk_dropout(self.norm(self.contract(wide)), self.dropout, self.training)
-
-
-class Readout(nn.Module):
-    """The molecule vector: the mean of its atoms, or (Lin et al. 2017) a learned attention over them."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.attention: nn.ModuleList | None = None
-        if config.self_attention:
-            self.attention = nn.ModuleList(
-                [
-                    nn.Linear(config.hidden, config.attention_hidden, bias=False),
-                    nn.Linear(config.attention_hidden, config.attention_out, bias=False),
-                ]
-            )
-
-    def weights(self, vectors: Tensor, batch: GraphBatch) -> Tensor:
-        """Return S (A, attention_out): softmax over each molecule's atoms of W_2 tanh(W_1 x)."""
-        if self.attention is None:
-            raise ValueError("the mean read-out has no attention: build the model with self_attention=True")
-        scores = self.attention[1](torch.tanh(self.attention[0](vectors)))  # (A, out)
-        owner = batch.graph_of_atom.unsqueeze(1).expand_as(scores)
-        top = scores.new_full((batch.num_graphs, scores.shape[1]), -torch.inf)
-        top = top.scatter_reduce(0, owner, scores.detach(), "amax")
-        e: Tensor = (scores - top.gather(0, owner)).exp()
-        total = e.new_zeros(top.shape).index_add(0, batch.graph_of_atom, e)
-        return e / total.gather(0, owner)
-
-    def forward(self, vectors: Tensor, batch: GraphBatch) -> Tensor:
-        """Return molecule vectors (G, H), or (G, attention_out·H)."""
-        if self.attention is None:
-            total = vectors.new_zeros(batch.num_graphs, vectors.shape[1]).index_add(0, batch.graph_of_atom, vectors)
-            return total / batch.atom_ptr.diff().clamp(min=1).unsqueeze(1)
-        weighted = (self.weights(vectors, batch).unsqueeze(2) * vectors.unsqueeze(1)).flatten(1)  # (A, out·H)
-        return weighted.new_zeros(batch.num_graphs, weighted.shape[1]).index_add(0, batch.graph_of_atom, weighted)
-
-
-class Head(nn.Module):
-    """Dropout and Linear, then (σ, Dropout, Linear) for each further layer; one activation for all of them."""
-
-    def __init__(self, config: Config, tasks: int) -> None:
-        super().__init__()
-        width = config.hidden * (config.attention_out if config.self_attention else 1)
-        width += config.molecule_width if config.molecule_features else 0
-        widths = [width] + [config.ffn_hidden] * (config.ffn_layers - 1) + [tasks]
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.activation = activation(config.activation) if config.ffn_layers > 1 else None
-        self.dropout = config.dropout
-
-    def forward(self, x: Tensor) -> Tensor:
-        for i, linear in enumerate(self.linears):
-            if i and self.activation is not None:
-                x = self.activation(x)
-            x = linear(bulk_dropout(x, self.dropout, self.training))
-        return x
+            x, rows = block(x, rows, depths=drawn)
+        return x, rows
 
 
 class Model(nn.Module):
@@ -298,33 +222,42 @@ class Model(nn.Module):
         nested: list[list[list[int]]] = drawn.view(shape).tolist()
         return nested
 
-    def encode(self, batch: GraphBatch, *, depths: Sequence[Sequence[Sequence[int]]] | None = None) -> Vectors:
+    def encode(self, batch: GraphBatch, *, depths: Depths | None = None) -> Vectors:
         """Return atom vectors (A, H) from the node view and from the edge view."""
         node_depths, edge_depths = depths if depths is not None else self.draw_depths()
+        atoms, bonds = self._rows(batch)
+        a, atoms = self.nodes(self._atom_inputs(batch, atoms), atoms, depths=node_depths)
+        b, bonds = self.edges(self._bond_inputs(batch, bonds), bonds, depths=edge_depths)
+        return _vectors(self.from_nodes, a, atoms, batch=batch), _vectors(self.from_edges, b, bonds, batch=batch)
+
+    def _rows(self, batch: GraphBatch) -> tuple[AnyRows, AnyRows]:
         padded = self.config.padding_row
-        atoms = Neighbours.read(batch, of_bonds=False, padding_row=padded)
-        bonds = Neighbours.read(batch, of_bonds=True, padding_row=padded)
-        x, e = self._inputs(batch)
-        a = atoms.into_atoms(self.nodes(x, atoms, depths=node_depths))[: batch.num_atoms]
-        b = bonds.into_atoms(self.edges(e, bonds, depths=edge_depths))[: batch.num_atoms]
-        return self.from_nodes(a, batch), self.from_edges(b, batch)
+        if padded or not is_lean(batch.atom_table, self.from_nodes.activation):
+            nodes, edges = (Neighbours.read(batch, of_bonds=view, padding_row=padded) for view in (False, True))
+            return nodes, edges
+        shared = not (self.training and self.config.dropout > 0)
+        return Rows.of_atoms(batch, shared=shared), Rows.of_bonds(batch, shared=shared)
 
-    def _inputs(self, batch: GraphBatch) -> Vectors:
-        """Return W_i f of the atoms (A, H) and of the directed bonds (B, H), or f itself where a view has no inlet."""
-        atom_weight, bond_weight = self.nodes.input_weight, self.edges.input_weight
-        x = of_atoms(batch, atom_weight)
-        if bond_weight is None:
-            features = [batch.atom_features.index_select(0, batch.edge_index[0]), batch.directed_bond_features]
-            e = torch.cat(features, dim=1)
-        else:
-            origin, bond = bond_weight.tensor_split([ATOM_WIDTH], dim=1)
-            e = of_atoms(batch, origin).index_select(0, batch.edge_index[0])
-            e = e + (batch.bond_table @ bond.t()).index_select(0, batch.bond_kind.repeat_interleave(2))
-        if self.config.padding_row:
-            x, e = F.pad(x, (0, 0, 0, 1)), F.pad(e, (0, 0, 0, 1))
-        return x, e
+    def _atom_inputs(self, batch: GraphBatch, rows: AnyRows) -> Tensor:
+        """Return W_i f of the atoms, or f where the view has no inlet."""
+        weight, kind = self.nodes.input_weight, rows.pick(batch.atom_kind)
+        if weight is None:
+            return rows.padded(batch.atom_table.index_select(0, kind))
+        return rows.padded(linear_of_kinds(batch.atom_table, kind, weight))
 
-    def heads(self, batch: GraphBatch, *, depths: Sequence[Sequence[Sequence[int]]] | None = None) -> Vectors:
+    def _bond_inputs(self, batch: GraphBatch, rows: AnyRows) -> Tensor:
+        """Return W_i f of the directed bonds, f = [origin atom ; bond], or f where the view has no inlet."""
+        weight = self.edges.input_weight
+        origin = rows.pick(batch.atom_kind.index_select(0, batch.edge_index[0]))
+        bond = rows.pick(batch.bond_kind.repeat_interleave(2, output_size=batch.num_bonds))
+        if weight is None:
+            f = [batch.atom_table.index_select(0, origin), batch.bond_table.index_select(0, bond)]
+            return rows.padded(torch.cat(f, dim=1))
+        of_origin, of_bond = weight.tensor_split([ATOM_WIDTH], dim=1)
+        x = linear_of_kinds(batch.atom_table, origin, of_origin)
+        return rows.padded(x + linear_of_kinds(batch.bond_table, bond, of_bond))
+
+    def heads(self, batch: GraphBatch, *, depths: Depths | None = None) -> Vectors:
         """Return the raw outputs p and q of the two heads, each (G, T)."""
         a, b = self.encode(batch, depths=depths)
         vectors = [self.readout(a, batch), self.readout(b, batch)]
@@ -355,3 +288,12 @@ class Model(nn.Module):
         """Return the read-out's attention (A, attention_out) over the atoms, in the node and in the edge view."""
         a, b = self.encode(batch)
         return self.readout.weights(a, batch), self.readout.weights(b, batch)
+
+
+def _vectors(outlet: Outlet, states: Tensor, rows: AnyRows, *, batch: GraphBatch) -> Tensor:
+    """Return the atoms' vectors (A, H) of one view's last states."""
+    if isinstance(rows, Neighbours):
+        return cast("Tensor", outlet(rows.into_atoms(states)[: batch.num_atoms], batch, kind=batch.atom_kind))
+    sums = rows.atom_sums()
+    vectors: Tensor = outlet(into_atoms(states, sums), batch, kind=sums.kind)
+    return vectors if sums.of_atom is None else vectors.index_select(0, sums.of_atom)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from backbones.grover_lean import bulk_dropout
 from samcmp.graphs import GraphBatch
 
 Activation = Callable[[Tensor], Tensor]
@@ -87,6 +88,14 @@ class Neighbours:
         degree = batch.atom_table.new_zeros(batch.num_atoms + 1).index_add(0, target, ones)
         return cls(source, target, batch.num_atoms + 1, of_bonds, (degree.amax().clamp(min=1) - degree).unsqueeze(1))
 
+    def pick(self, values: Tensor) -> Tensor:
+        """Return ``values`` (R,): every atom or directed bond is a row."""
+        return values
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Return x with the padding row's zeros in the last row, where there is one."""
+        return x if self.padding is None else F.pad(x, (0, 0, 0, 1))
+
     def into_atoms(self, m: Tensor) -> Tensor:
         """Return, for every atom, the sum over the rows that point at it: (..., R, H) to (..., atoms, H)."""
         if self.of_bonds:
@@ -154,6 +163,9 @@ def _prelu(pre: Tensor, slopes: Tensor) -> Tensor:
     return torch.where(pre > 0, pre, slopes * pre)
 
 
-def bulk_dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Return Dropout(x)."""
-    return F.dropout(x, p, training) if training and p > 0 else x
+def attend_heads_plainly(q: Tensor, k: Tensor, v: Tensor, *, dropout: float) -> Tensor:
+    """Return what each head of a row draws from the heads of the same row: (h, R, H) to (R, sub-heads, h, H/h)."""
+    h, rows, hidden = q.shape
+    q, k, v = (x.view(h, rows, h, hidden // h).permute(1, 2, 0, 3) for x in (q, k, v))
+    p = (q @ k.transpose(-1, -2) * (hidden // h) ** -0.5).softmax(-1)  # (R, sub-heads, h, h)
+    return bulk_dropout(p, dropout, True) @ v

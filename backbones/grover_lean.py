@@ -1,0 +1,267 @@
+"""GROVER's message passing and attention on a CPU: the numbers of the batched form, with less work.
+
+One network runs after the other, so that its states stay in the cache; products run over distinct rows, and before
+the sums, W (A m) = A (W m), because the level below has the fewer rows; the backward passes are written out and add
+their gradients in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from backbones.grover_rows import AtomSums, Level, Lists, Rows
+
+aten = torch.ops.aten
+
+
+def is_lean(x: Tensor, slope_of: nn.Module) -> bool:
+    """Tell whether this form may run: on a CPU, neither compiling nor in autocast, and σ a kind of ReLU."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    return isinstance(slope_of, (nn.ReLU, nn.LeakyReLU, nn.PReLU))
+
+
+def keep_mask(like: Tensor, p: float) -> Tensor:
+    """Return 1/(1-p) where an element is kept and 0 where dropout takes it, 16 random bits an element.
+
+    ``p`` is met to 1/65536 and the scale belongs to the rate that is met. One draw of the generator serves four
+    elements, which makes this four times as fast as a Bernoulli draw for each.
+    """
+    taken = round(p * 65536)
+    bits = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    parts = bits.view(torch.int16)[: like.numel()].view(like.shape)
+    return torch.ge(parts, taken - 32768, out=torch.empty_like(like)).mul_(65536 / (65536 - taken))
+
+
+class _Drop(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        mask = keep_mask(x, p)
+        ctx.save_for_backward(mask)
+        return x * mask
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        return g * mask, None
+
+
+def bulk_dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Return Dropout(x); on a CPU with the mask of :func:`keep_mask`."""
+    if not training or p == 0:
+        return x
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or not x.is_contiguous():
+        return F.dropout(x, p)
+    dropped: Tensor = _Drop.apply(x, p)  # type: ignore[no-untyped-call]
+    return dropped
+
+
+class _Sums(Function):
+    @staticmethod
+    def forward(ctx: Any, m: Tensor, lists: Lists, back: Lists) -> Tensor:
+        ctx.back = back
+        return lists.sums(m)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back.sums(g.contiguous()), None, None
+
+
+def into_atoms(m: Tensor, sums: AtomSums) -> Tensor:
+    """Return the sums (atoms, H) of the rows (R, H) that point at each atom."""
+    total: Tensor = _Sums.apply(m, sums.lists, sums.back)  # type: ignore[no-untyped-call]
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What 3h networks share: their levels, their depths, dropout, and the fixed slope of σ below zero."""
+
+    levels: Sequence[Level]
+    depths: Sequence[int]
+    dropout: float
+    slope: float | None  # None: each network's own
+    biased: bool
+
+    def split(self, parameters: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+        """Return weights, biases and slopes; the last two may be empty."""
+        count = len(self.depths)
+        weights, rest = parameters[:count], parameters[count:]
+        return (weights, rest[:count], rest[count:]) if self.biased else (weights, (), rest)
+
+
+def networks(x: Tensor, rows: Rows, *, modules: Sequence[Any], depths: Sequence[int], dropout: float) -> Lean:
+    """Run the networks from x (C, H) at ``rows``: the last state of each on rows of its own level."""
+    steps = max(0, max(depths) - 1)
+    levels, after = rows.levels(steps)
+    first = modules[0]
+    own_slopes = isinstance(first.activation, nn.PReLU)
+    slope = None if own_slopes else float(getattr(first.activation, "negative_slope", 0.0))
+    biased = first.linear.bias is not None
+    parameters = [module.linear.weight for module in modules]
+    parameters += [module.linear.bias for module in modules] if biased else []
+    parameters += [module.activation.weight for module in modules] if own_slopes else []
+    run = _Run(levels, depths, dropout, slope, biased)
+    states = cast("tuple[Tensor, ...]", _Networks.apply(run, x, *parameters))  # type: ignore[no-untyped-call]
+    return Lean(states, [depth - 1 for depth in depths], levels, rows, after)
+
+
+@dataclass(frozen=True, eq=False)
+class Lean:
+    """The last states of the networks, each on the rows of the level that it reached."""
+
+    states: Sequence[Tensor]
+    reached: Sequence[int]
+    levels: Sequence[Level]
+    before: Rows
+    after: Rows
+
+    def spread(self, values: Tensor, network: int) -> Tensor:
+        """Return ``values``, computed from one network's states, on the rows after all levels."""
+        level = self.reached[network]
+        of_row = self.before.of_row if level < 1 else self.levels[level - 1].of_row
+        if of_row is None or level == len(self.levels):
+            return values
+        return values.index_select(0, self.after.pick(of_row))
+
+
+class _Networks(Function):
+    """m_t = Dropout(σ(x + A (W m_{t-1}) + b)), t = 1, ..., n - 1, for each network from the same m_0 = x."""
+
+    @staticmethod
+    def forward(ctx: Any, run: _Run, x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        weights, biases, slopes = run.split(parameters)
+        starts = [x if level.start is None else x.index_select(0, level.start) for level in run.levels]
+        saved: list[Tensor] = []
+        finals: list[Tensor] = []
+        for k, depth in enumerate(run.depths):
+            m = x
+            slope = float(slopes[k]) if run.slope is None else run.slope
+            for level, start in zip(run.levels[: max(0, depth - 1)], starts, strict=False):
+                pre = level.lists.sums(m @ weights[k].t()).add_(start)
+                if run.biased:
+                    pre.add_(biases[k])
+                m = pre.relu_() if run.slope == 0.0 else F.leaky_relu(pre, slope)
+                saved.append(m)
+                if run.slope != 0.0:
+                    saved.append(pre)
+                if run.dropout:
+                    mask = keep_mask(m, run.dropout)
+                    m.mul_(mask)
+                    if run.slope != 0.0:
+                        saved.append(mask)
+            finals.append(m if depth > 1 else x.clone())
+        ctx.run = run
+        ctx.save_for_backward(x, *parameters, *saved)
+        return tuple(finals)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        run: _Run = ctx.run
+        x, *rest = ctx.saved_tensors
+        total = len(run.depths) * (1 + run.biased + (run.slope is None))
+        parameters, saved = rest[:total], rest[total:]
+        into = _Gradients(run, x, parameters)
+        each = 1 + (run.slope != 0.0) + (run.slope != 0.0 and run.dropout > 0)  # tensors saved an iteration
+        for k, depth in enumerate(run.depths):
+            used = max(0, depth - 1) * each
+            into.add(k, grads[k], saved[:used], each=each)
+            saved = saved[used:]
+        return None, into.start(), *into.parameters
+
+
+class _Gradients:
+    """The gradients of :class:`_Networks`, summed network by network."""
+
+    def __init__(self, run: _Run, x: Tensor, parameters: Sequence[Tensor]) -> None:
+        self.run, self.x = run, x
+        self.weights, _, self.slopes = run.split(parameters)
+        self.parameters = [torch.zeros_like(p) for p in parameters]
+        self.into_weights, self.into_biases, self.into_slopes = run.split(self.parameters)
+        self.into_x = torch.zeros_like(x)
+        self.into_starts = [
+            self.into_x if level.start is None else x.new_zeros(level.start.shape[0], x.shape[1])
+            for level in run.levels
+        ]
+
+    def add(self, k: int, g: Tensor, saved: Sequence[Tensor], *, each: int) -> None:
+        """Go back through network k from the gradient g of its last state."""
+        weight, into_weight = self.weights[k], self.into_weights[k]
+        for t in reversed(range(len(saved) // each)):
+            g = self._through_activation(k, g, saved[t * each : (t + 1) * each])
+            self.into_starts[t].add_(g)
+            if self.run.biased:
+                self.into_biases[k].add_(g.sum(0))
+            g = self.run.levels[t].back.sums(g)
+            below = saved[(t - 1) * each] if t else self.x
+            into_weight.addmm_(g.t(), below)
+            if t == 0:
+                self.into_x.addmm_(g, weight)
+                return
+            g = g @ weight
+        self.into_x.add_(g)
+
+    def _through_activation(self, k: int, g: Tensor, saved: Sequence[Tensor]) -> Tensor:
+        if self.run.slope == 0.0:
+            # m > 0 exactly where the unit was active and dropout kept it.
+            out: Tensor = aten.threshold_backward(g, saved[0], 0)
+            return out.mul_(65536 / (65536 - round(self.run.dropout * 65536))) if self.run.dropout else out
+        g = g * saved[2] if self.run.dropout else g.contiguous()
+        if self.run.slope is None:
+            self.into_slopes[k].add_(torch.dot(g.flatten(), saved[1].clamp(max=0).flatten()))
+            return cast("Tensor", aten.leaky_relu_backward(g, saved[1], float(self.slopes[k]), False))
+        return cast("Tensor", aten.leaky_relu_backward(g, saved[1], self.run.slope, False))
+
+    def start(self) -> Tensor:
+        """Return the gradient of x: that of every level's start rows, and of the first product."""
+        for level, into in zip(self.run.levels, self.into_starts, strict=True):
+            if level.start is not None:
+                self.into_x.index_add_(0, level.start, into)
+        return self.into_x
+
+
+class _AttendHeads(Function):
+    """u = Dropout(softmax(Q Kᵀ / √d)) V over the h heads of a row; Q, K, V (h, R, H) to u (R, sub-heads, h, d)."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+        h, rows, hidden = q.shape
+        # (R·h, h, d): a matrix for each row and sub-head, without a copy.
+        q, k, v = (x.view(h, rows * h, hidden // h).transpose(0, 1) for x in (q, k, v))
+        scores = torch.bmm(q, k.transpose(1, 2)).permute(1, 2, 0).contiguous()  # softmax is fastest on long rows
+        p = scores.mul_((hidden // h) ** -0.5).softmax(1)  # (h, h, R·h)
+        mask = keep_mask(p, dropout) if dropout else None
+        dropped = (p if mask is None else p * mask).permute(2, 0, 1).contiguous()
+        ctx.save_for_backward(q, k, v, p, dropped, mask)
+        return torch.bmm(dropped, v).view(rows, h, h, hidden // h)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, p, dropped, mask = ctx.saved_tensors
+        count, h, d = q.shape
+        g = g.reshape(count, h, d)
+        into_v = torch.bmm(dropped.transpose(1, 2), g)
+        into_p = torch.bmm(g, v.transpose(1, 2)).permute(1, 2, 0).contiguous()
+        t = into_p.mul_(p) if mask is None else into_p.mul_(mask).mul_(p)
+        t = t.addcmul_(p, t.sum(1, keepdim=True), value=-1).mul_(d**-0.5).permute(2, 0, 1).contiguous()
+        into_q, into_k = torch.bmm(t, k), torch.bmm(t.transpose(1, 2), q)
+        q_, k_, v_ = (x.transpose(0, 1).reshape(h, count // h, h * d) for x in (into_q, into_k, into_v))
+        return q_, k_, v_, None
+
+
+def attend_heads(q: Tensor, k: Tensor, v: Tensor, *, dropout: float) -> Tensor:
+    """Return what each head of a row draws from the heads of the same row: (h, R, H) to (R, sub-heads, h, H/h)."""
+    u: Tensor = _AttendHeads.apply(q, k, v, dropout)  # type: ignore[no-untyped-call]
+    return u
