@@ -22,9 +22,8 @@ bonds: compt      13 single, double, triple, aromatic or other (4), stereo (6), 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from numpy.typing import NDArray
 from samcmp.columns import ATOM_CODES, BOND_CODES, expand_atoms, expand_bonds
 from samcmp.errors import DataError
 from samcmp.graphs import MolGraph
+from samcmp.reading import Lists, read
 from samcmp.roles import roles
 
 if TYPE_CHECKING:
@@ -55,10 +55,6 @@ __all__ = [
 VERSION = "1"  # part of every cache key: count up when a code's meaning changes
 MAX_SMILES = 10_000  # characters; the longest in MoleculeNet has 1,200
 SCALARS = {"gasteiger": 2}  # names of real-valued atom columns and how many columns each has
-
-_ISOTOPE = re.compile(r"\[\d")
-# Elements whose bonds RDKit's clean-up may turn into dative ones: everything but H and the non-metals.
-_METALS = frozenset(range(119)) - {0, 1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 33, 34, 35, 36, 52, 53, 54, 85, 86}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,91 +150,18 @@ def featurize_many(
     unknown = [name for name in scalars if name not in SCALARS]
     if unknown:
         raise ValueError(f"unknown atom scalars {unknown}; known: {list(SCALARS)}")
-    flat = _Lists()
+    flat = Lists()
     with BlockLogs():
         for i, text in enumerate(smiles):
             try:
-                _read(_parse(text.strip()), text, flat, bool(scalars))
+                read(_parse(text.strip()), text, into=flat, gasteiger=bool(scalars))
             except DataError as error:
                 where = f"row {rows[i] if rows is not None else i}"
                 raise DataError(error.what, where=where, remedy=error.remedy) from None
     return _arrays(flat, len(scalars))
 
 
-@dataclass(slots=True)
-class _Lists:
-    """What RDKit is asked for, molecule after molecule: lists of Python numbers, made arrays once at the end."""
-
-    element: list[int] = field(default_factory=list)
-    charge: list[int] = field(default_factory=list)
-    hydrogens: list[int] = field(default_factory=list)
-    hybridization: list[Any] = field(default_factory=list)
-    valence: list[int] = field(default_factory=list)
-    chiral: list[tuple[int, Any]] = field(default_factory=list)
-    isotope: list[tuple[int, int]] = field(default_factory=list)
-    explicit: list[tuple[int, int]] = field(default_factory=list)  # hydrogens written inside brackets
-    begin: list[int] = field(default_factory=list)
-    end: list[int] = field(default_factory=list)
-    order: list[float] = field(default_factory=list)
-    conjugated: list[bool] = field(default_factory=list)
-    other_type: list[tuple[int, Any]] = field(default_factory=list)
-    stereo: list[tuple[int, Any]] = field(default_factory=list)
-    ring_bonds: list[int] = field(default_factory=list)
-    ring_sizes: list[int] = field(default_factory=list)
-    ring_starts: list[int] = field(default_factory=list)  # first bond of the molecule that the ring is in
-    atom_counts: list[int] = field(default_factory=list)
-    bond_counts: list[int] = field(default_factory=list)
-    charges: list[float] = field(default_factory=list)
-
-
-def _read(mol: Mol, text: str, flat: _Lists, gasteiger: bool) -> None:
-    """Append one molecule. Each getter costs about 0.2 us an atom, an enum three times that: ask for the least."""
-    atoms, first = list(mol.GetAtoms()), len(flat.element)
-    elements = [atom.GetAtomicNum() for atom in atoms]
-    flat.element += elements
-    flat.charge += [atom.GetFormalCharge() for atom in atoms]
-    flat.hydrogens += (hydrogens := [atom.GetTotalNumHs() for atom in atoms])
-    flat.hybridization += [atom.GetHybridization() for atom in atoms]
-    flat.valence += [atom.GetTotalValence() for atom in atoms]
-    flat.atom_counts.append(len(atoms))
-    special = "|" in text  # extended SMILES can say anything
-    bracket = special or "[" in text
-    for i, h in enumerate(hydrogens):
-        # Sanitising also writes down the hydrogen of an aromatic N that was drawn with alternating bonds.
-        if h and (bracket or elements[i] != 6):
-            flat.explicit.append((first + i, atoms[i].GetNumExplicitHs()))
-    if bracket:
-        if special or _ISOTOPE.search(text):
-            flat.isotope += [(first + i, n) for i, atom in enumerate(atoms) if (n := atom.GetIsotope())]
-        if special or "@" in text:
-            flat.chiral += [(first + i, n) for i, atom in enumerate(atoms) if (n := atom.GetChiralTag())]
-    _read_bonds(mol, text, flat, special or not _METALS.isdisjoint(elements))
-    if gasteiger:
-        from rdkit.Chem import rdPartialCharges
-
-        rdPartialCharges.ComputeGasteigerCharges(mol)
-        for atom in atoms:
-            flat.charges += (atom.GetDoubleProp("_GasteigerCharge"), atom.GetDoubleProp("_GasteigerHCharge"))
-
-
-def _read_bonds(mol: Mol, text: str, flat: _Lists, any_type: bool) -> None:
-    bonds, first = list(mol.GetBonds()), len(flat.begin)
-    flat.begin += [bond.GetBeginAtomIdx() for bond in bonds]
-    flat.end += [bond.GetEndAtomIdx() for bond in bonds]
-    flat.order += [bond.GetBondTypeAsDouble() for bond in bonds]
-    flat.conjugated += [bond.GetIsConjugated() for bond in bonds]
-    flat.bond_counts.append(len(bonds))
-    if any_type or "~" in text or "$" in text or "->" in text or "<-" in text:
-        flat.other_type += [(first + i, bond.GetBondType()) for i, bond in enumerate(bonds)]
-    if "/" in text or "\\" in text or "|" in text:
-        flat.stereo += [(first + i, n) for i, bond in enumerate(bonds) if (n := bond.GetStereo())]
-    for ring in mol.GetRingInfo().BondRings():
-        flat.ring_bonds += ring
-        flat.ring_sizes.append(len(ring))
-        flat.ring_starts.append(first)
-
-
-def _arrays(flat: _Lists, scalars: int) -> Arrays:
+def _arrays(flat: Lists, scalars: int) -> Arrays:
     """Turn the lists into codes, all derived columns for all molecules at once."""
     counts = np.array(flat.atom_counts, dtype=np.int64)
     bond_counts = np.array(flat.bond_counts, dtype=np.int64)
@@ -258,28 +181,36 @@ def _arrays(flat: _Lists, scalars: int) -> Arrays:
     ends = directed(np.asarray(pairs + first_atom[:, None], dtype=np.int32))  # (2, B), numbered over all molecules
     atoms = np.zeros((len(flat.element), len(ATOM_CODES)), dtype=np.int16)
     _own_columns(atoms, flat)
-    _neighbour_columns(atoms, bonds, ends)
+    _neighbour_columns(atoms, bonds, ends, flat)
     _ring_masks(atoms, ends, ring_bond, np.repeat(sizes, sizes))
     roles(atoms, bonds, ends)
-    charges = np.array(flat.charges, dtype=np.float64).reshape(len(atoms), -1) if scalars else np.zeros((len(atoms), 0))
-    charges[~np.isfinite(charges)] = 0.0  # metals and dummy atoms have none: CoMPT puts 0
-    return Arrays(atoms, bonds, pairs, counts, bond_counts, charges.astype(np.float32))
+    return Arrays(atoms, bonds, pairs, counts, bond_counts, _charges(flat, len(atoms) if scalars else 0))
 
 
 def _scatter(codes: NDArray[Any], column: int, found: list[tuple[int, Any]]) -> None:
     if found:
         at, value = zip(*found, strict=True)
-        codes[np.array(at), column] = np.array([int(v) for v in value])
+        codes[np.array(at), column] = np.array(value)
+
+
+def _charges(flat: Lists, atoms: int) -> NDArray[np.float32]:
+    """Return the charge of each atom and of its hydrogens; 0 for metals and dummy atoms, which have none: (A, 2)."""
+    if not atoms:
+        return np.zeros((len(flat.element), 0), dtype=np.float32)
+    charges = np.zeros((atoms, 2))
+    charges[:, 0] = flat.gasteiger
+    _scatter(charges, 1, flat.gasteiger_h)
+    charges[~np.isfinite(charges)] = 0.0
+    return charges.astype(np.float32)
 
 
 _AT = {name: i for i, name in enumerate(ATOM_CODES)}
 
 
-def _own_columns(atoms: NDArray[np.int16], flat: _Lists) -> None:
+def _own_columns(atoms: NDArray[np.int16], flat: Lists) -> None:
     atoms[:, _AT["element"]] = flat.element
     atoms[:, _AT["charge"]] = flat.charge
     atoms[:, _AT["hydrogens"]] = atoms[:, _AT["implicit_valence"]] = flat.hydrogens
-    atoms[:, _AT["hybridization"]] = [int(h) for h in flat.hybridization]
     atoms[:, _AT["valence"]] = flat.valence
     _scatter(atoms, _AT["chiral"], flat.chiral)
     _scatter(atoms, _AT["isotope"], flat.isotope)
@@ -288,13 +219,15 @@ def _own_columns(atoms: NDArray[np.int16], flat: _Lists) -> None:
         atoms[at, _AT["implicit_valence"]] -= hydrogens.astype(np.int16)
 
 
-def _neighbour_columns(atoms: NDArray[np.int16], bonds: NDArray[np.int8], ends: NDArray[np.int32]) -> None:
+def _neighbour_columns(atoms: NDArray[np.int16], bonds: NDArray[np.int8], ends: NDArray[np.int32], flat: Lists) -> None:
     n, (source, target) = len(atoms), ends
     twice = np.repeat(bonds, 2, axis=0)
     degree = np.bincount(source, minlength=n)
     hydrogens = atoms[:, _AT["hydrogens"]]
     atoms[:, _AT["degree"]] = degree
     atoms[:, _AT["total_degree"]] = degree + hydrogens
+    atoms[:, _AT["hybridization"]] = degree + hydrogens  # RDKit numbers sp, sp2 and sp3 2, 3 and 4
+    _scatter(atoms, _AT["hybridization"], flat.hybridization)
     near = np.bincount(source[atoms[target, _AT["element"]] == 1], minlength=n)
     atoms[:, _AT["all_hydrogens"]] = hydrogens + near
     atoms[source[twice[:, 4] == 1], _AT["aromatic"]] = 1

@@ -70,19 +70,20 @@ def _acceptor(a: _Look) -> Mask:
     oxygen = a.o | a.s
     near_n = a.count(_AROMATIC, a.aromatic_n) > 0
     second_n = a.count(_AROMATIC, a.aromatic_c & near_n) > 0
-    aliphatic = (oxygen & (a.valence == 2) & ((a.h == 0) | ((a.h == 1) & ~beside))) | (oxygen & (a.charge == -1))
-    nitrogen = (a.n & (a.valence == 3) & ~beside) | (a.aromatic_n & (a.h == 0) & (a.charge == 0))
-    return aliphatic | nitrogen | (a.aromatic_os & (a.charge == 0) & ~near_n & ~second_n)
+    aliphatic: Mask = (oxygen & (a.valence == 2) & ((a.h == 0) | ((a.h == 1) & ~beside))) | (oxygen & (a.charge == -1))
+    nitrogen: Mask = (a.n & (a.valence == 3) & ~beside) | (a.aromatic_n & (a.h == 0) & (a.charge == 0))
+    ring_os: Mask = a.aromatic_os & (a.charge == 0) & ~near_n & ~second_n
+    return aliphatic | nitrogen | ring_os
 
 
 def _donor(a: _Look) -> Mask:
-    amine = a.n & (a.h > 0) & ((a.valence == 3) | ((a.valence == 4) & (a.charge == 1)))
-    one_neutral = (a.h == 1) & (a.charge == 0)
+    amine: Mask = a.n & (a.h > 0) & ((a.valence == 3) | ((a.valence == 4) & (a.charge == 1)))
+    one_neutral: Mask = (a.h == 1) & (a.charge == 0)
     return amine | ((a.o | a.s | a.aromatic_n) & one_neutral)
 
 
 def _acidic(a: _Look) -> Mask:
-    hydroxyl = a.o & ((a.h == 1) | (a.charge == -1))
+    hydroxyl: Mask = a.o & ((a.h == 1) | (a.charge == -1))
     return (a.c | a.s) & (a.count(_DOUBLE, a.o | a.s | a.p) > 0) & (a.count(_SINGLE, hydroxyl) > 0)
 
 
@@ -90,5 +91,6 @@ def _basic(a: _Look) -> Mask:
     plain = a.count(_DOUBLE, a.o) == 0
     neighbours = a.count(_SINGLE, (a.c | a.aromatic) & plain)
     carbons = a.count(_SINGLE, a.c & plain)
-    amine = ((a.h == 2) & (neighbours >= 1)) | ((a.h == 1) & (neighbours >= 2)) | ((a.h == 0) & (carbons >= 3))
-    return a.nitrogen & ((a.charge == 1) | (a.n & (a.charge == 0) & amine))
+    amine: Mask = ((a.h == 2) & (neighbours >= 1)) | ((a.h == 1) & (neighbours >= 2)) | ((a.h == 0) & (carbons >= 3))
+    basic: Mask = a.nitrogen & ((a.charge == 1) | (a.n & (a.charge == 0) & amine))
+    return basic
