@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from backbones.segments import sum_into
 from samcmp.graphs import GraphBatch
 
 UNREACHABLE = -1
@@ -113,16 +114,18 @@ def scores_of(q: Tensor, keys: Tensor, pairs: Pairs, *, heads: int) -> Tensor:
 
 def sparse(scores: Tensor, v: Tensor, decay: Tensor, *, pairs: Pairs) -> Tensor:
     """Return (A, d) M v from the scores of the bonds (B, heads)."""
-    atoms, heads = v.shape[0], scores.shape[1]
+    atoms, heads, width = v.shape[0], scores.shape[1], v.shape[1] // scores.shape[1]
+    scores = scores.to(decay.dtype)  # under autocast the products before are in half precision
     at = pairs.query.unsqueeze(1).expand_as(scores)
     top = scores.new_zeros(atoms, heads).scatter_reduce_(0, at, scores.detach(), "amax")  # (A, heads) m
     bound = torch.exp(scores - top.index_select(0, pairs.query))  # (B, heads) w_ij
     unbound = torch.exp(-top)  # (A, heads) w_i
-    total = (pairs.unbound * unbound).index_add(0, pairs.query, bound)  # (A, heads) Z
-    over_all = pairs.collect(torch.bmm(decay, pairs.spread(v))).view(atoms, heads, -1)  # (A, heads, d_k)
+    # Adding into the product by index_add would be shorter: torch 2.13's inductor miscompiles that in two layers.
+    total = pairs.unbound * unbound + sum_into(bound, pairs.query, atoms)  # (A, heads) Z
+    over_all = pairs.collect(torch.bmm(decay, pairs.spread(v))).view(atoms, heads, width)  # (A, heads, d_k)
     excess = (bound - unbound.index_select(0, pairs.query)) * decay.flatten().index_select(0, pairs.at).unsqueeze(1)
-    message = v.index_select(0, pairs.key).view(len(scores), heads, -1) * excess.unsqueeze(2)  # (B, heads, d_k)
-    summed = (unbound.unsqueeze(2) * over_all).index_add(0, pairs.query, message.to(over_all.dtype))
+    message = v.index_select(0, pairs.key).view(len(scores), heads, width) * excess.unsqueeze(2)  # (B, heads, d_k)
+    summed = (unbound.unsqueeze(2) * over_all).index_add(0, pairs.query, message)
     return (summed * (2 / total).unsqueeze(2)).flatten(1)
 
 
