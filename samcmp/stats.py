@@ -68,6 +68,21 @@ def mean_interval(values: npt.ArrayLike, *, test_over_train: float = 0.0, alpha:
     return Interval(mean, mean - half, mean + half)
 
 
+def within_half_widths(scores: npt.ArrayLike, *, test_over_train: float = 0.0, alpha: float = 0.05) -> Array:
+    """Return half-widths (K,) of the means of K arms over J blocks, with what a block does to all arms taken out.
+
+    Cousineau-Morey intervals (Morey 2008): each block's mean over the arms is removed, and the variance scaled by
+    K / (K - 1) for it; the standard error is the corrected resampled one. Needs two blocks and two arms.
+    """
+    x = np.asarray(scores, dtype=np.float64)
+    blocks, arms = x.shape
+    if blocks < 2 or arms < 2:
+        raise ValueError("within-block intervals need two blocks and two arms or more")
+    variance = (x - x.mean(axis=1, keepdims=True)).var(axis=0, ddof=1) * arms / (arms - 1)
+    half: Array = t_quantile(1.0 - alpha / 2.0, blocks - 1) * np.sqrt(variance * (1.0 / blocks + test_over_train))
+    return half
+
+
 def paired_difference(
     differences: npt.ArrayLike, *, margin: float, test_over_train: float = 0.0, alpha: float = 0.05
 ) -> Difference:

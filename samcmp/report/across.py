@@ -43,7 +43,7 @@ def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
     goodness = means * sign[:, None]
     mean_ranks = ranks(goodness).mean(axis=0)
     distance = critical_difference(len(scored), len(arms), alpha=settings.alpha)
-    costs = _errors(means, scored)
+    costs = _times(rows)
     profile = performance_profile(costs, np.array(TAU)) if costs is not None else None
     merit = profile_score(costs) if costs is not None else None
     standings = [
@@ -70,7 +70,7 @@ def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
         friedman_p=friedman(goodness)[1],
         critical_difference=distance,
         wilcoxon=_pair_tests(goodness, arms),
-        profile_of="error of the score (1 − ROC-AUC, RMSE, MAE) over the smallest of the cell",
+        profile_of="training time to the base optimizer's median best validation score, over the shortest of the cell",
         profile_tau=TAU,
         profile={} if profile is None else {arm: tuple(profile[k].tolist()) for k, arm in enumerate(arms)},
         notes=(
@@ -81,10 +81,12 @@ def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
     )
 
 
-def _errors(means: Array, cells: Sequence[Cell]) -> Array | None:
-    """Turn scores into costs above zero: 1 − AUC, or the error itself. None where one is zero (no ratio then)."""
-    costs = np.array([1.0 - line if cell.higher_is_better else line for line, cell in zip(means, cells, strict=True)])
-    return costs if (costs > 0.0).all() else None
+def _times(rows: Sequence[Sequence[Row]]) -> Array | None:
+    """Return times to target (cells, arms), inf where it was missed; None where a cell has no runs or no speeds."""
+    if any(not row.epochs_to_target or row.graphs_per_second is None for line in rows for row in line):
+        return None
+    times = [[np.inf if row.seconds_to_target is None else row.seconds_to_target for row in line] for line in rows]
+    return np.array(times)
 
 
 def _pair_tests(goodness: Array, arms: Sequence[str]) -> tuple[PairTest, ...]:

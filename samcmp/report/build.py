@@ -16,6 +16,7 @@ from samcmp.report.front import with_best, with_front
 from samcmp.report.join import LOWER_IS_BETTER, Group, groups, machine_of, split_name
 from samcmp.report.rows import row_of
 from samcmp.report.sentences import sentences
+from samcmp.report.target import with_targets
 from samcmp.report.verdicts import verdicts
 
 V = TypeVar("V")
@@ -84,7 +85,7 @@ def _cell(group: Group, settings: Settings) -> Cell:
     factor = _test_over_train(group)
     arms = sorted(set(group.runs) | set(group.profiles), key=lambda arm: (_place(arm, roles), arm))
     rows = [row_of(arm, group, roles=roles, factor=factor) for arm in arms]
-    rows = _labelled(rows)
+    rows, target = with_targets(_labelled(rows), group, higher=higher)
     rows = with_front(rows, higher=higher, factor=factor, settings=settings)
     rows = with_best(rows, higher=higher)
     margin, margin_text = _margin(metric, rows, settings)
@@ -109,6 +110,7 @@ def _cell(group: Group, settings: Settings) -> Cell:
         margin=margin,
         margin_text=margin_text,
         test_over_train=factor,
+        target=target,
         splits=_splits(group),
         rows=tuple(rows),
         verdicts=tuple(verdicts(rows, group, margin=margin, higher=higher, factor=factor, settings=settings)),

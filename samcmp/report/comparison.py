@@ -91,6 +91,8 @@ class Row:
     front_probability: float | None
     best: tuple[str, ...]  # the columns in which nothing is better
     missing: Mapping[str, str]  # column -> why it is None
+    epochs_to_target: tuple[int | None, ...] = ()  # a run each; None: the target was not reached
+    seconds_to_target: float | None = None  # median over runs at the measured speed; None: see ``missing``
     block_seconds: tuple[float, ...] = ()  # of the timed rounds
     block_graphs: int | None = None
 
@@ -154,6 +156,7 @@ class Cell:
     margin: float | None
     margin_text: str
     test_over_train: float | None
+    target: float | None  # validation score for the time to target: median over the base's runs of their best
     splits: tuple[SplitName, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[Verdict, ...]

@@ -22,7 +22,7 @@ def _across(across: Across) -> Grid:
         Column("optimizer", right=False, foldable=True),
         Column("mean rank"),
         Column("IQM (base = 0)"),
-        Column("profile score"),
+        Column("time score"),
         Column("× sam"),
         Column("× base"),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from samcmp.errors import UsageError
 from samcmp.report.comparison import Cell, Comparison, Row, Verdict, labels
 from samcmp.report.sentences import METRICS, metric_name
+from samcmp.stats import within_half_widths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ FORMATS = ("svg", "png", "pdf")
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+MOST_SHADES = 3  # more bands hide each other
 WIDTH = 4.6  # inches of one panel
 
 
@@ -41,13 +43,17 @@ def save(figure: Figure, path: Path, *, form: str | None = None) -> None:
 
 
 def pareto(comparison: Comparison) -> Figure:
-    """Draw mean score against graphs per second, a panel a cell, with 95 % intervals and the Pareto front."""
+    """Draw mean score against graphs per second, a panel a cell, with 95 % intervals and the Pareto front.
+
+    The thin bar is the mean's interval over splits; the thick one leaves out the difficulty that all arms share on a
+    split (Morey 2008), so it shows what a paired comparison sees. The grey line joins the front.
+    """
     cells = [cell for cell in comparison.cells if any(row.score and row.graphs_per_second for row in cell.rows)]
     figure, panels = _panels(len(cells), height=3.6, legend=_arms(cells))
     styles = _styles(cells)
     for cell, axes in zip(cells, panels, strict=True):
         _pareto(cell, axes, styles)
-    _legend(figure, styles)
+    _legend(figure, {arm: {**style, "linestyle": "none"} for arm, style in styles.items()})
     return figure
 
 
@@ -58,10 +64,15 @@ def _pareto(cell: Cell, axes: Axes, styles: Mapping[str, dict[str, Any]]) -> Non
     axes.plot(
         [x for x, _ in points], [y for _, y in points], color="#B0B0B0", linewidth=4, zorder=1, solid_capstyle="round"
     )
+    within = _within(rows, cell)
     for row in rows:
         if row.score is None or row.graphs_per_second is None:
             continue
         style = styles[row.label]
+        if row.arm in within:
+            low, high = within[row.arm]
+            speed = row.graphs_per_second
+            axes.plot([speed, speed], [low, high], color=style["color"], linewidth=4, alpha=0.55, zorder=2)
         axes.errorbar(
             row.graphs_per_second,
             row.score.mean,
@@ -79,10 +90,22 @@ def _pareto(cell: Cell, axes: Axes, styles: Mapping[str, dict[str, Any]]) -> Non
         )
     axes.set_xlabel("graphs per second")
     axes.set_ylabel(metric_name(cell))
-    axes.set_title(cell.name, fontsize=10)
+    axes.set_title(_tick(cell.name), fontsize=10)
     if not cell.higher_is_better:
         axes.invert_yaxis()  # better is up in every panel
     axes.margins(x=0.12, y=0.12)
+
+
+def _within(rows: Sequence[Row], cell: Cell) -> dict[str, tuple[float, float]]:
+    """The interval of each mean without the difficulty that all arms share, where they ran on the same splits."""
+    common = sorted(set.intersection(*(set(row.blocks) for row in rows)))
+    if len(common) < 2 or len(rows) < 2 or cell.test_over_train is None or len(cell.splits) < 2:
+        return {}
+    half = within_half_widths(
+        [[row.blocks[block] for row in rows] for block in common], test_over_train=cell.test_over_train
+    )
+    means = {row.arm: row.score.mean for row in rows if row.score}
+    return {arm: (mean - h, mean + h) for (arm, mean), h in zip(means.items(), half.tolist(), strict=True)}
 
 
 def _bars(value: float, low: float | None, high: float | None) -> list[list[float]] | None:
@@ -135,12 +158,15 @@ def _differences(cell: Cell, verdicts: Sequence[Verdict], axes: Axes, styles: Ma
     axes.set_yticks(range(len(verdicts)), [_tick(names[v.arm]) for v in reversed(verdicts)])
     axes.set_ylim(-0.6, len(verdicts) - 0.4)
     reference = names[verdicts[0].reference]
+    axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel(f"{METRICS.get(cell.metric, cell.metric)} better than {_tick(reference)} by (band: margin)")
     axes.set_title(_tick(cell.name), fontsize=10)
 
 
 def loss_curves(curves: Sequence[Curve]) -> Figure:
-    """Draw training loss and test score by epoch, mean over runs with the range between runs shaded."""
+    """Draw training loss and test score by epoch, mean over runs; with few arms the range of runs is shaded."""
+    from matplotlib.ticker import MaxNLocator
+
     cells = list(dict.fromkeys(curve.cell for curve in curves))
     arms = list(dict.fromkeys(curve.label for curve in curves))
     figure, panels = _panels(2 * len(cells), height=3.0, legend=arms, columns=2)
@@ -149,7 +175,8 @@ def loss_curves(curves: Sequence[Curve]) -> Figure:
         mine = [curve for curve in curves if curve.cell == cell]
         for axes, what in ((panels[2 * i], "train"), (panels[2 * i + 1], "test")):
             for curve in mine:
-                _curve(curve, axes, what, styles[curve.label])
+                _curve(curve, axes, what, style=styles[curve.label], shaded=len(mine) <= MOST_SHADES)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
             axes.set_xlabel("epoch")
             axes.set_title(_tick(cell), fontsize=10)
         panels[2 * i].set_ylabel("training loss")
@@ -158,10 +185,11 @@ def loss_curves(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def _curve(curve: Curve, axes: Axes, what: str, style: dict[str, Any]) -> None:
+def _curve(curve: Curve, axes: Axes, what: str, *, style: dict[str, Any], shaded: bool) -> None:
     mean, low, high = curve.train if what == "train" else curve.test
     epochs = range(1, len(mean) + 1)
-    axes.fill_between(epochs, low, high, color=style["color"], alpha=0.12, linewidth=0)
+    if shaded:
+        axes.fill_between(epochs, low, high, color=style["color"], alpha=0.12, linewidth=0)
     every = max(1, len(mean) // 8)
     axes.plot(
         epochs, mean, color=style["color"], linestyle=style["linestyle"], marker=style["marker"],
@@ -172,8 +200,8 @@ def _curve(curve: Curve, axes: Axes, what: str, style: dict[str, Any]) -> None:
 def profiles(comparison: Comparison) -> Figure:
     """Draw the performance profile over all cells (Dolan and More 2002)."""
     across = comparison.across
-    figure, panels = _panels(1 if across else 0, height=3.2, legend=across.arms if across else ())
-    if across is None:
+    figure, panels = _panels(1 if across and across.profile else 0, height=3.2, legend=across.arms if across else ())
+    if across is None or not across.profile:
         return figure
     named = {standing.arm: standing.label for standing in across.standings}
     styles = _of([named[arm] for arm in across.arms])
@@ -181,10 +209,10 @@ def profiles(comparison: Comparison) -> Figure:
         style = styles[named[arm]]
         panels[0].step(across.profile_tau, across.profile[arm], where="post", color=style["color"],
                        linestyle=style["linestyle"], linewidth=1.6)  # fmt: skip
-    panels[0].set_xlabel("τ: error over the smallest of the cell")
+    panels[0].set_xlabel("τ: time to the target over the shortest of the cell")
     panels[0].set_ylabel("share of cells within τ")
     panels[0].set_ylim(-0.03, 1.03)
-    _legend(figure, styles)
+    _legend(figure, {arm: {**style, "marker": ""} for arm, style in styles.items()})
     return figure
 
 
@@ -221,12 +249,12 @@ def _panels(count: int, *, height: float, legend: Sequence[str], columns: int = 
 
     if count == 0:
         raise UsageError("nothing to draw: no Record has what this figure shows", where="figure")
-    across = min(columns, count)
+    across = min(columns, count, 2 if count == 4 else columns)
     down = -(-count // across)
-    strip = 0.3 * _legend_rows(legend, across) + (0.15 if legend else 0.0)
+    strip = 0.2 * _legend_rows(legend, across) + (0.15 if legend else 0.0)
     tall = height * down + strip
     figure = Figure(figsize=(WIDTH * across, tall))
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, strip / tall, 1, 1 - strip / tall)))
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, rect=(0, strip / tall, 1, 1 - strip / tall)))
     FigureCanvasAgg(figure)
     grid = figure.subplots(down, across, squeeze=False)
     panels = [axes for line in grid for axes in line]
