@@ -1,0 +1,109 @@
+"""AE-SAM: an Adaptive policy to Employ SAM (Jiang et al., ICLR 2023, Algorithm 2)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from samcmp.optim import vectors
+from samcmp.optim.base import Context, Lines, SharpnessAware
+from samcmp.optim.radius import Radius
+from samcmp.optim.space import Vector
+
+
+class AESAM(SharpnessAware):
+    """A SAM step iff n = ‖g‖² ≥ μ + c_t √s; μ and s are n's running mean and variance, c_t falls from λ₂ to λ₁.
+
+    μ ← δμ + (1−δ)n; s ← δs + (1−δ)(n−μ)²; c_t = (t/T)λ₁ + (1−t/T)λ₂. 1 + q passes, q ≈ 0.5; one parameter size.
+    The decision needs one number on the host each step. With ``late`` step t decides by the n of step t−1, which the
+    device has long finished: no step waits; the first step is a SAM step. Under AMP attach ``grad_scaler``.
+    """
+
+    syncs_clean = True  # all ranks must branch alike
+    scale_free = False
+
+    def __init__(
+        self,
+        base: Optimizer,
+        *,
+        total_steps: int,
+        rho: float = 0.05,
+        delta: float = 0.9,
+        lambda1: float = -1.0,
+        lambda2: float = 1.0,
+        late: bool = False,
+        radius: Radius | None = None,
+        flat: bool = True,
+        no_sync: Context | None = None,
+    ) -> None:
+        if total_steps < 1:
+            raise ValueError(f"total_steps is the length of training and must be >= 1, got {total_steps}")
+        if not 0 <= delta <= 1:
+            raise ValueError(f"delta is the share of the old statistics and must be in [0, 1], got {delta}")
+        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        self.total_steps, self.delta, self.lambda1, self.lambda2, self.late = total_steps, delta, lambda1, lambda2, late
+        self.numbers |= {"mu": 0.0, "s": math.exp(-10)}
+        self._arriving: tuple[Tensor, Any] | None = None  # n of the last step on its way to the host
+
+    def lines(self) -> Lines:
+        if self.late:
+            yield from self._decided_before()
+        else:
+            g = yield from self.clean_gradient()  # g = ∇L(θ)
+            if self._is_sharp(float(vectors.dot(self.space, g, g))):
+                yield from self.updating_gradient(g)  # ω = ∇L(θ + ρ g/‖g‖)
+            else:
+                yield from self.reused_gradient()  # ω = g
+        self.base.step()  # θ ← base(ω)
+
+    def _decided_before(self) -> Lines:
+        n = self._arrived()
+        if n is None or self._is_sharp(n):
+            g = yield from self.clean_gradient()
+            self._send(g)
+            yield from self.updating_gradient(g)
+        else:
+            g = yield from self.updating_gradient()
+            self._send(g)
+
+    def _is_sharp(self, n: float) -> bool:
+        """Take n into the statistics and decide. An overflown gradient leaves them alone and takes a plain step."""
+        if not math.isfinite(n):
+            return False
+        share = min(self.clock / self.total_steps, 1.0)
+        c = share * self.lambda1 + (1 - share) * self.lambda2
+        mu: float = self.delta * self.numbers["mu"] + (1 - self.delta) * n
+        s = self.delta * self.numbers["s"] + (1 - self.delta) * (n - mu) ** 2
+        self.numbers |= {"mu": mu, "s": s}
+        return n >= mu + c * math.sqrt(s)
+
+    def _send(self, g: Vector) -> None:
+        n = vectors.dot(self.space, g, g)
+        if n.device.type != "cuda":
+            self._arriving = (n, None)
+            return
+        host = torch.empty((), dtype=n.dtype, pin_memory=True)
+        host.copy_(n, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        self._arriving = (host, event)
+
+    def _arrived(self) -> float | None:
+        if self._arriving is None:
+            last: float | None = self.numbers.get("late_n")
+            return last
+        value, event = self._arriving
+        if event is not None:
+            event.synchronize()
+        self._arriving = None
+        return float(value)
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"late_n": self._arriving and float(self._arriving[0])}
+
+    def load_extra_state(self, own: Any) -> None:
+        self._arriving = None if own["late_n"] is None else (torch.tensor(own["late_n"], dtype=torch.float64), None)

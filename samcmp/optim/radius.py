@@ -1,0 +1,85 @@
+"""Radius rules: how far, and in which metric, a direction is climbed.
+
+A rule turns a direction d into ε and adds it to θ. It is a small object apart from the optimizers and from the rho
+schedules, so that every optimizer works with every rule and every schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from samcmp.optim import vectors
+from samcmp.optim.space import Space, Vector
+
+WeightPredicate = Callable[[Tensor], bool]
+
+
+class Radius(Protocol):
+    """Adds ε(d) to the parameters in place. ``rho`` has one radius for each param group."""
+
+    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float]) -> None: ...
+
+
+def is_weight(param: Tensor) -> bool:
+    """Tell matrices and convolutions, which ASAM scales, from biases and norm scales by their dimensions.
+
+    Kwon et al.'s code asks for "weight" in the parameter's name; an optimizer sees tensors, not names, so pass your
+    own predicate where a one-dimensional weight (LayerNorm's) is to be scaled too.
+    """
+    return param.dim() > 1
+
+
+def every_tensor(param: Tensor) -> bool:
+    """Count every parameter as a weight (davda54's and pytorch-optimizer's ASAM)."""
+    return True
+
+
+@dataclass(frozen=True)
+class Ball:
+    """ε = ρ d / (‖d‖ + δ), one norm over all parameters (Foret et al. 2020, Eq. 2)."""
+
+    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float]) -> None:
+        vectors.add_(space, space.theta, direction, divisor=vectors.norm(direction) + vectors.DELTA, values=rho)
+
+
+@dataclass(frozen=True)
+class BallPerTensor:
+    """ε_k = ρ d_k / (‖d_k‖ + δ): a ball of radius ρ for every tensor."""
+
+    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float]) -> None:
+        for k, (theta, d) in enumerate(zip(space.theta.parts, direction.parts, strict=True)):
+            if theta is not None and d is not None:
+                length = torch.linalg.vector_norm(d) + vectors.DELTA
+                _add_part(theta, d / length, length, rho[space.group_of[k]])
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """ε = ρ T²d / (‖Td‖ + δ), T = |θ| + η on weights and 1 elsewhere (Kwon et al. 2021, Eq. 6).
+
+    With η = 0 a tensor of zeros is never moved.
+    """
+
+    eta: float = 0.01
+    weights: WeightPredicate = is_weight
+    delta: float = vectors.DELTA
+
+    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float]) -> None:
+        scaled = Vector([None if d is None else self._scaled(space, k, d) for k, d in enumerate(direction.parts)])
+        length = vectors.norm(scaled) + self.delta  # of Td
+        again = Vector([None if d is None else self._scaled(space, k, d) for k, d in enumerate(scaled.parts)])
+        vectors.add_(space, space.theta, again, divisor=length, values=rho)
+
+    def _scaled(self, space: Space, k: int, d: Tensor) -> Tensor:
+        """Return T_k d_k."""
+        theta = space.params[k]
+        return d * (theta.detach().abs() + self.eta) if self.weights(theta) else d
+
+
+def _add_part(theta: Tensor, step: Tensor, length: Tensor, value: float) -> None:
+    theta.add_(torch.where(torch.isfinite(length), step, 0), alpha=value)

@@ -1,0 +1,81 @@
+"""SAM-k and SAM-One: a SAM direction for several steps (Wang et al. 2024, Section 4.1; Liu et al. 2022)."""
+
+from __future__ import annotations
+
+from torch.optim import Optimizer
+
+from samcmp.optim import vectors
+from samcmp.optim.base import Context, Lines, SharpnessAware
+from samcmp.optim.radius import Radius
+from samcmp.optim.sam import SAM
+
+
+class SAMk(SharpnessAware):
+    """ω = ∇L(θ + ρ d/‖d‖), d the clean gradient of the last step t with t % k = 0; ``k=None`` is SAM-One.
+
+    The direction is kept, not ε, so that ρ's schedule and the radius rule act on every step. 1 + 1/k passes a step;
+    one parameter size of state and one while perturbed.
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        *,
+        rho: float = 0.05,
+        k: int | None = 8,
+        radius: Radius | None = None,
+        flat: bool = True,
+        no_sync: Context | None = None,
+    ) -> None:
+        if k is not None and k < 1:
+            raise ValueError(f"k counts steps, from 1, got {k}")
+        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        self.k = k
+        self.numbers["refreshed"] = -1  # turn of the last refresh
+
+    def lines(self) -> Lines:
+        d = self.keep("d")
+        turn = 0 if self.k is None else self.clock // self.k
+        if turn != self.numbers["refreshed"]:
+            g = yield from self.clean_gradient()  # g = ∇L(θ)
+            vectors.copy_(self.space, d, g)  # d ← g
+            self.numbers["refreshed"] = turn
+        yield from self.updating_gradient(d)  # ω = ∇L(θ + ρ d/‖d‖)
+        self.base.step()  # θ ← base(ω)
+
+
+class SAMOne(SAMk):
+    """SAM-k with one clean gradient in the whole training."""
+
+    def __init__(
+        self,
+        base: Optimizer,
+        *,
+        rho: float = 0.05,
+        radius: Radius | None = None,
+        flat: bool = True,
+        no_sync: Context | None = None,
+    ) -> None:
+        super().__init__(base, rho=rho, k=None, radius=radius, flat=flat, no_sync=no_sync)
+
+
+class SAMkSkip(SAM):
+    """A SAM step when t % k = 0, a plain step otherwise: LookSAM's baseline. 1 + 1/k passes; one parameter size."""
+
+    def __init__(
+        self,
+        base: Optimizer,
+        *,
+        rho: float = 0.05,
+        k: int = 8,
+        radius: Radius | None = None,
+        flat: bool = True,
+        no_sync: Context | None = None,
+    ) -> None:
+        if k < 1:
+            raise ValueError(f"k counts steps, from 1, got {k}")
+        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        self.k = k
+
+    def perturbs(self) -> bool:
+        return self.clock % self.k == 0

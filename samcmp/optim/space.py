@@ -1,0 +1,174 @@
+"""The parameters as one vector: what an optimizer perturbs, averages and projects.
+
+A :class:`Space` knows every tensor of the param groups. Where it is safe it re-points them, once, into one contiguous
+buffer per (group, device, dtype), so that a pass over all parameters is one kernel without temporaries; tensors for
+which it is not safe (storage shared with somebody, not contiguous, a tensor subclass) stay where they are.
+
+A :class:`Vector` has both views: ``parts`` (one tensor a parameter, ``None`` where a gradient is missing) and
+``wholes`` (as few tensors as possible). Work between two vectors of the space runs on wholes, work with gradients,
+which autograd allocates one by one, runs on parts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_ALIGN = 64  # bytes between the starts of two parameters, so that every kernel stays vectorised
+_USES_OF_ONE_OWNER = 2  # the parameter, and the storage object that we look through
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch of the vector that one kernel can work on: several parameters of one group, or a single one."""
+
+    group: int
+    members: tuple[int, ...]  # positions in Space.params
+    offsets: tuple[int, ...]  # of the members, in elements; empty where the block is the parameter itself
+    numel: int
+
+
+class Vector:
+    """One number for every parameter element; a ``None`` part counts as zero."""
+
+    __slots__ = ("parts", "wholes")
+
+    def __init__(self, parts: Sequence[Tensor | None], wholes: Sequence[Tensor] | None = None) -> None:
+        self.parts = list(parts)
+        self.wholes = None if wholes is None else list(wholes)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The fewest tensors that cover the vector."""
+        if self.wholes is not None:
+            return self.wholes
+        return [part for part in self.parts if part is not None]
+
+
+class Space:
+    """The parameters of some param groups in order, and the vectors shaped like them."""
+
+    def __init__(self, groups: Sequence[Mapping[str, Any]], *, flat: bool, mine: Collection[int] = ()) -> None:
+        self.groups = groups
+        self.params: list[Tensor] = [p for group in groups for p in group["params"]]
+        self.group_of = [i for i, group in enumerate(groups) for _ in group["params"]]
+        self.blocks = _layout(self.params, self.group_of, flat=flat, mine=mine)
+        self.theta = self._adopt()
+        self._spare: Vector | None = None
+        self._places = [p.data_ptr() for p in self.params]
+
+    def holds(self, groups: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether every parameter is still where this space put it (``model.to`` and the like move them)."""
+        current = [p for group in groups for p in group["params"]]
+        return len(current) == len(self.params) and all(
+            a is b and a.data_ptr() == place for a, b, place in zip(current, self.params, self._places, strict=True)
+        )
+
+    @property
+    def storages(self) -> set[int]:
+        """Addresses of the flat buffers that parameters live in."""
+        return {whole.untyped_storage().data_ptr() for whole in self.theta.tensors}
+
+    def new(self, *, precise: bool = False) -> Vector:
+        """Return a vector of zeros. ``precise`` keeps at least 32 bits: averages of bf16 numbers stall in bf16."""
+        if precise:
+            return self._shaped(lambda kind: torch.promote_types(kind, torch.float32))
+        return self._shaped(lambda kind: kind)
+
+    def borrow(self) -> Vector:
+        """Return the space's one scratch vector; its content is whatever the last borrower left."""
+        if self._spare is None:
+            self._spare = self.new()
+        return self._spare
+
+    def gradient(self) -> Vector:
+        """Return the gradients as they are. Raises ValueError for a sparse one."""
+        grads = [p.grad for p in self.params]
+        for grad in grads:
+            if grad is not None and grad.layout is not torch.strided:
+                raise ValueError(
+                    f"a gradient of layout {grad.layout} cannot be perturbed along; "
+                    "build the layer with sparse=False (torch.nn.Embedding has that option)"
+                )
+        return Vector(grads)
+
+    def paired(self, *vectors: Vector) -> tuple[list[int], list[list[Tensor]]]:
+        """Line vectors up: the param group and the tensors of each, as few as possible, where all have a part."""
+        if all(vector.wholes is not None for vector in vectors):
+            return [block.group for block in self.blocks], [vector.tensors for vector in vectors]
+        keep = [i for i in range(len(self.params)) if all(vector.parts[i] is not None for vector in vectors)]
+        return [self.group_of[i] for i in keep], [[v.parts[i] for i in keep] for v in vectors]  # type: ignore[misc]
+
+    def _shaped(self, dtype: Callable[[torch.dtype], torch.dtype]) -> Vector:
+        parts: list[Tensor | None] = [None] * len(self.params)
+        wholes = []
+        for block in self.blocks:
+            first = self.params[block.members[0]].detach()
+            if block.offsets:
+                whole = torch.zeros(block.numel, dtype=dtype(first.dtype), device=first.device)
+                for member, offset in zip(block.members, block.offsets, strict=True):
+                    param = self.params[member]
+                    parts[member] = whole.narrow(0, offset, param.numel()).view(param.shape)
+            else:
+                whole = parts[block.members[0]] = torch.zeros_like(first, dtype=dtype(first.dtype))
+            wholes.append(whole)
+        return Vector(parts, wholes)
+
+    @torch.no_grad()
+    def _adopt(self) -> Vector:
+        """Move the parameters of flat blocks into one buffer each; from here on they are views of it."""
+        parts: list[Tensor | None] = [p.detach() for p in self.params]
+        wholes = []
+        for block in self.blocks:
+            first = self.params[block.members[0]]
+            if not block.offsets:
+                wholes.append(first.detach())
+                continue
+            whole = torch.zeros(block.numel, dtype=first.dtype, device=first.device)
+            for member, offset in zip(block.members, block.offsets, strict=True):
+                param = self.params[member]
+                home = whole.narrow(0, offset, param.numel()).view(param.shape)
+                home.copy_(param)
+                param.data = home
+                parts[member] = home
+            wholes.append(whole)
+        return Vector(parts, wholes)
+
+
+def _layout(params: Sequence[Tensor], group_of: Sequence[int], *, flat: bool, mine: Collection[int]) -> list[Block]:
+    shared: dict[tuple[int, torch.device, torch.dtype], list[int]] = {}
+    alone = []
+    for i, param in enumerate(params):
+        if flat and _movable(param, mine):
+            shared.setdefault((group_of[i], param.device, param.dtype), []).append(i)
+        else:
+            alone.append(Block(group_of[i], (i,), (), param.numel()))
+    blocks = []
+    for (group, _, _), members in shared.items():
+        step = max(1, _ALIGN // params[members[0]].element_size())
+        offsets, end = [], 0
+        for member in members:
+            offsets.append(end)
+            end += math.ceil(params[member].numel() / step) * step
+        blocks.append(Block(group, tuple(members), tuple(offsets), end))
+    return blocks + alone
+
+
+def _movable(param: Tensor, mine: Collection[int]) -> bool:
+    """Tell whether nobody can notice that this parameter's numbers move to another storage."""
+    if param.layout is not torch.strided or not param.is_contiguous() or param.device.type == "meta":
+        return False
+    if type(param.data) is not Tensor or param.numel() == 0 or not param.is_leaf:
+        return False
+    storage = param.untyped_storage()
+    if storage.data_ptr() in mine:
+        return True
+    uses: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
+    if uses is None or storage.nbytes() != param.numel() * param.element_size():
+        return False
+    return uses(storage._cdata) <= _USES_OF_ONE_OWNER

@@ -1,0 +1,174 @@
+"""Arithmetic on vectors of a :class:`~samcmp.optim.space.Space` that never waits for the device.
+
+Norms and inner products stay 0-dim tensors. Where a divisor is not finite (an overflown gradient under a loss scale)
+nothing is added, so that one bad gradient cannot leave a NaN in a direction that is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from samcmp.optim.space import Space, Vector
+
+DELTA = 1e-12  # in u(v) = v / (‖v‖ + δ): a zero gradient perturbs nothing
+
+
+def norm(vector: Vector) -> Tensor:
+    """Return ‖v‖₂ over all elements, in float32 at least."""
+    return _root_of_squares([_norm(tensors) for tensors in _alike(vector.tensors)])
+
+
+def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return ‖v_k‖₂ of each tensor."""
+    return [torch.linalg.vector_norm(t, dtype=_wide(t)) for t in tensors]
+
+
+def dot(space: Space, a: Vector, b: Vector) -> Tensor:
+    """Return ⟨a, b⟩ over all elements, in float32 at least."""
+    _, (left, right) = space.paired(a, b)
+    if not left:
+        return torch.zeros(())
+    terms = [_dot(x, y) for x, y in zip(left, right, strict=True)]
+    return torch.stack([term.to(terms[0].device, terms[0].dtype) for term in terms]).sum()
+
+
+def copy_(space: Space, target: Vector, source: Vector) -> None:
+    """target ← source; parts that the source does not have become zero."""
+    _, (into, values) = space.paired(target, source)
+    if into:
+        torch._foreach_copy_(into, values)
+    if source.wholes is None:
+        for part, value in zip(target.parts, source.parts, strict=True):
+            if value is None and part is not None:
+                part.zero_()
+
+
+def add_(space: Space, target: Vector, source: Vector, *, divisor: Tensor, values: Sequence[float] | float) -> None:
+    """target ← target + value · source / divisor, a value for each param group; nothing if divisor is not finite."""
+    groups, (into, terms) = space.paired(target, source)
+    if not into:
+        return
+    chosen = [values] * len(groups) if isinstance(values, (int, float)) else [values[g] for g in groups]
+    if divisor.device.type == "cpu" and all(t.device.type == "cpu" for t in into):
+        if not math.isfinite(divisor.numpy()):  # numbers in host memory: reading them waits for nothing
+            return
+        _add_on_host(into, terms, divisor, chosen)
+    else:
+        for x, y, value in zip(into, terms, chosen, strict=True):
+            _add_guarded(x, y, divisor, value)
+
+
+def add_units_(target: Vector, source: Vector, factor: float) -> None:
+    """target_k ← target_k + factor · source_k/(‖source_k‖ + δ), tensor by tensor."""
+    for part, value in zip(target.parts, source.parts, strict=True):
+        if part is not None and value is not None:
+            length = torch.linalg.vector_norm(value, dtype=_wide(value)) + DELTA
+            unit = torch.where(torch.isfinite(length), value / length, 0)
+            part.add_(unit.to(part.dtype), alpha=factor)
+
+
+def axpy_(space: Space, target: Vector, source: Vector, factor: float) -> None:
+    """target ← target + factor · source, where both have a part."""
+    _, (into, terms) = space.paired(target, source)
+    if into:
+        torch._foreach_add_(into, _as(terms, into), alpha=factor)
+
+
+def scaled_sum_(space: Space, target: Vector, source: Vector, factor: float) -> None:
+    """target ← factor · target + source, where both have a part."""
+    _, (into, terms) = space.paired(target, source)
+    if into:
+        torch._foreach_mul_(into, factor)
+        torch._foreach_add_(into, terms)
+
+
+def average_(space: Space, target: Vector, source: Vector, *, share: float) -> None:
+    """target ← (1 − share) · target + share · source; unchanged where ‖source‖ is not finite."""
+    length = norm(source)
+    if share < 1:
+        for tensor in target.tensors:
+            tensor.mul_(torch.where(torch.isfinite(length), 1 - share, 1.0).to(tensor.device, tensor.dtype))
+    else:
+        for tensor in target.tensors:
+            tensor.zero_()
+    one = torch.where(torch.isfinite(length), 1.0, torch.inf)
+    add_(space, target, source, divisor=one, values=share)
+
+
+def zero_(vector: Vector) -> None:
+    """v ← 0."""
+    for tensor in vector.tensors:
+        tensor.zero_()
+
+
+def multiply_(vector: Vector, factor: Tensor | float) -> None:
+    """v ← factor · v."""
+    for tensor in vector.tensors:
+        tensor.mul_(factor if isinstance(factor, float) else factor.to(tensor.device))
+
+
+def _add_on_host(into: list[Tensor], terms: list[Tensor], divisor: Tensor, values: list[float]) -> None:
+    if any(t.element_size() < 4 for t in (*into, *terms)):
+        for x, y, value in zip(into, terms, values, strict=True):
+            x.add_(y.to(_wide(y)).div(divisor), alpha=value)
+    elif len(into) > 1 and len(set(values)) == 1:
+        torch._foreach_addcdiv_(into, terms, [divisor.to(into[0].dtype)] * len(into), value=values[0])
+    else:
+        for x, y, value in zip(into, terms, values, strict=True):
+            x.addcdiv_(y, divisor.to(x.dtype), value=value)
+
+
+def _add_guarded(x: Tensor, y: Tensor, divisor: Tensor, value: float) -> None:
+    by = divisor.to(x.device)
+    ok = torch.isfinite(by)
+    step = torch.where(ok, y.to(_wide(y)), 0).div_(torch.where(ok, by, 1))
+    x.add_(step, alpha=value)
+
+
+def _as(terms: list[Tensor], like: list[Tensor]) -> list[Tensor]:
+    return [t.to(x.dtype) for t, x in zip(terms, like, strict=True)]
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _alike(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Sort tensors by device and dtype."""
+    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault((tensor.device, tensor.dtype), []).append(tensor)
+    return list(kinds.values())
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    if len(tensors) == 1:
+        only = tensors[0]
+        if only.dim() == 1 and only.device.type == "cpu" and only.element_size() >= 4:
+            return torch.dot(only, only).sqrt_()  # 1.3x as fast as vector_norm
+        return _length(only)
+    return _length(torch.stack(torch._foreach_norm(tensors, 2, _wide(tensors[0]))))
+
+
+def _root_of_squares(values: list[Tensor]) -> Tensor:
+    if not values:
+        return torch.zeros(())
+    if len(values) == 1:
+        return values[0]
+    kind = torch.float64 if any(v.dtype == torch.float64 for v in values) else torch.float32
+    return _length(torch.stack([v.to(values[0].device, kind) for v in values]))
+
+
+def _length(tensor: Tensor) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(tensor, dtype=_wide(tensor))
+    return length
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    if x.is_contiguous() and y.is_contiguous() and x.element_size() >= 4 and x.dtype == y.dtype:
+        return torch.dot(x.view(-1), y.view(-1))
+    return (x.to(_wide(x)) * y.to(_wide(y))).sum()
