@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones.grover_heads import ATOM_WIDTH, Head, Outlet, Readout
+from backbones import grover_names
 from backbones.grover_lean import attend_heads, bulk_dropout, into_atoms, is_lean
 from backbones.grover_lean import networks as lean_networks
 from backbones.grover_messages import (
@@ -33,6 +33,7 @@ from backbones.grover_messages import (
     networks,
     random_depths,
 )
+from backbones.grover_parts import ATOM_WIDTH, Head, Inlet, Outlet, Readout
 from backbones.grover_rows import Rows
 from backbones.segments import linear_of_kinds
 from samcmp.graphs import Columns, GraphBatch
@@ -84,23 +85,6 @@ class Config:
     @property
     def columns(self) -> Columns:
         return Columns(atoms="grover", bonds="chemprop", molecule=self.molecule_features)
-
-
-class Inlet(nn.Module):
-    """Dropout(LayerNorm(σ(W f + b))): from features to a block's start state, where their widths differ."""
-
-    def __init__(self, config: Config, width: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, config.hidden, bias=config.bias)
-        self.activation = activation(config.activation)
-        self.norm = nn.LayerNorm(config.hidden)
-        self.dropout = config.dropout
-
-    def forward(self, projected: Tensor) -> Tensor:
-        """Return the start state (R, H) of ``projected`` = W f (R, H)."""
-        if self.linear.bias is not None:
-            projected = projected + self.linear.bias
-        return bulk_dropout(self.norm(self.activation(projected)), self.dropout, self.training)
 
 
 class Block(nn.Module):
@@ -211,6 +195,14 @@ class Model(nn.Module):
             for parameter in self.parameters():
                 if parameter.dim() == 1:
                     nn.init.zeros_(parameter)
+
+    def released_names(self) -> dict[str, str]:
+        """Return the released checkpoints' names of our tensors."""
+        return {name: grover_names.released_name(name) for name in self.state_dict()}
+
+    task_parts = ("head", "readout")  # what pre-training does not have
+    never_read = staticmethod(grover_names.never_read)
+    released_settings = staticmethod(grover_names.released_settings)
 
     def draw_depths(self) -> list[list[list[int]]]:
         """Return the depth of every network, indexed by view, block and network; fixed outside training."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _ENCODER = "grover.encoders."
 _VIEWS = {"nodes": "node_blocks", "edges": "edge_blocks"}
@@ -24,11 +26,10 @@ _OUTLET_PARTS = {
     "activation": "ffn_{}.act_func",
     "norm": "{}_sublayer.norm",
 }
+_SETTINGS = {"hidden": "hidden_size", "depth": "depth", "heads": "num_attn_head", "blocks": "num_mt_block"}
 _NEVER_READ = re.compile(
     r"grover\.encoders\.(ffn_bond_from_(atom|bond)\.|bond_from_(atom|bond)_sublayer\.|act_func_(node|edge)\.)"
     r"|grover\.encoders\.(node|edge)_blocks\.\d+\.(W_i|layernorm|act_func)\."
-    r"|readout\.cached_zero_vector$"
-    r"|mol_atom_from_(atom|bond)_ffn\.(5|8|11|14)\.weight$"
 )
 
 
@@ -61,5 +62,23 @@ def _block_part(part: str) -> str:
 
 
 def never_read(released: str) -> bool:
-    """Tell whether fine-tuning may leave the released tensor unread: bond outputs, unused inputs and slopes."""
-    return _NEVER_READ.match(released) is not None
+    """Tell whether fine-tuning may leave the released tensor unread.
+
+    These are the bond outputs, unused inputs and slopes, heads (they belong to a task) and pre-training's own parts.
+    """
+    return not released.startswith(_ENCODER) or _NEVER_READ.match(released) is not None
+
+
+def released_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a released checkpoint's ``arguments`` name and that its tensors need."""
+    activations = {"relu": "relu", "leakyrelu": "leaky_relu", "prelu": "prelu", "tanh": "tanh"}
+    activations |= {"selu": "selu", "elu": "elu"}
+    found: dict[str, Any] = {
+        ours: int(arguments[theirs]) for ours, theirs in _SETTINGS.items() if arguments.get(theirs) is not None
+    }
+    if arguments.get("bias") is not None:
+        found["bias"] = bool(arguments["bias"])
+    name = str(arguments.get("activation", "")).lower()
+    if name in activations:
+        found["activation"] = activations[name]
+    return found
