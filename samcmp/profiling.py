@@ -20,7 +20,7 @@ from samcmp import contenders as ready
 from samcmp import profile_facts
 from samcmp.contenders import GRADIENT, Arm
 from samcmp.errors import SamcmpError, UsageError
-from samcmp.measure.clocks import Clock, clock_for
+from samcmp.measure.clocks import Clock, clock_for, working_after
 from samcmp.measure.lock import device_lock
 from samcmp.measure.nvml import Gpu, open_torch_device
 from samcmp.measure.rounds import Contender, Part, Rounds
@@ -32,6 +32,7 @@ from samcmp.runner import cause_of
 from samcmp.setup import Options, Setup, assemble
 
 BUDGET_SECONDS = 240.0
+STILL_BUSY = 0.5  # cores in use when a step has returned
 BLOCK_SECONDS = 0.05  # shorter blocks are lengthened to this
 Say = Callable[[str], None]
 
@@ -145,6 +146,16 @@ class _Profile:
                 timed = self.clock.block(lambda mark, run=runner: run(0, 1, mark))  # type: ignore[misc]
                 per_pass = timed.seconds / max(1, sum(timed.passes))
                 arm.seconds_per_step = per_pass * (arm.cadence.mean_passes or 1.5)
+                self._look_after(arm)
+
+    def _look_after(self, arm: Arm) -> None:
+        """A CPU optimizer that works on in a thread would be timed too fast; on a GPU the two clocks tell."""
+        if self.setup.device.type == "cpu" and working_after() > STILL_BUSY:
+            again = working_after(seconds=0.05)
+            if again > STILL_BUSY:
+                self.found.warnings.append(
+                    f"{arm.name}: {again:.1f} cores are busy after its step has returned: its time is not all of it"
+                )
 
     @contextlib.contextmanager
     def _recorded(self, arm: Arm) -> Iterator[None]:

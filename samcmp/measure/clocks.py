@@ -86,6 +86,24 @@ class HostClock:
         return Timed(seconds, seconds, cpu / 1e9, seconds, steps, tuple(passes))
 
 
+def working_after(
+    *,
+    settle_seconds: float = 0.02,
+    seconds: float = 0.02,
+    sleep: Callable[[float], None] = time.sleep,
+    counter: Callable[[], int] = time.perf_counter_ns,
+    cpu_counter: Callable[[], int] = time.process_time_ns,
+) -> float:
+    """Return how many cores this process uses while it should be idle: work that a step left behind in a thread.
+
+    The settling time lets the threads of a parallel region go to sleep, which spin for about a millisecond.
+    """
+    sleep(settle_seconds)
+    start, cpu = counter(), cpu_counter()
+    sleep(seconds)
+    return (cpu_counter() - cpu) / max(1, counter() - start)
+
+
 class CudaClock:
     """CUDA events at the ends of a block, one synchronisation, and the host's clock around both.
 

@@ -22,7 +22,7 @@ MIN_ROUNDS = 10
 MIN_SECONDS = 2.0  # timed, per contender
 PRECISION = 0.005  # half-width of the 95 % interval of the log ratio
 # A session that ends when its intervals are narrow ends a little early where they are narrow by luck: simulated, 95 %
-# intervals then cover 93.1 to 94.7 %. Computed at 96 % they cover what they say.
+# intervals then cover 93.1 to 94.7 %. Computed at 96 % they cover what they say. No luck, no price, at the first look.
 LEVEL, LEVEL_AFTER_LOOKING = 0.95, 0.96
 MOST_DISCARDED = 0.2  # of the rounds
 
@@ -93,6 +93,7 @@ class Session:
     seconds: float = 0.0
     discarded: list[dict[str, object]] = field(default_factory=list)  # cause and raw times of rounds done again
     throttled: bool = False  # more than a fifth had a cause: the rest was kept
+    looked_in_vain: bool = False  # an interval was too wide at a look before the last
     step_seconds: dict[str, Floats] = field(default_factory=dict)  # name -> time of a mean step, one a round
 
     @property
@@ -108,7 +109,7 @@ class Session:
 
     def ratio(self, name: str, reference: str) -> Ratio:
         """Return the speed of ``name`` over that of ``reference`` with its 95 % interval, the looking paid for."""
-        level = LEVEL_AFTER_LOOKING if self.stopped == "precision" else LEVEL
+        level = LEVEL_AFTER_LOOKING if self.stopped == "precision" and self.looked_in_vain else LEVEL
         return ratio(self.log_ratios(name, reference), level=level)
 
 
@@ -297,6 +298,7 @@ class Rounds:
         # two looks in a row: one lucky look would end the session where the interval happens to be too narrow
         self._looks.append(all(ratio(x, level=LEVEL_AFTER_LOOKING).half_width <= PRECISION for x in declared))
         if self._looks[-2:] == [True, True]:
+            session.looked_in_vain = not all(self._looks)
             return "precision"
         if all(noise_is_stable(x) for x in declared):
             return "noise"

@@ -1,0 +1,52 @@
+"""``samcmp selfcheck``: is this machine fit for comparisons?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from samcmp.cli import common
+
+MARKS = {True: ("passed", "green"), False: ("FAILED", "bold red"), None: ("not settled", "yellow")}
+
+
+def selfcheck(
+    device: common.Device = "auto",
+    budget: Annotated[float, typer.Option(metavar="SECONDS", help="Time for the checks that need rounds.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Of the orders of rounds.")] = 0,
+) -> None:
+    """Measure the measuring: equal things must come out equal, and known differences must be found.
+
+    Exit code 1 where a check fails. "Not settled" means that the machine is too noisy at the moment: try again when it
+    is idle, or with a larger --budget.
+
+    Examples:
+
+      samcmp selfcheck
+
+      samcmp selfcheck --device cuda:0 --budget 120
+    """
+    common.positive(budget, "--budget", whole=False, least=1)
+    common.positive(seed, "--seed", least=0)
+    where = common.pick_device(device)
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from samcmp import selfcheck as checks
+    from samcmp.measure.lock import device_lock
+    from samcmp.measure.nvml import open_torch_device
+    from samcmp.setup import resolve_device
+
+    console = Console(highlight=False)
+    found_device = resolve_device(where)
+    key = open_torch_device(found_device).read("uuid") or str(found_device)
+    failed = 0
+    with device_lock(key, say=lambda text: common.stderr().print(text, markup=False)):
+        for check in checks.run(found_device, seconds=budget, seed=seed):
+            word, style = MARKS[check.passed]
+            console.print(Text.assemble((f"{word:<12}", style), f"{check.name}: {check.found}"))
+            failed += check.passed is False
+    if failed:
+        raise typer.Exit(1)
