@@ -36,7 +36,8 @@ def assemble(
     maker = getattr(importlib.import_module(entry.module), entry.class_name)
     takes = inspect.signature(maker).parameters
     scheduling = {key: chosen.pop(key) for key in SCHEDULED} if "rho_schedule" in chosen else {}
-    facts = {"anchor_every": steps_per_epoch, "total_steps": steps_per_epoch * epochs, "seed": seed}
+    facts: dict[str, Any] = {"anchor_every": steps_per_epoch, "total_steps": steps_per_epoch * epochs, "seed": seed}
+    facts["weighted"] = entry.loss_power == 2
     arguments = {key: value for key, value in facts.items() if key in takes and key not in chosen}
     if "share" in chosen:
         arguments["start"] = math.floor((1 - float(chosen.pop("share"))) * epochs + 1e-9) * steps_per_epoch

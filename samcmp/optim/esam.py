@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from samcmp.optim.base import Ask, Closure, Context, Lines, SharpnessAware
-from samcmp.optim.radius import Radius
+from samcmp.optim.radius import Ball, Radius
 from samcmp.optim.space import Vector
+
+DELTA = 1e-7  # the authors' code adds it to the norm
 
 
 class ESAM(SharpnessAware):
@@ -38,7 +40,7 @@ class ESAM(SharpnessAware):
     ) -> None:
         if not 0 < beta <= 1 or not 0 < gamma <= 1:
             raise ValueError(f"beta and gamma are shares in (0, 1], got {beta} and {gamma}")
-        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=rho, radius=Ball(DELTA) if radius is None else radius, flat=flat, no_sync=no_sync)
         self.beta, self.gamma = beta, gamma
         self.generator = random.Random(seed)
         self.kept_tensors: list[bool] | None = None

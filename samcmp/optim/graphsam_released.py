@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from samcmp.optim import vectors
-from samcmp.optim.base import Context, Lines, SharpnessAware
+from samcmp.optim.base import Ask, Closure, Context, Lines, SharpnessAware
 from samcmp.optim.space import Space, Vector
 
 ROUNDING = 1e-8  # the released code adds it to every element before it takes a tensor's norm
@@ -21,9 +21,11 @@ class GraphSAMReleased(SharpnessAware):
 
     At the first step of an epoch the length is ASAM's, ρ/‖|θ|⊙g‖; at the others the released code divides by the norm
     of gradients it has just zeroed, so that every tensor moves by exactly ``radius``. Its schedule compounds, for
-    ``rho`` and ``radius`` (:class:`samcmp.optim.CompoundedRho`), and its closure multiplies gradients by the loss
-    (``loss_power`` 2 in the training loop). ``adaptive=False`` drops θ². Only the first param group is perturbed where
-    ``first_group_only``: the released GROVER head never is.
+    ``rho`` and ``radius`` (:class:`samcmp.optim.CompoundedRho`). Its closure multiplies gradients by the loss, but the
+    pass at the anchor does not: with ``weighted`` the closure weights every gradient (``loss_power`` 2 in the training
+    loop), and the anchor is divided by the loss again. In the two-phase form set ``anchor_loss`` to it.
+    ``adaptive=False`` drops θ². Only the first param group is perturbed where ``first_group_only``: the released GROVER
+    head never is. Passes and memory are GraphSAM's, and one parameter size more while ε is made.
     """
 
     syncs_clean: ClassVar[bool] = True
@@ -38,6 +40,7 @@ class GraphSAMReleased(SharpnessAware):
         beta: float = 0.99,
         anchor_every: int,
         adaptive: bool = True,
+        weighted: bool = False,
         first_group_only: bool = False,
         flat: bool = True,
         no_sync: Context | None = None,
@@ -52,6 +55,8 @@ class GraphSAMReleased(SharpnessAware):
         for group in base.param_groups:
             group.setdefault("radius", rho if tensor_radius is None else tensor_radius)
         self.numbers["anchored"] = -1
+        self.weighted = weighted
+        self.anchor_loss: Any = None
         self.fresh = False  # d is this very step's gradient
 
     def lines(self) -> Lines:
@@ -59,11 +64,26 @@ class GraphSAMReleased(SharpnessAware):
         self.fresh = self.clock // self.period != self.numbers["anchored"]
         if self.fresh:
             g = yield from self.clean_gradient()  # g = ∇L(θ)
-            vectors.average_(self.space, d, g, share=1.0)  # d ← g
+            self._anchor(d, g)  # d ← g
             self.numbers["anchored"] = self.clock // self.period
         omega = yield from self.updating_gradient(d)  # ω = ∇L(θ + ε)
         self._average(d, omega)  # d_k ← β d_k + (1−β) ω_k/‖ω_k‖
         self.base.step()  # θ ← base(ω)
+
+    def _evaluate(self, closure: Closure) -> Any:
+        loss = super()._evaluate(closure)
+        if self._ask is Ask.CLEAN:
+            self.anchor_loss = loss
+        return loss
+
+    def _anchor(self, d: Vector, g: Vector) -> None:
+        vectors.average_(self.space, d, g, share=1.0)
+        loss, self.anchor_loss = self.anchor_loss, None
+        if self.weighted:
+            if loss is None:
+                raise RuntimeError("set anchor_loss to the clean pass's loss: the gradient was multiplied by it")
+            for tensor in d.tensors:
+                tensor.div_(loss.detach().to(tensor.device, tensor.dtype) if isinstance(loss, Tensor) else loss)
 
     def _average(self, d: Vector, omega: Vector) -> None:
         for mean, grad in zip(d.parts, omega.parts, strict=True):

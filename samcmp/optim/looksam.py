@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -63,7 +64,9 @@ class LookSAM(SharpnessAware):
 
     def _reuse(self, g: Vector, g_v: Vector) -> None:
         for part, v in self._pieces(g, g_v):
-            divisor = (vectors.norm(v) + vectors.DELTA) / vectors.norm(part)  # infinite where g = 0: nothing is added
+            length = vectors.norm(v)
+            # infinite where g = 0 or g_v = 0: nothing is added
+            divisor = torch.where(length > 0, length / vectors.norm(part), torch.inf)
             vectors.add_(self.space, part, v, divisor=divisor, values=self.alpha)
 
     def _pieces(self, *vs: Vector) -> list[tuple[Vector, ...]]:

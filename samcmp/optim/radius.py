@@ -43,8 +43,10 @@ def every_tensor(param: Tensor) -> bool:
 class Ball:
     """ε = ρ d / (‖d‖ + δ), one norm over all parameters (Foret et al. 2020, Eq. 2)."""
 
+    delta: float = vectors.DELTA
+
     def climb(self, space: Space, direction: Vector, *, rho: Sequence[float]) -> None:
-        vectors.add_(space, space.theta, direction, divisor=vectors.norm(direction) + vectors.DELTA, values=rho)
+        vectors.add_(space, space.theta, direction, divisor=vectors.norm(direction) + self.delta, values=rho)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from torch.optim import Optimizer
 
 from samcmp.optim import vectors
 from samcmp.optim.base import Context, Lines, SharpnessAware
-from samcmp.optim.radius import Radius
+from samcmp.optim.radius import Ball, Radius
+
+DELTA = 1e-7  # the authors' code adds it to the norm
 
 
 class VaSSO(SharpnessAware):
@@ -26,7 +28,7 @@ class VaSSO(SharpnessAware):
     ) -> None:
         if not 0 < theta <= 1:
             raise ValueError(f"theta is the share of the new gradient and must be in (0, 1], got {theta}")
-        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=rho, radius=Ball(DELTA) if radius is None else radius, flat=flat, no_sync=no_sync)
         self.theta = theta
         self.numbers["begun"] = False
 

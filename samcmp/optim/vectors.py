@@ -87,11 +87,12 @@ def scaled_sum_(space: Space, target: Vector, source: Vector, factor: float) -> 
 
 
 def average_(space: Space, target: Vector, source: Vector, *, share: float) -> None:
-    """target ← (1 − share) · target + share · source; unchanged where ‖source‖ is not finite."""
+    """target ← (1 − share) · target + share · source; nothing of a source whose norm is not finite."""
     length = norm(source)
     if share < 1:
         for tensor in target.tensors:
-            tensor.mul_(torch.where(torch.isfinite(length), 1 - share, 1.0).to(tensor.device, tensor.dtype))
+            factor = torch.full((), 1 - share, dtype=tensor.dtype, device=tensor.device)
+            tensor.mul_(torch.where(torch.isfinite(length).to(tensor.device), factor, 1.0))
     else:
         for tensor in target.tensors:
             tensor.zero_()
