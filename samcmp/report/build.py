@@ -14,6 +14,7 @@ from samcmp.report.across import across_cells
 from samcmp.report.comparison import Cell, Comparison, Role, Row, Settings, SplitName
 from samcmp.report.front import with_best, with_front
 from samcmp.report.join import LOWER_IS_BETTER, Group, groups, machine_of, split_name
+from samcmp.report.molecules import Predictions
 from samcmp.report.rows import row_of
 from samcmp.report.sentences import sentences
 from samcmp.report.target import with_targets
@@ -22,11 +23,20 @@ from samcmp.report.verdicts import verdicts
 V = TypeVar("V")
 
 
-def compare(records: Iterable[Record], settings: Settings | None = None, *, suite: str | None = None) -> Comparison:
-    """Compare what the Records hold: cells, rows, verdicts, and standings over several cells."""
+def compare(
+    records: Iterable[Record],
+    settings: Settings | None = None,
+    *,
+    suite: str | None = None,
+    predictions: Predictions | None = None,
+) -> Comparison:
+    """Compare what the Records hold: cells, rows, verdicts, and standings over several cells.
+
+    ``predictions`` (a Store's method of that name) lets a cell with a single test set be tested over its molecules.
+    """
     settings = settings or Settings()
     records = list(records)
-    cells = [_cell(group, settings) for group in groups(records)]
+    cells = [_cell(group, settings, predictions) for group in groups(records)]
     cells = [dataclasses.replace(cell, sentences=sentences(cell)) for cell in _tell_apart(cells)]
     notes = [note for record in records for note in record.notes]
     return Comparison(
@@ -77,7 +87,7 @@ def _spelled(cell: Cell, key: str, twins: Sequence[Cell]) -> str:
     return ", ".join(f"{k}={value[k]}" for k in keys) or "defaults"
 
 
-def _cell(group: Group, settings: Settings) -> Cell:
+def _cell(group: Group, settings: Settings, predictions: Predictions | None) -> Cell:
     case = group.case
     roles = _roles(group)
     metric = next((r.accuracy.metric for runs in group.runs.values() for r in runs.values() if r.accuracy), "")
@@ -113,7 +123,7 @@ def _cell(group: Group, settings: Settings) -> Cell:
         target=target,
         splits=_splits(group),
         rows=tuple(rows),
-        verdicts=tuple(verdicts(rows, group, margin=margin, higher=higher, factor=factor, settings=settings)),
+        verdicts=tuple(verdicts(rows, group, margin=margin, higher=higher, settings=settings, predictions=predictions)),
         speed_session=group.session,
         speed_machine=group.machine,
         notes=tuple(notes),

@@ -14,6 +14,7 @@ from samcmp.power import detectable
 from samcmp.records import Accuracy, Record
 from samcmp.report.comparison import Role, Row, Settings, Verdict
 from samcmp.report.join import Group, split_key
+from samcmp.report.molecules import Predictions, one_test_set
 from samcmp.stats import (
     Array,
     Difference,
@@ -42,7 +43,13 @@ class _Pairs:
 
 
 def verdicts(
-    rows: Sequence[Row], group: Group, *, margin: float | None, higher: bool, factor: float | None, settings: Settings
+    rows: Sequence[Row],
+    group: Group,
+    *,
+    margin: float | None,
+    higher: bool,
+    settings: Settings,
+    predictions: Predictions | None = None,
 ) -> list[Verdict]:
     """Return the verdicts of all declared comparisons, Holm-adjusted within the cell (Holm 1979)."""
     declared = [
@@ -64,7 +71,7 @@ def verdicts(
         name: dict(zip(usable, holm([getattr(tested[i], name) for i in usable]), strict=True))
         for name in ("p", "p_inferior", "p_not_equivalent")
     }
-    return [
+    found = [
         _verdict(
             row,
             reference,
@@ -78,6 +85,15 @@ def verdicts(
         )
         for i, (row, reference, role) in enumerate(declared)
     ]
+    return [_on_one_set(verdict, group, predictions, settings) for verdict in found]
+
+
+def _on_one_set(verdict: Verdict, group: Group, predictions: Predictions | None, settings: Settings) -> Verdict:
+    """Add the test over molecules where all runs share one test set and their predictions were kept."""
+    if predictions is None or verdict.splits != 1:
+        return verdict
+    said = one_test_set(group, verdict.arm, verdict.reference, predictions=predictions, settings=settings)
+    return dataclasses.replace(verdict, one_test_set=said)
 
 
 def _references(rows: Sequence[Row]) -> list[tuple[str, Role]]:
