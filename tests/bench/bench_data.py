@@ -13,20 +13,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from samcmp import cards, molecules
-from samcmp.columns import expand_atoms, expand_bonds
+from samcmp import cards, graphstore, molecules
+from samcmp.columns import ATOM_COLUMNS, BOND_COLUMNS, expand_atoms, expand_bonds
 from samcmp.errors import SamcmpError
-from samcmp.featurize import featurize_many
 from samcmp.graphs import Columns
 from samcmp.graphset import GraphSet
 
 ROUNDS = 5
-COLUMNS = ("chemprop-v1", "chemprop-v2", "grover", "compt")
 
 Row = tuple[str, str, str, str]
 
@@ -51,21 +49,22 @@ def dataset() -> molecules.Molecules:
         return molecules.load(cards.find("demo-large"))
 
 
-def featurising(smiles: tuple[str, ...]) -> Iterator[Row]:
+def featurising(data: molecules.Molecules) -> Iterator[Row]:
     from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
     with BlockLogs():
-        chosen = [text for text in smiles if Chem.MolFromSmiles(text) is not None]
+        kept = [i for i, text in enumerate(data.smiles) if Chem.MolFromSmiles(text) is not None]
+    chosen = [data.smiles[i] for i in kept]  # all three tools read these
+    data = replace(data, smiles=tuple(chosen), rows=data.rows[kept], y=data.y[kept])
 
     def ours(scalars: tuple[str, ...]) -> Callable[[], int]:
         def job() -> int:
-            made = featurize_many(chosen, scalars=scalars)
-            codes, bond_codes = np.unique(made.atoms, axis=0), np.unique(made.bonds, axis=0)
-            for name in COLUMNS:
-                expand_atoms(codes, name)
-            for name in ("chemprop", "compt"):
-                expand_bonds(bond_codes, name)
+            made = graphstore.build(data, scalars)
+            for name in ATOM_COLUMNS:
+                expand_atoms(made.atom_codes, name)
+            for name in BOND_COLUMNS:
+                expand_bonds(made.bond_codes, name)
             return len(chosen)
 
         return job
@@ -153,9 +152,9 @@ def load_once(name: str) -> None:
     start = time.perf_counter()
     graphs = GraphSet.load_or_build(data, columns)
     seconds = time.perf_counter() - start
-    size = sum(tensor.numpy().nbytes for tensor in graphs.tensors())
-    for tensor in graphs.tensors():
-        tensor.sum()
+    size = sum(array.nbytes for array in graphs.arrays())
+    for array in graphs.arrays():
+        array.sum()
     grown = process.memory_info().rss - before
     print(seconds * 1e3, grown / 2**20, size / 2**20)
 
@@ -206,7 +205,7 @@ def main() -> None:
     torch.set_num_threads(1)
     data = dataset()
     rows: list[Row] = [("what", "figure", "beside", "ratio")]
-    rows += featurising(data.smiles)
+    rows += featurising(data)
     rows += loading(data)
     rows += batching(GraphSet.load_or_build(data, Columns("chemprop-v1"), cache=False))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
