@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHOWN = 1000  # characters of a skipped SMILES that are kept
+NAN = "7ff8000000000000"  # binary64, big-endian; no number has these digits
 MIN_SPLIT = 9  # the fewest rows whose 8/1/1 split has no empty part
 
 
@@ -146,17 +147,19 @@ def hash_of(name: str, rows: NDArray[np.int64], *, smiles: Sequence[str], y: NDA
     number nor the order of columns or the line ends of a file change the hash.
     """
     m, tasks = y.shape
-    text = (y + 0.0).astype(">f8").tobytes().hex()  # adding zero makes -0.0 into 0.0
-    missing = np.isnan(y)
-    gaps = set(np.flatnonzero(missing.any(axis=1)).tolist())
     whole = hashlib.sha256(f"dataset-v1\n{name}\n{m}\n{tasks}\n".encode())
+    missing = np.isnan(y)
+    plain = np.where(missing, np.nan, y + 0.0)  # one spelling of NaN, and adding zero makes -0.0 into 0.0
+    text = plain.astype(">f8").tobytes().hex("\t", 8)
+    gaps = set(np.flatnonzero(missing.any(axis=1)).tolist())
+    width = 17 * tasks  # 16 digits and a tab a label
     lines = []
     for i, row in enumerate(rows.tolist()):
-        labels = [text[j : j + 16] for j in range(16 * tasks * i, 16 * tasks * (i + 1), 16)]
+        labels = text[width * i : width * (i + 1) - 1]
         if i in gaps:
-            labels = ["-" if gone else label for gone, label in zip(missing[i].tolist(), labels, strict=True)]
-        lines.append(f"{row}\t{smiles[i]}\t" + "\t".join(labels))
-    whole.update("".join(f"{line}\n" for line in lines).encode())
+            labels = labels.replace(NAN, "-")
+        lines.append(f"{row}\t{smiles[i]}\t{labels}\n")
+    whole.update("".join(lines).encode())
     return whole.hexdigest()
 
 

@@ -73,12 +73,12 @@ def fetch(
             remedy=f"Name some, or take --all. There are {', '.join(catalogue.names(folders))}.",
         )
     if audit:
-        _audit(chosen, source=source, format_=format_, output=output)
+        failed = _audit(chosen, source=source, format_=format_, output=output)
     else:
         failed = _fetch(chosen, source=source, format_=format_, output=output)
-        if bundle:
-            _bundle([card for card in chosen if card.name not in failed], bundle)
-        _raise(failed, chosen)
+    if bundle:
+        _bundle([card for card in chosen if card.name not in failed], bundle)
+    _raise(failed, chosen)
 
 
 def _fetch(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, output: Path | None) -> dict[str, str]:
@@ -148,21 +148,29 @@ def _bundle(chosen: Sequence[DatasetCard], path: Path) -> None:
     typer.echo(f"{path}: {len(files)} files, {path.stat().st_size:,} bytes; use it with --from {path}", err=True)
 
 
-def _audit(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, output: Path | None) -> None:
+def _audit(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, output: Path | None) -> dict[str, str]:
+    """Report on every dataset that can be read; returns what failed and why."""
     from samcmp.audit import audit
     from samcmp.records import to_json
 
     reports = []
+    failed: dict[str, str] = {}
     with progress_bars(format_ == "table") as progress:
         for card in chosen:
-            reports.append(audit(card, source=source, progress=progress))
+            try:
+                reports.append(audit(card, source=source, progress=progress))
+            except DataError as error:
+                if len(chosen) == 1:
+                    raise
+                failed[card.name] = error.what
     if format_ == "json":
         found = [to_json(report) for report in reports]
-        _write(json.dumps(found[0] if len(found) == 1 else found, indent=2), output)
+        _write(json.dumps(found[0] if len(chosen) == 1 else found, indent=2), output)
     else:
         from samcmp.cli.audit_tables import tables
 
         _show([table for report in reports for table in tables(report)], output)
+    return failed
 
 
 def _files_table(rows: Sequence[dict[str, object]]) -> Table:
