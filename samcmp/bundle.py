@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -16,6 +18,8 @@ from samcmp.errors import DataError
 
 T = TypeVar("T")
 SUMS = "SHA256SUMS"
+# What the decoders of a damaged or encrypted archive raise; OSError without a number is gzip's own.
+_DECODING = (zlib.error, lzma.LZMAError, RuntimeError, ValueError)
 
 
 def write(path: Path, files: Sequence[tuple[str, Path]]) -> None:
@@ -83,7 +87,7 @@ def member(path: Path, name: str) -> Iterator[IO[bytes]]:
                 yield file
     except FileNotFoundError:
         raise DataError("no such bundle", where=where, remedy="Check the path given to --from.") from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, *_DECODING) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(f"the bundle is damaged: {error}", where=where, remedy="Copy it again.") from None

@@ -167,7 +167,7 @@ def read(path: Path) -> DatasetCard:
         raise ConfigError("no such file", where=where, remedy="Check the path of the card.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=where) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"is not valid TOML: {error}", where=where, remedy="Correct the line it names.") from None
     card = _build(content, where)
     if card.name != path.stem:

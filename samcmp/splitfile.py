@@ -39,7 +39,7 @@ def _from_json(path: Path, molecules: Molecules) -> Mapping[str, list[int]]:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError("no such file", where=where, remedy="Check the path given to --split-file.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {error}", where=where) from None
     if not isinstance(content, dict):
         raise DataError(
@@ -79,7 +79,7 @@ def _from_csv(path: Path) -> Mapping[str, list[int]]:
                 where=str(path),
                 remedy="The parts are train, valid and test.",
             )
-        if not (row.isascii() and row.isdigit()):
+        if not (row.isascii() and row.isdigit() and len(row) < 19):
             raise DataError(f"line {line + 2}: {table.shorten(row)} is no row number", where=str(path))
         parts.setdefault(part, []).append(int(row))
     return parts

@@ -25,6 +25,11 @@ def tables(audit: Audit) -> list[Table]:
     return found
 
 
+def _plain_text(text: str) -> Text:
+    """Text from a file: never read as markup, never able to move the terminal's cursor."""
+    return Text("".join(c if c.isprintable() else "?" for c in text))
+
+
 def _plain(title: Text, *, caption: str | None = None, show_header: bool = True) -> Table:
     return Table(
         title=title,
@@ -38,11 +43,11 @@ def _plain(title: Text, *, caption: str | None = None, show_header: bool = True)
 
 
 def _two(title: str, rows: Iterable[tuple[str, str]]) -> Table:
-    table = _plain(Text(title), show_header=False)
+    table = _plain(_plain_text(title), show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in rows:
-        table.add_row(key, Text(value))
+        table.add_row(key, _plain_text(value))
     return table
 
 
@@ -94,7 +99,7 @@ def _labels(audit: Audit) -> Table:
         if binary
         else ["labels", "missing", "mean", "std", "min", "max"]
     )
-    table = _plain(Text("Labels of the molecules used"))
+    table = _plain(_plain_text("Labels of the molecules used"))
     table.add_column("task", overflow="fold")
     for name in names:
         table.add_column(name, justify="right")
@@ -106,19 +111,21 @@ def _labels(audit: Audit) -> Table:
         else:
             figures = (task.mean, task.std, task.minimum, task.maximum)
             cells = [f"{task.labels:,}", f"{task.missing:,}", *("n/a" if v is None else f"{v:.5g}" for v in figures)]
-        table.add_row(Text(task.task), *cells)
+        table.add_row(_plain_text(task.task), *cells)
     return table
 
 
 def _rejected(audit: Audit) -> Table:
     more = len(audit.rejected) - SHOWN
     caption = f"and {more:,} more; --format json lists all" if more > 0 else None
-    table = _plain(Text("Rows that RDKit rejects or that are left out"), caption=caption)
+    table = _plain(_plain_text("Rows that RDKit rejects or that are left out"), caption=caption)
     table.add_column("row", justify="right")
     table.add_column("used")
     table.add_column("SMILES", overflow="fold")
     table.add_column("reason", overflow="fold")
     for rejected in audit.rejected[:SHOWN]:
         text = shorten(rejected.smiles)
-        table.add_row(f"{rejected.row:,}", "yes" if rejected.used else "no", Text(text), Text(rejected.reason))
+        table.add_row(
+            f"{rejected.row:,}", "yes" if rejected.used else "no", _plain_text(text), _plain_text(rejected.reason)
+        )
     return table

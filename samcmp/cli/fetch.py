@@ -143,7 +143,7 @@ def _bundle(chosen: Sequence[DatasetCard], path: Path) -> None:
     from samcmp import bundle, fetch
 
     files = [(card.file_name, fetch.cached_path(card)) for card in chosen if not card.built_in]
-    with fetch.writing(path):
+    with fetch.writing(path, remedy="Make room, or name another place."):
         bundle.write(path, files)
     typer.echo(f"{path}: {len(files)} files, {path.stat().st_size:,} bytes; use it with --from {path}", err=True)
 
