@@ -189,7 +189,7 @@ def implausible(found: Found, throughputs: Mapping[str, Throughput | None]) -> l
     said: list[str] = []
     sam = throughputs.get("sam")
     base = None if sam is None else sam.ratio_to.get(found.setup.case.protocol.base)
-    if base is not None and not (base[2] >= SAM_SPEED[0] and base[1] <= SAM_SPEED[1]):
+    if base is not None and ((base[2] or 1.0) < SAM_SPEED[0] or (base[1] or 0.0) > SAM_SPEED[1]):
         said.append(f"SAM at {base[0]:.2f} of the base's speed: two passes give {SAM_SPEED[0]} to {SAM_SPEED[1]}")
     fixed = bound(found)
     if fixed is not None and fixed[0] < -0.02 * fixed[1]:

@@ -113,6 +113,9 @@ class Accuracy:
     test_size: int
 
 
+Ratio = tuple[float, float | None, float | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Throughput:
     """Training speed of one optimizer within one interleaved session (spec: whole periods, same batches)."""
@@ -124,7 +127,7 @@ class Throughput:
     block_seconds: tuple[float, ...]  # raw, one a round, never trimmed
     block_graphs: int
     stopped: str  # precision, noise or budget
-    ratio_to: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)  # peer -> ratio, low, high (95 %)
+    ratio_to: Mapping[str, Ratio] = field(default_factory=dict)  # peer -> ratio, low, high (95 %); None: unbounded
     pipeline_graphs_per_second: float | None = None  # through the whole data path
     atoms_per_second: float | None = None
     efficiency: float | None = None  # to the gradient-count bound

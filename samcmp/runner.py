@@ -253,18 +253,19 @@ class _Run:
             parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             notes=(*setup.molecules.notes, *setup.split.notes),
             machine=facts,
+            versions=machine.versions(),
         )
 
     def _keep_weights(self) -> None:
         if self.options.save is not None:
-            state = self.model.state_dict()
-            self.best_weights = {name: value.detach().cpu().clone() for name, value in state.items()}
+            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def _save_weights(self) -> None:
         if self.options.save is not None and self.best_weights is not None:
             from samcmp import weights
 
-            weights.save(self.options.save, self.best_weights, case=self.setup.case)
+            self.model.load_state_dict(self.best_weights)
+            weights.save(self.model, self.options.save)
 
 
 def higher_is_better(setup: Setup) -> bool:

@@ -51,8 +51,9 @@ class Store:
     def add(self, record: Record) -> Path:
         """Write ``record``; a Record with the same key is replaced. Raises StoreError (full or read-only disk)."""
         path = self._path(record.key)
-        text = json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, indent=1)
-        write_atomically(path, text.encode())
+        data = json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, indent=1).encode()
+        from_json(Record, data)  # what could not be read back must not be written: a bug is better found now
+        write_atomically(path, data)
         return path
 
     def add_predictions(

@@ -110,7 +110,9 @@ def _set(table: ProtocolTable) -> dict[str, Json]:
 
 def _explained(path: Path, error: ValidationError) -> ConfigError:
     """Turn pydantic's first complaint into file, key, what was found, what is allowed, nearest match."""
-    first = error.errors(include_url=False)[0]
+    complaints = error.errors(include_url=False)
+    # a misspelt key also leaves the right one missing: the misspelling is the cause
+    first = next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
     # a union's branch shows up in the location as a type name: not a key of the file
     loc = [str(part) for part in first["loc"] if str(part) not in {"str", "dict[str,any]"}]
     where = f"{path}: {'.'.join(loc)}"

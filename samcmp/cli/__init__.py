@@ -44,6 +44,14 @@ class LazyGroup(TyperGroup):
         command.name = cmd_name
         return command
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            message = "\nInterrupted. Finished runs are kept; the same command goes on where it stopped."
+            print(message, file=sys.stderr)
+            raise SystemExit(130) from None
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self.listing = True
         try:
@@ -85,9 +93,6 @@ def main() -> None:
 
         print_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("\nInterrupted. Finished runs are kept; the same command goes on where it stopped.", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe has gone
         sys.stderr.close()
         sys.exit(141)

@@ -122,7 +122,7 @@ def _speeds(arm: str, group: Group, roles: Mapping[str, Role]) -> dict[str, Inte
             found[role] = Interval(1.0, 1.0, 1.0)
         elif key is not None:
             value, low, high = ratios[key]
-            found[role] = Interval(value, low if low > 0 else None, high if math.isfinite(high) else None)
+            found[role] = Interval(value, low or None, high if high is not None and math.isfinite(high) else None)
         elif a.block_graphs == b.block_graphs and len(a.block_seconds) == len(b.block_seconds) > 0:
             found[role] = ratio_interval(a.block_seconds, b.block_seconds)
         elif b.graphs_per_second > 0:

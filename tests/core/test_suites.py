@@ -61,7 +61,6 @@ def test_what_is_wrong_is_named_with_its_key_and_the_nearest_match(
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ("epochs = 0", "greater than or equal to 1"),
         ("repeats = -1", "greater than or equal to 1"),
         ("folds = 7", "5"),
         ('split = "scafold"', "Did you mean 'scaffold'"),
