@@ -18,7 +18,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from backbones.segments import sum_into
-from backbones.unfolding import Incoming, distinct, mix
+from backbones.unfolding import Incoming, distinct, kinds_of, mix
 from samcmp.graphs import GraphBatch
 
 
@@ -87,12 +87,12 @@ def plain_atoms(batch: GraphBatch, steps: int) -> Atoms:
 def distinct_atoms(batch: GraphBatch, steps: int) -> Atoms:
     """Return the plan with a row for each distinct tree of surroundings, level by level."""
     source, target = batch.edge_index[0], batch.edge_index[1]
-    bond_kind = batch.bond_kind.repeat_interleave(2)  # (B,)
+    kind_of_atom, bond_kind = kinds_of(batch)
     kinds = batch.bond_table.shape[0]
     neighbours = Incoming(target, batch.num_atoms)
-    level, first = distinct(batch.atom_kind)
+    level, first = distinct(kind_of_atom)
     size = first.shape[0]
-    kind = batch.atom_kind.index_select(0, first)
+    kind = kind_of_atom.index_select(0, first)
     plan = []
     for _ in range(steps):
         code = bond_kind * size + level.index_select(0, source)  # (B,)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from backbones.segments import sum_into, sum_times_max
-from backbones.unfolding import Incoming, distinct, mix
+from backbones.unfolding import Incoming, distinct, kinds_of, mix
 from samcmp.graphs import GraphBatch
 
 
@@ -74,9 +74,9 @@ def distinct_pairs(batch: GraphBatch, rounds: int) -> Pairs:
     """Return the plan with a row for each distinct tree of surroundings, level by level."""
     source, target = batch.edge_index[0], batch.edge_index[1]
     neighbours = Incoming(target, batch.num_atoms)
-    bond_kind = batch.bond_kind.repeat_interleave(2)  # (B,)
-    own, first = distinct(batch.atom_kind.index_select(0, source) * batch.bond_table.shape[0] + bond_kind)
-    of_atom, first_atom = distinct(batch.atom_kind)
+    kind_of_atom, bond_kind = kinds_of(batch)
+    own, first = distinct(kind_of_atom.index_select(0, source) * batch.bond_table.shape[0] + bond_kind)
+    of_atom, first_atom = distinct(kind_of_atom)
     of_kind = of_atom
 
     def next_atoms(of_atom: Tensor, of_bond: Tensor) -> tuple[AtomLevel, Tensor, Tensor]:
@@ -96,8 +96,8 @@ def distinct_pairs(batch: GraphBatch, rounds: int) -> Pairs:
         plan.append(Round(atoms, of_source[chosen], of_reverse[chosen], own[chosen]))
     last, of_atom, chosen = next_atoms(of_atom, of_bond)
     return Pairs(
-        kind=batch.atom_kind.index_select(0, first_atom),
-        atom_kind=batch.atom_kind.index_select(0, source.index_select(0, first)),
+        kind=kind_of_atom.index_select(0, first_atom),
+        atom_kind=kind_of_atom.index_select(0, source.index_select(0, first)),
         bond_kind=bond_kind.index_select(0, first),
         rounds=tuple(plan),
         last=last,

@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakIdKeyDictionary
 
 from backbones.segments import sum_into
 from samcmp.graphs import GraphBatch
 
+_KNOWN_KINDS = WeakIdKeyDictionary()  # table -> (K,)
 _ODD = -7046029254386353131  # 2^64 / golden ratio as a signed integer
 _ODD2 = -4417276706812531889
 
@@ -129,8 +131,8 @@ def plain_bonds(batch: GraphBatch, steps: int) -> Bonds:
 def distinct_bonds(batch: GraphBatch, steps: int) -> Bonds:
     """Return the plan with a row for each distinct tree of surroundings, level by level."""
     source, target = batch.edge_index[0], batch.edge_index[1]
-    atom_kind = batch.atom_kind.index_select(0, source)  # (B,)
-    bond_kind = batch.bond_kind.repeat_interleave(2)  # (B,)
+    kind_of_atom, bond_kind = kinds_of(batch)
+    atom_kind = kind_of_atom.index_select(0, source)  # (B,)
     own, first = distinct(atom_kind * batch.bond_table.shape[0] + bond_kind)
     neighbours = Incoming(target, batch.num_atoms)
     level = own
@@ -145,7 +147,7 @@ def distinct_bonds(batch: GraphBatch, steps: int) -> Bonds:
         plan.append(Step(rows[kept], level.index_select(0, bonds[kept]), own.index_select(0, chosen)))
         level = finer
     arriving = sum_into(mix(level), target, batch.num_atoms)
-    class_of_atom, last = distinct(mix(arriving) + batch.atom_kind)
+    class_of_atom, last = distinct(mix(arriving) + kind_of_atom)
     rows, bonds = neighbours.of(last)
     return Bonds(
         atom_kind=atom_kind.index_select(0, first),
@@ -153,7 +155,7 @@ def distinct_bonds(batch: GraphBatch, steps: int) -> Bonds:
         steps=tuple(plan),
         rows=rows,
         cols=level.index_select(0, bonds),
-        last_kind=batch.atom_kind.index_select(0, last),
+        last_kind=kind_of_atom.index_select(0, last),
         class_of_atom=class_of_atom,
     )
 
@@ -173,6 +175,35 @@ class Incoming:
         rows = torch.repeat_interleave(counts)
         shift = (self.start.index_select(0, atoms) - (ends - counts)).index_select(0, rows)
         return rows, self.order.index_select(0, torch.arange(rows.shape[0]) + shift)
+
+
+def kinds_by_features(table: Tensor) -> Tensor:
+    """Return (K,) for each row of a table the first row equal to it.
+
+    A dataset's kinds are finer than one model's columns: atoms that differ in their ring sizes are equal to a model
+    that does not read ring sizes. The table of a dataset is one tensor for all batches, so this is computed once.
+    """
+    known: Tensor | None = _KNOWN_KINDS.get(table)  # type: ignore[no-untyped-call]
+    if known is None:
+        index, chosen = distinct_rows(table)
+        known = chosen.index_select(0, index)
+        _KNOWN_KINDS[table] = known
+    return known
+
+
+def distinct_rows(table: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (K,) the class of each row, and for each class its first row."""
+    classes, index = torch.unique(table, dim=0, return_inverse=True)
+    rows = torch.arange(table.shape[0])
+    first = torch.full((classes.shape[0],), table.shape[0]).scatter_reduce_(0, index, rows, "amin")
+    return index, first
+
+
+def kinds_of(batch: GraphBatch) -> tuple[Tensor, Tensor]:
+    """Return (A,) the kind of each atom and (B,) of each directed bond, equal where the features are equal."""
+    atoms = kinds_by_features(batch.atom_table).index_select(0, batch.atom_kind)
+    bonds = kinds_by_features(batch.bond_table).index_select(0, batch.bond_kind)
+    return atoms, bonds.repeat_interleave(2)
 
 
 def mix(code: Tensor) -> Tensor:
