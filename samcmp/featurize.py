@@ -23,7 +23,7 @@ bonds: compt      13 single, double, triple, aromatic or other (4), stereo (6), 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,6 +159,12 @@ def featurize_many(
                 where = f"row {rows[i] if rows is not None else i}"
                 raise DataError(error.what, where=where, remedy=error.remedy) from None
     return _arrays(flat, len(scalars))
+
+
+def chunk(*, smiles: Sequence[str], rows: Sequence[int], scalars: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Do :func:`featurize_many` as :mod:`samcmp.chunks` asks for it."""
+    found = featurize_many(smiles, rows=rows, scalars=tuple(scalars))
+    return {f.name: getattr(found, f.name) for f in fields(found)}
 
 
 def _arrays(flat: Lists, scalars: int) -> Arrays:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samcmp import cachefile
+from samcmp import cachefile, chunks
 from samcmp.columns import expand_atoms, expand_bonds
-from samcmp.featurize import VERSION, directed, featurize_many
+from samcmp.featurize import VERSION, Arrays, directed
 from samcmp.graphs import Columns, MolGraph
 
 if TYPE_CHECKING:
     from samcmp.molecules import Molecules
 
-Progress = Callable[[str, int, int | None], None]  # what is being made, molecules done, molecules in all
+SECONDS_EACH = 3e-4  # CPU time to featurise a molecule
+DESCRIPTOR_SECONDS_EACH = 2e-2  # and to compute its descriptors
+
+Progress = chunks.Progress
 Prepare = Callable[[MolGraph], Mapping[str, NDArray[Any]]]  # 1-D arrays of one molecule
 Extras = dict[str, tuple[NDArray[Any], NDArray[np.int64]]]  # values end to end, (M+1,) where each molecule's begin
 
@@ -58,7 +61,17 @@ class GraphArrays:
 
 def build(molecules: Molecules, scalars: tuple[str, ...], *, progress: Progress | None = None) -> GraphArrays:
     """Featurise every molecule. Raises DataError that names the row."""
-    found = featurize_many(molecules.smiles, rows=[int(row) for row in molecules.rows], scalars=scalars)
+    found = Arrays(
+        **chunks.work(
+            "samcmp.featurize:chunk",
+            molecules.smiles,
+            rows=molecules.rows.tolist(),
+            options={"scalars": scalars},
+            seconds_each=SECONDS_EACH,
+            label="molecules",
+            progress=progress,
+        )
+    )
     atom_kind, atom_codes = _kinds(found.atoms)
     bond_kind, bond_codes = _kinds(found.bonds)
     return GraphArrays(
@@ -164,7 +177,7 @@ def _whole_extras(named: cachefile.Named, molecules: int) -> bool:
 
 def _code_of(prepare: Prepare) -> tuple[str, str] | None:
     """Return a function's name and the hash of its file, so that edited code never reads an old cache."""
-    if not inspect.isfunction(prepare) or prepare.__closure__:
+    if not inspect.isfunction(prepare) or prepare.__closure__ or prepare.__defaults__ or prepare.__kwdefaults__:
         return None  # what it makes depends on more than its text
     try:
         source = Path(inspect.getfile(prepare)).read_bytes()
@@ -184,6 +197,13 @@ def _prepared(molecules: Molecules, arrays: GraphArrays, prepare: Prepare) -> Ex
     }
 
 
+def describe(*, smiles: Sequence[str], rows: Sequence[int], name: str) -> cachefile.Named:
+    """Compute descriptors as :mod:`samcmp.chunks` asks for it."""
+    from samcmp import descriptors
+
+    return {"features": np.asarray(descriptors.compute(name, smiles), dtype=np.float32)}
+
+
 def load_or_build_features(
     molecules: Molecules, name: str, *, cache: bool, progress: Progress | None
 ) -> NDArray[np.float32]:
@@ -191,7 +211,15 @@ def load_or_build_features(
     from samcmp import descriptors
 
     def make() -> cachefile.Named:
-        return {"features": np.asarray(descriptors.compute(name, molecules.smiles, progress=progress), np.float32)}
+        return chunks.work(
+            "samcmp.graphstore:describe",
+            molecules.smiles,
+            rows=molecules.rows.tolist(),
+            options={"name": name},
+            seconds_each=DESCRIPTOR_SECONDS_EACH,
+            label=f"descriptors {name}",
+            progress=progress,
+        )
 
     if not cache:
         return make()["features"]
