@@ -1,0 +1,168 @@
+"""A user's own model: any ``torch.nn.Module`` that takes a torch-geometric batch, named ``my_file.py:MyModel``.
+
+The class is called with those of these numbers that its ``__init__`` names, and with the settings that were given:
+
+    tasks, num_tasks, out_channels     columns of y
+    atom_features, in_channels         columns of x
+    bond_features, edge_dim            columns of edge_attr
+
+``forward(batch)`` gets x, edge_index, edge_attr, batch, ptr and y, and returns (G, T) logits or standardised values.
+The setting ``features`` chooses the columns of x; ``package.module:MyModel`` names an installed class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from backbones import ATOM_WIDTHS, BOND_WIDTHS
+from samcmp.errors import UsageError, unknown
+from samcmp.graphs import Columns, GraphBatch
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which class, from which state of its file, with which settings."""
+
+    source: str
+    features: str = "chemprop-v1"
+    settings: tuple[tuple[str, Any], ...] = ()
+    sha256: str | None = None  # of the file; None for an installed class
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.features)
+
+
+class Model(nn.Module):
+    """The user's module behind the contract of all models."""
+
+    def __init__(self, config: Config, tasks: int) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.source = config.source
+        made = load_class(config.source)
+        self.model = made(**arguments(made, config, tasks=tasks))
+
+    def forward(self, batch: GraphBatch) -> Tensor:
+        out = self.model(batch.to_pyg())
+        if not isinstance(out, Tensor):
+            raise UsageError(
+                f"forward returned a {type(out).__name__}, not a tensor",
+                where=f"--model {self.source}",
+                remedy="Return one tensor of shape (graphs, tasks).",
+            )
+        if out.dim() == 1 and self.tasks == 1:
+            out = out.unsqueeze(1)
+        if out.shape != (batch.num_graphs, self.tasks):
+            raise UsageError(
+                f"forward returned shape {tuple(out.shape)} for {batch.num_graphs} graphs and {self.tasks} tasks",
+                where=f"--model {self.source}",
+                remedy="Return one row a graph and one column a task: pool over atoms with batch.batch.",
+            )
+        return out
+
+
+def build_config(source: str, settings: Mapping[str, Any]) -> Config:
+    """Return the configuration of a user's class. Raises :class:`UsageError` where file or class is not there."""
+    rest = dict(settings)
+    features = rest.pop("features", "chemprop-v1")
+    if features not in ATOM_WIDTHS:
+        raise unknown("set of atom columns", str(features), ATOM_WIDTHS, where=f"--model {source}")
+    path, _ = _split(source)
+    load_class(source)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path is not None else None
+    return Config(source, features, tuple(sorted(rest.items())), digest)
+
+
+def load_class(source: str) -> type[nn.Module]:
+    """Return the class that ``source`` names. Raises :class:`UsageError`."""
+    path, name = _split(source)
+    module = _import_file(path, source) if path is not None else _import_installed(source)
+    found = getattr(module, name, None)
+    if found is None:
+        classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
+        raise unknown("class", name, classes, where=f"--model {source}")
+    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+        raise UsageError(
+            f"{name!r} is not a torch.nn.Module", where=f"--model {source}", remedy="Name a class that derives from it."
+        )
+    return found
+
+
+def arguments(made: type[nn.Module], config: Config, *, tasks: int) -> dict[str, Any]:
+    """Return what ``made`` is called with: the numbers that it names, and the settings."""
+    atoms, bonds = ATOM_WIDTHS[config.features], BOND_WIDTHS["chemprop"]
+    offered = {
+        **dict.fromkeys(("tasks", "num_tasks", "out_channels"), tasks),
+        **dict.fromkeys(("atom_features", "in_channels"), atoms),
+        **dict.fromkeys(("bond_features", "edge_dim"), bonds),
+    }
+    named = inspect.signature(made).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in named.values())
+    chosen = dict(config.settings)
+    for key in chosen:
+        if key not in named and not anything:
+            raise unknown("model setting", key, ["features", *named], where=f"--model {config.source}")
+    given = {key: value for key, value in offered.items() if key in named} | chosen
+    needed = [k for k, p in named.items() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    missing = [key for key in needed if key not in given]
+    if missing:
+        raise UsageError(
+            f"its constructor needs {', '.join(missing)}",
+            where=f"--model {config.source}",
+            remedy=f"Give it as a model setting, or name it as one of: {', '.join(offered)}.",
+        )
+    return given
+
+
+def _split(source: str) -> tuple[Path | None, str]:
+    place, _, name = source.rpartition(":")
+    return (Path(place) if place.endswith(".py") else None), name
+
+
+def _import_file(path: Path, source: str) -> ModuleType:
+    where = f"--model {source}"
+    if not path.is_file():
+        raise UsageError(
+            f"there is no file {path}", where=where, remedy="Write file.py:Class with a path to your file."
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    name = f"samcmp_user_model_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be imported", where=where, remedy="Give a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(
+            f"importing it raised {type(error).__name__}: {error}", where=where, remedy="Correct the file."
+        ) from error
+    return module
+
+
+def _import_installed(source: str) -> ModuleType:
+    name = source.rpartition(":")[0]
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"importing {name!r} failed: {error}",
+            where=f"--model {source}",
+            remedy="Write file.py:Class for a file of yours, or install the package.",
+        ) from error
