@@ -62,7 +62,9 @@ class GraphSet:
         Batches appear on ``device``. Raises DataError when a SMILES cannot be read, naming its row.
         """
         arrays = load_or_build_arrays(molecules, columns.scalars, cache=cache, progress=progress)
-        extras = load_or_build_extras(molecules, arrays, prepare, cache=cache) if prepare is not None else {}
+        extras: Extras = {}
+        if prepare is not None:
+            extras = load_or_build_extras(molecules, arrays, prepare, cache=cache, progress=progress)
         descriptors = None
         if columns.molecule is not None:
             descriptors = load_or_build_features(molecules, columns.molecule, cache=cache, progress=progress)

@@ -20,6 +20,7 @@ from samcmp.graphs import Columns, MolGraph
 if TYPE_CHECKING:
     from samcmp.molecules import Molecules
 
+FORMAT = 1  # of the file: count up when an array is added or its type changes
 SECONDS_EACH = 3e-4  # CPU time to featurise a molecule
 DESCRIPTOR_SECONDS_EACH = 2e-2  # and to compute its descriptors
 
@@ -77,7 +78,7 @@ def build(molecules: Molecules, scalars: tuple[str, ...], *, progress: Progress 
     return GraphArrays(
         atom_kind=atom_kind,
         atom_codes=atom_codes,
-        pairs=found.pairs,
+        pairs=_narrow(found.pairs, int(found.atom_counts.max(initial=0))),
         bond_kind=bond_kind,
         bond_codes=bond_codes,
         atom_ptr=_ptr(found.atom_counts),
@@ -104,7 +105,12 @@ def _kinds(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
             size = len(distinct)
         key, size = key * reach + values, size * reach
     _, first, kind = np.unique(key, return_index=True, return_inverse=True)
-    return kind.astype(np.int16 if len(first) < 2**15 else np.int32), codes[first]
+    return _narrow(kind, len(first)), codes[first]
+
+
+def _narrow(values: NDArray[Any], reach: int) -> NDArray[Any]:
+    """Return values 0..reach-1 in two bytes each where they fit, else in four."""
+    return values.astype(np.int16 if reach <= 2**15 else np.int32)
 
 
 def load_or_build_arrays(
@@ -145,21 +151,25 @@ def _identity(molecules: Molecules, scalars: tuple[str, ...]) -> list[Any]:
     """Everything that decides what a featurisation holds. Labels do not, so a set with other labels shares the file."""
     import rdkit
 
-    text = "\n".join(molecules.smiles)
-    return ["graphs", VERSION, rdkit.__version__, hashlib.sha256(text.encode()).hexdigest(), list(scalars)]
+    content = hashlib.sha256()
+    for smiles in molecules.smiles:
+        content.update(f"{smiles}\n".encode())
+    return ["graphs", FORMAT, VERSION, rdkit.__version__, content.hexdigest(), list(scalars)]
 
 
-def load_or_build_extras(molecules: Molecules, arrays: GraphArrays, prepare: Prepare, *, cache: bool) -> Extras:
+def load_or_build_extras(
+    molecules: Molecules, arrays: GraphArrays, prepare: Prepare, *, cache: bool, progress: Progress | None = None
+) -> Extras:
     """Return what ``prepare`` makes of every molecule, end to end; cached where ``prepare`` is a plain function."""
     code = _code_of(prepare) if cache else None
     if code is None:
-        return _prepared(molecules, arrays, prepare)
+        return _prepared(molecules, arrays, prepare, progress=progress)
     path = cachefile.path_for(
         _folder(), f"{molecules.name} {code[0]}", decides=[_identity(molecules, ()), arrays.scalars.shape[1], *code]
     )
 
     def make() -> cachefile.Named:
-        made = _prepared(molecules, arrays, prepare)
+        made = _prepared(molecules, arrays, prepare, progress=progress)
         parts = {f"values.{name}": values for name, (values, _) in made.items()}
         return parts | {f"ptr.{name}": ptr for name, (_, ptr) in made.items()}
 
@@ -186,8 +196,17 @@ def _code_of(prepare: Prepare) -> tuple[str, str] | None:
     return f"{prepare.__module__}.{prepare.__qualname__}", hashlib.sha256(source).hexdigest()
 
 
-def _prepared(molecules: Molecules, arrays: GraphArrays, prepare: Prepare) -> Extras:
-    made = [prepare(arrays.graph(i, molecules)) for i in range(len(molecules.smiles))]
+def _prepared(
+    molecules: Molecules, arrays: GraphArrays, prepare: Prepare, *, progress: Progress | None = None
+) -> Extras:
+    made, total = [], len(molecules.smiles)
+    for i in range(total):
+        made.append(prepare(arrays.graph(i, molecules)))
+        if progress is not None and ((i + 1) % 1000 == 0 or i + 1 == total):
+            progress("prepared", i + 1, total)
+    bad = [name for name, values in (made[0] if made else {}).items() if np.ndim(values) != 1]
+    if bad:
+        raise ValueError(f"{getattr(prepare, "__qualname__", prepare)} must make 1-D arrays; {bad[0]!r} has another shape")
     return {
         name: (
             np.concatenate([one[name] for one in made]),
