@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from samcmp.setup import Setup
 
 EPOCHS = 30  # of the training that shares and schedules are those of; a profile case itself has none
+BASE, SAM = "adam", "sam"  # catalogue names of the references: the base optimizer alone, whichever it is, and SAM
 GRADIENT = "(gradient)"  # closure calls without an optimizer, for the gradient-count bound
 
 
@@ -91,6 +92,7 @@ class Runner:
         self._begin_epoch(trainer.epochs)
 
     def _begin_epoch(self, epoch: int) -> None:
+        """Tell schedules and loss terms; beyond a training's length nothing changes any more."""
         term = self.trainer.recipe.loss_term
         if term is not None and hasattr(term, "start_epoch"):
             term.start_epoch(epoch)
@@ -104,7 +106,7 @@ class Runner:
             trainer.step(batches[i % len(batches)])
             mark()
             passes.append(closure.passes - before)
-            if trainer.steps % self.steps_per_epoch == 0:
+            if trainer.steps % self.steps_per_epoch == 0 and trainer.epochs < EPOCHS:
                 self._turn()
         return passes
 
@@ -170,7 +172,7 @@ class Arm:
         trainer = new_trainer(setup, self.case, **lengths)
         if trainer.recipe.loss_term is not None:
             trainer.epochs = EPOCHS // 2  # terms that begin after some epochs are timed while they act
-        return Runner(trainer, batches, steps_per_epoch=lengths.get("steps_per_epoch", setup.steps_per_epoch))
+        return Runner(trainer, batches, steps_per_epoch=setup.steps_per_epoch)  # a twin's radius must not decay by step
 
     def contender(self, steps: int) -> Contender:
         """Return what the rounds time: blocks of ``steps`` steps, and the twin's where there is one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from samcmp import contenders as ready
@@ -119,7 +120,7 @@ class After:
             if not len(times):
                 continue
             if not self.on_gpu:
-                self.found.pipeline_seconds[arm.name] = float(times.mean()) + loader
+                self.found.pipeline_seconds[arm.name] = float(np.median(times)) + loader
             elif self.left() > 2 * self.found.steps * arm.seconds_per_step:
                 self.found.pipeline_seconds[arm.name] = self._streamed(arm)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from samcmp.contenders import Arm
@@ -117,7 +118,7 @@ def _operations(found: Found, arm: Arm, batches: Sequence[GraphBatch]) -> dict[s
     return {
         "flop_per_gradient": counter.get_total_flops(),
         "flop_per_step": flops,
-        "tflop_per_second": flops / float(session.step_seconds[arm.name].mean()) / 1e12,
+        "tflop_per_second": flops / float(np.median(session.step_seconds[arm.name])) / 1e12,
         "flop_counted": "matrix products, convolutions and attention of forward and backward; element-wise work is not",
     }
 

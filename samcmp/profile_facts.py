@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samcmp import machine
-from samcmp.contenders import GRADIENT, Arm
+from samcmp.contenders import BASE, GRADIENT, SAM, Arm
 from samcmp.measure.estimate import bootstrap_median, noise, outliers
 from samcmp.records import Case, Energy, Memory, Record, Status, Throughput
 
 if TYPE_CHECKING:
     from samcmp.profiling import Found
 
+BURSTY = 1.1
 SAM_SPEED = (0.45, 1.0)  # of the base's: two passes and a perturbation
 
 
@@ -75,13 +76,12 @@ def _throughput(found: Found, arm: Arm) -> Throughput | None:
     track = session.tracks[arm.name]
     blocks = [parts[0] for parts in track.blocks]
     per_step = session.step_seconds[arm.name]
-    mean_step = float(per_step.mean())
-    speed = found.graphs_per_step / mean_step
+    step = float(np.median(per_step))  # bursts of other processes are recorded, they are not this optimizer's speed
     share = found.shares.get(arm.name, {})
     passes = share.get("mean_passes", math.nan)
     pipeline = found.pipeline_seconds.get(arm.name)
     return Throughput(
-        graphs_per_second=speed,
+        graphs_per_second=found.graphs_per_step / step,
         passes_per_step=passes,
         steps=sum(len(t.passes) for parts in track.blocks for t in parts),
         rounds=len(track.blocks),
@@ -90,16 +90,16 @@ def _throughput(found: Found, arm: Arm) -> Throughput | None:
         stopped=session.stopped,
         ratio_to=_ratios(found, arm),
         pipeline_graphs_per_second=None if pipeline is None else found.graphs_per_step / pipeline,
-        atoms_per_second=found.atoms_per_step / mean_step,
-        efficiency=_efficiency(found, arm, passes=passes, mean_step=mean_step),
+        atoms_per_second=found.atoms_per_step / step,
+        efficiency=_efficiency(found, arm, passes=passes),
         details=_details(found, arm, per_step=per_step),
     )
 
 
 def anchors(found: Found) -> list[str]:
-    """Name the references of ratios: the base optimizer and SAM, where they are in the session."""
-    names = [arm.name for arm in found.arms]
-    return [name for name in (found.setup.case.protocol.base, "sam") if name in names]
+    """Name the references of ratios: the plain base and SAM, where they are in the session."""
+    first = {arm.case.optimizer: arm.name for arm in reversed(found.arms)}
+    return [first[name] for name in (BASE, SAM) if name in first]
 
 
 def _ratios(found: Found, arm: Arm) -> dict[str, tuple[float, float, float]]:
@@ -116,22 +116,30 @@ def _ratios(found: Found, arm: Arm) -> dict[str, tuple[float, float, float]]:
 
 def bound(found: Found) -> tuple[float, float] | None:
     """Return (F, g): fixed cost of a base step, and cost of a gradient, in seconds; None where not measured."""
-    session, base = found.session, found.setup.case.protocol.base
-    if session is None or GRADIENT not in session.step_seconds or base not in session.step_seconds:
+    session = found.session
+    base = next((arm.name for arm in found.arms if arm.case.optimizer == BASE), None)
+    if session is None or base is None or GRADIENT not in session.step_seconds:
         return None
     g, whole = session.step_seconds[GRADIENT], session.step_seconds[base]
     n = min(len(g), len(whole))
     if n == 0:
         return None
-    return float(np.median(whole[:n] - g[:n])), float(g[:n].mean())
+    return float(np.median(whole[:n] - g[:n])), float(np.median(g[:n]))
 
 
-def _efficiency(found: Found, arm: Arm, *, passes: float, mean_step: float) -> float | None:
-    """t_bound / t with t_bound = F + g * evaluations: what the algorithm must cost over what it does cost."""
-    fixed = bound(found)
-    if fixed is None or math.isnan(passes):
+def _efficiency(found: Found, arm: Arm, *, passes: float) -> float | None:
+    """t_bound / t with t_bound = F + g * evaluations: what the algorithm must cost over what it does cost.
+
+    Taken within rounds, as the ratios are.
+    """
+    fixed, session = bound(found), found.session
+    if fixed is None or session is None or math.isnan(passes):
         return None
-    return (max(0.0, fixed[0]) + fixed[1] * passes) / mean_step
+    g, t = session.step_seconds[GRADIENT], session.step_seconds[arm.name]
+    n = min(len(g), len(t))
+    if n == 0:
+        return None
+    return float(np.median((max(0.0, fixed[0]) + g[:n] * passes) / t[:n]))
 
 
 def _details(found: Found, arm: Arm, *, per_step: Any) -> dict[str, Any]:
@@ -145,6 +153,7 @@ def _details(found: Found, arm: Arm, *, per_step: Any) -> dict[str, Any]:
     details: dict[str, Any] = {
         "clock": found.clock,
         "block_steps": len(blocks[0].passes),
+        "graphs_per_second_total": found.graphs_per_step / float(per_step.mean()),  # bursts included
         "step_seconds": [float(x) for x in per_step],  # of a mean step, one a round; ratios are made of these
         "host_seconds": [t.host_seconds for t in blocks],
         "cpu_seconds": [t.cpu_seconds for t in blocks],
@@ -187,8 +196,9 @@ def _bootstrap(found: Found, arm: Arm, peer: str) -> list[float] | None:
 def implausible(found: Found, throughputs: Mapping[str, Throughput | None]) -> list[str]:
     """Say, with the numbers, what in a session cannot be or was disturbed."""
     said: list[str] = []
-    sam = throughputs.get("sam")
-    base = None if sam is None else sam.ratio_to.get(found.setup.case.protocol.base)
+    first = {arm.case.optimizer: arm.name for arm in reversed(found.arms)}
+    sam = throughputs.get(first.get(SAM, ""))
+    base = None if sam is None else sam.ratio_to.get(first.get(BASE, ""))
     if base is not None and ((base[2] or 1.0) < SAM_SPEED[0] or (base[1] or 0.0) > SAM_SPEED[1]):
         said.append(f"SAM at {base[0]:.2f} of the base's speed: two passes give {SAM_SPEED[0]} to {SAM_SPEED[1]}")
     fixed = bound(found)
@@ -222,6 +232,10 @@ def _session_warnings(found: Found) -> list[str]:
     if any(not t.agrees for t in blocks):
         share = sum(not t.agrees for t in blocks) / len(blocks)
         said.append(f"device and host clock differ by more than 1 % in {share:.0%} of the blocks")
+    spread = {n: float(t.mean() / np.median(t)) for n, t in session.step_seconds.items() if len(t) > 2}
+    worst = max(spread, key=lambda name: spread[name], default="")
+    if worst and spread[worst] > BURSTY:
+        said.append(f"bursts of other work: mean over median time is {spread[worst]:.2f} for {worst}")
     for name, share_ in found.shares.items():
         if share_["kind"] == "data-dependent" and share_["epochs"] < 1:
             said.append(f"{name}: its share of two-pass steps is from {share_['epochs']:.2f} epochs, not a whole one")

@@ -18,7 +18,7 @@ import torch
 
 from samcmp import contenders as ready
 from samcmp import profile_facts
-from samcmp.contenders import GRADIENT, Arm
+from samcmp.contenders import BASE, GRADIENT, Arm
 from samcmp.errors import SamcmpError, UsageError
 from samcmp.measure.clocks import Clock, clock_for, working_after
 from samcmp.measure.lock import device_lock
@@ -32,6 +32,7 @@ from samcmp.runner import cause_of
 from samcmp.setup import Options, Setup, assemble
 
 BUDGET_SECONDS = 240.0
+FEWEST = 6  # rounds: below, no signed-rank interval exists
 STILL_BUSY = 0.5  # cores in use when a step has returned
 BLOCK_SECONDS = 0.05  # shorter blocks are lengthened to this
 Say = Callable[[str], None]
@@ -143,8 +144,8 @@ class _Profile:
                 continue
             self.found.parameters = sum(p.numel() for p in arm.trainer.model.parameters() if p.requires_grad)
             with self._recorded(arm):
-                timed = self.clock.block(lambda mark, run=runner: run(0, 1, mark))  # type: ignore[misc]
-                per_pass = timed.seconds / max(1, sum(timed.passes))
+                visits = [self.clock.block(lambda mark, run=runner: run(0, 1, mark)) for _ in range(3)]  # type: ignore[misc]
+                per_pass = min(t.seconds / max(1, sum(t.passes)) for t in visits)
                 arm.seconds_per_step = per_pass * (arm.cadence.mean_passes or 1.5)
                 self._look_after(arm)
 
@@ -208,24 +209,24 @@ class _Profile:
         self._note_shares(rounds)
 
     def _block_steps(self, arms: Sequence[Arm], per_step: float, budget: float) -> int:
-        """Whole periods for all, longer where steps are short, shorter where four rounds would not fit."""
+        """Whole periods for all, longer where steps are short, shorter where six rounds would not fit."""
         whole = ready.block_steps(arms)
         fastest = min(arm.seconds_per_step for arm in arms)
         steps = whole * max(1, int(np.ceil(BLOCK_SECONDS / max(1e-9, fastest * whole))))
         while steps > whole and 12 * steps * per_step > 0.8 * budget:
             steps -= whole
-        if 4 * whole * per_step > 0.85 * budget:
-            steps = max(1, int(0.85 * budget / (4 * per_step)))
+        if FEWEST * whole * per_step > 0.9 * budget:
+            steps = max(1, int(0.9 * budget / (FEWEST * per_step)))
             if steps < whole:
                 self.found.warnings.append(
-                    f"the budget does not hold four rounds of whole periods ({whole} steps): "
+                    f"the budget does not hold six rounds of whole periods ({whole} steps): "
                     f"blocks of {steps} steps, the time of a mean step is composed from the kinds of steps"
                 )
         return min(steps, max(whole, 4096))
 
     def _gradient(self, steps: int) -> Contender | None:
         """A contender of closure calls alone, for the gradient-count bound; needs the plain base beside it."""
-        base = next((a for a in self.alive if a.case.optimizer == self.setup.case.protocol.base), None)
+        base = next((a for a in self.alive if a.case.optimizer == BASE), None)
         if base is None:
             return None
         try:
@@ -240,7 +241,7 @@ class _Profile:
     def _pairs(self, arms: Sequence[Arm]) -> list[tuple[str, str]]:
         """Return the declared comparisons: each against the base and against SAM."""
         names = [arm.name for arm in arms]
-        anchors = [n for n in (self.setup.case.protocol.base, "sam") if n in names] or names[:1]
+        anchors = [n for n in profile_facts.anchors(self.found) if n in names] or names[:1]
         return [(name, anchor) for anchor in anchors for name in names if name != anchor]
 
     def _note_shares(self, rounds: Rounds) -> None:

@@ -120,7 +120,7 @@ Ratio = tuple[float, float | None, float | None]
 class Throughput:
     """Training speed of one optimizer within one interleaved session (spec: whole periods, same batches)."""
 
-    graphs_per_second: float  # resident batches: total graphs over total time of the blocks
+    graphs_per_second: float  # resident batches: median over the rounds; details have the total and every block
     passes_per_step: float  # gradient evaluations, counted
     steps: int  # that were timed
     rounds: int
