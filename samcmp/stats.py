@@ -18,7 +18,6 @@ from samcmp.stats_distributions import t_above, t_central, t_quantile
 
 Array = npt.NDArray[np.float64]
 Word = Literal["better", "worse", "equivalent", "non-inferior", "inconclusive"]
-SpeedWord = Literal["faster", "slower", "same", "ambiguous"]
 MOST_BLOCKS = 1000  # beyond this nobody repeats a training run
 
 
@@ -58,7 +57,7 @@ def standard_error(sd: float, n: int, *, test_over_train: float) -> float:
 
 def mean_interval(values: npt.ArrayLike, *, test_over_train: float = 0.0, alpha: float = 0.05) -> Interval:
     """Return the mean over blocks with its corrected resampled t interval (no limits for a single block)."""
-    x = _vector(values)
+    x = vector(values)
     mean = float(x.mean())
     if x.size < 2:
         return Interval(mean)
@@ -92,7 +91,7 @@ def paired_difference(
     against -margin, equivalence two one-sided tests (Schuirmann 1987). Raises ValueError for an empty array, a
     value that is not finite or a margin below zero.
     """
-    d = _vector(differences)
+    d = vector(differences)
     if not margin >= 0.0:
         raise ValueError(f"a margin is a distance and must be >= 0, got {margin}")
     mean, median = float(d.mean()), float(np.median(d))
@@ -170,7 +169,7 @@ def probability_better(differences: npt.ArrayLike, *, alpha: float = 0.05) -> In
     A resample's value depends only on how many wins, ties and losses it drew, so the bootstrap distribution is the
     J-fold convolution of one block's and is computed exactly: what infinitely many resamples would give.
     """
-    d = _vector(differences)
+    d = vector(differences)
     ties, wins = float(np.mean(d == 0.0)), float(np.mean(d > 0.0))
     value = wins + 0.5 * ties
     if d.size < 2:
@@ -184,59 +183,6 @@ def probability_better(differences: npt.ArrayLike, *, alpha: float = 0.05) -> In
     low = min(int(np.searchsorted(cumulative, alpha / 2.0)), top) / top
     high = min(int(np.searchsorted(cumulative, 1.0 - alpha / 2.0)), top) / top
     return Interval(value, low, high)
-
-
-def ratio_interval(
-    seconds: npt.ArrayLike, peer_seconds: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0, alpha: float = 0.05
-) -> Interval:
-    """Return how many times faster blocks of equal work ran than a peer's, round by round (rounds,).
-
-    The estimate is the median of the within-round log ratios, its interval the percentile bootstrap over rounds.
-    """
-    a, b = _vector(seconds), _vector(peer_seconds)
-    if a.size != b.size or (a <= 0.0).any() or (b <= 0.0).any():
-        raise ValueError("times are paired round by round and must be positive")
-    log_ratio = np.log(b) - np.log(a)
-    value = float(np.exp(np.median(log_ratio)))
-    if a.size < 2:
-        return Interval(value)
-    drawn = np.random.default_rng(seed).integers(0, a.size, (draws, a.size))
-    low, high = np.quantile(np.median(log_ratio[drawn], axis=1), [alpha / 2.0, 1.0 - alpha / 2.0])
-    return Interval(value, float(np.exp(low)), float(np.exp(high)))
-
-
-def independent_ratio(
-    seconds: npt.ArrayLike, before: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0, alpha: float = 0.05
-) -> Interval:
-    """Return how many times faster work runs than before, from the times of two sessions that share no rounds.
-
-    The ratio of median times; its interval the percentile bootstrap over each session's rounds.
-    """
-    a, b = _vector(seconds), _vector(before)
-    if (a <= 0.0).any() or (b <= 0.0).any():
-        raise ValueError("times must be positive")
-    value = float(np.median(b) / np.median(a))
-    if a.size < 2 or b.size < 2:
-        return Interval(value)
-    rng = np.random.default_rng(seed)
-    mine = np.median(a[rng.integers(0, a.size, (draws, a.size))], axis=1)
-    theirs = np.median(b[rng.integers(0, b.size, (draws, b.size))], axis=1)
-    low, high = np.quantile(theirs / mine, [alpha / 2.0, 1.0 - alpha / 2.0])
-    return Interval(value, float(low), float(high))
-
-
-def speed_word(ratio: Interval, *, threshold: float = 0.02) -> SpeedWord:
-    """Name a speed ratio: faster or slower where its interval excludes 1 by more than the threshold."""
-    if ratio.low is None or ratio.high is None:
-        return "ambiguous"
-    top = 1.0 + threshold
-    if ratio.low > top:
-        return "faster"
-    if ratio.high < 1.0 / top:
-        return "slower"
-    if ratio.low >= 1.0 / top and ratio.high <= top:
-        return "same"
-    return "ambiguous"
 
 
 def pareto_front(accuracy: npt.ArrayLike, speed: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -282,7 +228,8 @@ def front_probability(
     return share
 
 
-def _vector(values: npt.ArrayLike) -> Array:
+def vector(values: npt.ArrayLike) -> Array:
+    """Return ``values`` as a vector of finite numbers. Raises ValueError where they are none."""
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or x.size == 0 or not np.isfinite(x).all():
         raise ValueError("expected one or more finite numbers in one dimension")

@@ -156,7 +156,7 @@ def _mean_difference(weights: Array, y: Array, a: Array, b: Array, *, tasks: lis
 
 
 def _weighted_auc(weights: Array, y: Array, scores: Array) -> Array:
-    """Return every resample's AUC: pairs in the right order and half the ties, by cumulative weights over sorted scores."""
+    """Return every resample's AUC: pairs in the right order and half the ties, by cumulative weights."""
     known = ~np.isnan(y)
     order = np.argsort(scores[known], kind="stable")
     s, label = scores[known][order], y[known][order]

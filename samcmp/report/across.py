@@ -12,7 +12,7 @@ from samcmp.stats_cells import (
     critical_difference,
     friedman,
     geometric_mean,
-    iqm_interval,
+    iqm_intervals,
     performance_profile,
     profile_score,
     ranks,
@@ -46,6 +46,7 @@ def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
     costs = _times(rows)
     profile = performance_profile(costs, np.array(TAU)) if costs is not None else None
     merit = profile_score(costs) if costs is not None else None
+    pooled = _iqms(scored, rows, settings)
     standings = [
         Standing(
             arm=arm,
@@ -56,7 +57,7 @@ def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
                 o for j, o in enumerate(arms) if o != arm and abs(mean_ranks[j] - mean_ranks[k]) <= distance
             ),
             profile_score=None if merit is None else float(merit[k]),
-            iqm=_iqm(k, scored, rows, settings),
+            iqm=None if pooled is None else pooled[k],
             speed_to_sam=_speed([line[k] for line in rows], "sam", settings),
             speed_to_base=_speed([line[k] for line in rows], "base", settings),
         )
@@ -96,16 +97,20 @@ def _pair_tests(goodness: Array, arms: Sequence[str]) -> tuple[PairTest, ...]:
     return tuple(PairTest(arms[i], arms[j], p[n], adjusted[n]) for n, (i, j) in enumerate(pairs))
 
 
-def _iqm(k: int, cells: Sequence[Cell], rows: Sequence[Sequence[Row]], settings: Settings) -> Interval | None:
-    """Pool runs as (m − mean of the base) / SD of the base, signed so that higher is better."""
-    pooled = []
-    for cell, line in zip(cells, rows, strict=True):
-        base = next((row.score for row in cell.rows if row.role == "base" and row.score), None)
-        if base is None or not base.sd:
-            return None
-        sign = 1.0 if cell.higher_is_better else -1.0
-        pooled.append(sign * (np.array(list(line[k].blocks.values())) - base.mean) / base.sd)
-    return iqm_interval(pooled, draws=settings.draws, seed=settings.seed, alpha=settings.alpha)
+def _iqms(cells: Sequence[Cell], rows: Sequence[Sequence[Row]], settings: Settings) -> list[Interval] | None:
+    """Pool each arm's runs as (m − mean of the base) / SD of the base, signed so that higher is better."""
+    bases = [next((row.score for row in cell.rows if row.role == "base" and row.score), None) for cell in cells]
+    scales = [(base.mean, base.sd) for base in bases if base is not None and base.sd]
+    if len(scales) < len(cells):
+        return None
+    arms = [
+        [
+            (1.0 if cell.higher_is_better else -1.0) * (np.array(list(line[k].blocks.values())) - mean) / sd
+            for cell, line, (mean, sd) in zip(cells, rows, scales, strict=True)
+        ]
+        for k in range(len(rows[0]))
+    ]
+    return iqm_intervals(arms, draws=settings.draws, seed=settings.seed, alpha=settings.alpha)
 
 
 def _speed(rows: Sequence[Row], role: str, settings: Settings) -> Interval | None:

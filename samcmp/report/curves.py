@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from samcmp.records import Record
 from samcmp.report.comparison import Comparison
-from samcmp.report.join import cell_key
+from samcmp.report.join import cell_key, cell_of
 from samcmp.report.sentences import METRICS
 
 Band = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]  # mean, lowest, highest, by epoch
@@ -30,10 +30,15 @@ class Curve:
 
 def curves(records: Iterable[Record], comparison: Comparison) -> list[Curve]:
     """Average the histories of each arm's runs, in the order of the comparison's cells and arms."""
-    members: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    by_cell: dict[Hashable, list[Record]] = defaultdict(list)
     for record in records:
         if record.case.kind == "train" and record.status == "ok" and record.history:
-            members[cell_key(record), record.case.arm].append(record)
+            by_cell[cell_of(record)].append(record)
+    members: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for of_cell in by_cell.values():
+        key = cell_key(of_cell[0])
+        for record in of_cell:
+            members[key, record.case.arm].append(record)
     found = []
     for cell in comparison.cells:
         for row in cell.rows:

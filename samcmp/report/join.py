@@ -7,7 +7,7 @@ come from one profiling session each, because only what was measured side by sid
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from samcmp.records import Case, Record, canonical_json, content_key
@@ -30,16 +30,17 @@ class Group:
     profiles: dict[str, Record]  # arm -> Record of the chosen session
     session: str
     machine: Mapping[str, object]
+    blocks: frozenset[str]  # of any arm
     replaced: int  # older Records of a Case that was run again
 
 
 def groups(records: Iterable[Record]) -> list[Group]:
     """Sort Records into cells, in the order of dataset, model and split. Profiles without runs make cells too."""
-    runs: dict[str, list[Record]] = defaultdict(list)
-    profiles: dict[str, list[Record]] = defaultdict(list)
+    runs: dict[Hashable, list[Record]] = defaultdict(list)
+    profiles: dict[Hashable, list[Record]] = defaultdict(list)
     for record in records:
         if record.case.kind == "train":
-            runs[cell_key(record)].append(record)
+            runs[cell_of(record)].append(record)
         else:
             profiles[_model_key(record.case)].append(record)
     found = []
@@ -81,8 +82,15 @@ def cell_key(record: Record) -> str:
     )
 
 
-def _model_key(case: Case) -> str:
-    return canonical_json([case.dataset, case.model, case.model_settings])
+def cell_of(record: Record) -> Hashable:
+    """Return what :func:`cell_key` hashes as a dictionary's key: a hash of JSON a Record would be half the work."""
+    case = record.case
+    return record.dataset_hash, _model_key(case), case.split, case.protocol, case.device
+
+
+def _model_key(case: Case) -> Hashable:
+    settings = canonical_json(case.model_settings) if case.model_settings else ""
+    return case.dataset, case.model, settings
 
 
 def _by_block(members: Iterable[Record]) -> tuple[dict[str, dict[str, Record]], int]:
@@ -107,7 +115,8 @@ def _group(first: Record, arms: dict[str, dict[str, Record]], profiles: dict[str
     sample = next(iter(profiles.values()), None)
     session = _session_name(sample) if sample else ""
     machine = machine_of(sample) if sample else {}
-    return Group(cell_key(first), first.case, first.dataset_hash, arms, profiles, session, machine, replaced)
+    blocks = frozenset(block for runs in arms.values() for block in runs)
+    return Group(cell_key(first), first.case, first.dataset_hash, arms, profiles, session, machine, blocks, replaced)
 
 
 def _session(profiles: Sequence[Record], case: Case, arms: set[str]) -> dict[str, Record]:

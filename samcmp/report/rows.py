@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from statistics import fmean
 
 import numpy as np
 
 from samcmp.records import Record
 from samcmp.report.comparison import Hole, Role, Row, Score
 from samcmp.report.join import Group, split_key
-from samcmp.stats import Interval, mean_interval, ratio_interval
+from samcmp.stats import Interval, mean_interval
+from samcmp.stats_speed import ratio_interval
 
 FAILED = frozenset({"diverged", "out-of-memory", "error", "timeout", "skipped", "partial"})
 
@@ -37,8 +39,7 @@ def row_of(arm: str, group: Group, *, roles: Mapping[str, Role], factor: float |
         missing["peak_bytes"] = reason or missing.get("graphs_per_second") or "not measured"
     if energy is None or energy.joules_per_graph is None:
         missing["joules_per_graph"] = (energy.missing if energy else "") or "not measured"
-    every = {record.case.block for one in group.runs.values() for record in one.values()}
-    holes = _holes(runs, every if runs else set())
+    holes = _holes(runs, group.blocks if runs else frozenset())
     test = {block: r.accuracy.test for block, r in scored.items() if r.accuracy}
     valid = {block: r.accuracy.valid for block, r in scored.items() if r.accuracy}
     keys = {block: split_key(record) for block, record in scored.items()}
@@ -78,7 +79,7 @@ def _why_no_speed(profile: Record | None, group: Group) -> str:
     return "not measured in the same session" if group.profiles else "not profiled"
 
 
-def _holes(runs: Mapping[str, Record], every: set[str]) -> tuple[Hole, ...]:
+def _holes(runs: Mapping[str, Record], every: frozenset[str]) -> tuple[Hole, ...]:
     causes: dict[tuple[str, str], list[str]] = defaultdict(list)
     for block, record in runs.items():
         if record.status in FAILED or record.accuracy is None:
@@ -99,7 +100,7 @@ def _score(values: Mapping[str, float], splits: Mapping[str, str], factor: float
     for block, value in values.items():
         by_split[splits[block]].append(value)
     if len(by_split) > 1 and factor is not None:
-        interval = mean_interval([float(np.mean(v)) for v in by_split.values()], test_over_train=factor)
+        interval = mean_interval([fmean(v) for v in by_split.values()], test_over_train=factor)
     else:
         interval = mean_interval(numbers)
     return Score(float(numbers.mean()), sd, numbers.size, interval.low, interval.high)

@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -23,8 +24,8 @@ from samcmp.stats import (
     holm,
     paired_difference,
     probability_better,
-    speed_word,
 )
+from samcmp.stats_speed import speed_word
 
 CORRECTED = "corrected resampled t"
 SEEDS_ONLY = "paired t over seeds of one split"
@@ -121,7 +122,7 @@ def _pairs(group: Group, arm: str, reference: str, *, higher: bool) -> _Pairs | 
         differences = np.array(next(iter(by_split.values())))
         factor = 0.0
     else:
-        differences = np.array([float(np.mean(values)) for values in by_split.values()])
+        differences = np.array([fmean(values) for values in by_split.values()])
         factor = _mean_ratio([first[block] for block in common])
     blocks = sum(len(values) for values in by_split.values())
     every = set(group.runs.get(arm, {})) | set(group.runs.get(reference, {}))
@@ -135,7 +136,7 @@ def _scored(group: Group, arm: str) -> dict[str, Accuracy]:
 
 def _mean_ratio(accuracies: Sequence[Accuracy]) -> float:
     ratios = [a.test_size / a.train_size for a in accuracies if a.train_size]
-    return float(np.mean(ratios)) if ratios else 0.0
+    return fmean(ratios) if ratios else 0.0
 
 
 def _on_common_tasks(a: Accuracy, b: Accuracy) -> tuple[float | None, float | None, bool]:
@@ -147,11 +148,11 @@ def _on_common_tasks(a: Accuracy, b: Accuracy) -> tuple[float | None, float | No
     both = sorted(mine & theirs)
     if not both:
         return None, None, False
-    return (
-        float(np.mean([a.per_task[task] for task in both])),
-        float(np.mean([b.per_task[task] for task in both])),
-        False,
-    )
+    return _mean_over(a, both), _mean_over(b, both), False
+
+
+def _mean_over(accuracy: Accuracy, tasks: Sequence[str]) -> float:
+    return fmean(score for task in tasks if (score := accuracy.per_task[task]) is not None)
 
 
 def _verdict(

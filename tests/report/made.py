@@ -105,6 +105,7 @@ def cell(
     run_sd: float = 0.004,
     level: float = 0.85,
     speeds: bool = True,
+    epochs: int = 3,
 ) -> list[Record]:
     """All Records of one cell: blocks share a split's difficulty, arms differ by their effect and by chance."""
     rng = np.random.default_rng(seed)
@@ -116,7 +117,7 @@ def cell(
         for block in range(blocks):
             gain = effect + hard[block] + noise[block]
             score = level - gain if lower else level + gain
-            records.append(run(float(score), arm, block, dataset=dataset, model=model, metric=metric))
+            records.append(run(float(score), arm, block, dataset=dataset, model=model, metric=metric, epochs=epochs))
     if speeds:
         drift = 1.0 + 0.02 * rng.standard_normal(12)
         for arm, (_, passes, seconds) in arms.items():

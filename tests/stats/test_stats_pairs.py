@@ -17,16 +17,14 @@ from samcmp.stats import (
     decide,
     front_probability,
     holm,
-    independent_ratio,
     mean_interval,
     paired_difference,
     pareto_front,
     probability_better,
-    ratio_interval,
-    speed_word,
     standard_error,
     within_half_widths,
 )
+from samcmp.stats_speed import independent_ratio, median_interval, ratio_interval, speed_word
 
 D = np.array([0.012, -0.003, 0.008, 0.021, -0.006, 0.004, 0.010])
 
@@ -200,6 +198,21 @@ def test_speed_ratio_is_the_median_of_rounds_whatever_the_drift() -> None:
     found = ratio_interval(drift, 1.7 * drift)
     assert found.value == pytest.approx(1.7)
     assert (found.low, found.high) == pytest.approx((1.7, 1.7))
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 7, 12])
+def test_median_interval_equals_a_long_bootstrap(n: int) -> None:
+    x = np.random.default_rng(n).normal(size=n)
+    drawn = np.median(x[np.random.default_rng(0).integers(0, n, (200_000, n))], axis=1)
+    found = median_interval(x)
+    assert found.value == np.median(x)
+    # the distribution is discrete: compare the probability beyond each limit, not the limit
+    assert found.low is not None
+    assert found.high is not None
+    assert np.mean(drawn < found.low) <= 0.027
+    assert np.mean(drawn <= found.low) >= 0.023
+    assert np.mean(drawn <= found.high) >= 0.973
+    assert np.mean(drawn < found.high) <= 0.977
 
 
 def test_ratio_of_two_sessions_covers_the_true_ratio_at_its_level() -> None:
