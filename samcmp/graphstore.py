@@ -206,7 +206,7 @@ def _prepared(
             progress("prepared", i + 1, total)
     bad = [name for name, values in (made[0] if made else {}).items() if np.ndim(values) != 1]
     if bad:
-        raise ValueError(f"{getattr(prepare, "__qualname__", prepare)} must make 1-D arrays; {bad[0]!r} has another shape")
+        raise ValueError(f"prepare must make 1-D arrays; {bad[0]!r} has another shape")
     return {
         name: (
             np.concatenate([one[name] for one in made]),
