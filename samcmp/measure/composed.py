@@ -58,15 +58,21 @@ class Composer:
 def relative_cost(blocks: Sequence[Timed]) -> dict[int, float]:
     """Return passes -> time of such a step relative to the commonest kind, by the median of marked steps.
 
-    Each step is compared with its own block's mean of the commonest kind where it has one, so drift cancels.
+    Steps are compared within their own block, so drift cancels; only a kind that never shared a block with the
+    commonest is compared with the whole session's median.
     """
     count = Counter(p for t in blocks for p in t.passes)
     usual = max(count, key=lambda p: (count[p], -p))
-    overall = np.median([s for t in blocks for s, p in zip(t.step_seconds, t.passes, strict=True) if p == usual])
-    relative: dict[int, list[float]] = {p: [] for p in count}
+    overall = float(np.median([s for t in blocks for s, p in _steps(t) if p == usual]))
+    within: dict[int, list[float]] = {p: [] for p in count}
+    apart: dict[int, list[float]] = {p: [] for p in count}
     for t in blocks:
-        mine = [s for s, p in zip(t.step_seconds, t.passes, strict=True) if p == usual]
-        base = float(np.median(mine)) if mine else float(overall)
-        for seconds, passes in zip(t.step_seconds, t.passes, strict=True):
-            relative[passes].append(seconds / base)
-    return {p: 1.0 if p == usual else float(np.median(values)) for p, values in sorted(relative.items())}
+        mine = [s for s, p in _steps(t) if p == usual]
+        base = float(np.median(mine)) if mine else overall
+        for seconds, passes in _steps(t):
+            (within if mine else apart)[passes].append(seconds / base)
+    return {p: 1.0 if p == usual else float(np.median(within[p] or apart[p])) for p in sorted(count)}
+
+
+def _steps(timed: Timed) -> zip[tuple[float, int]]:
+    return zip(timed.step_seconds, timed.passes, strict=True)
