@@ -78,8 +78,14 @@ def shipped_folder() -> Path:
 
 
 def names(folders: Iterable[Path] = ()) -> list[str]:
-    """Return the names of all cards: shipped, from ``folders`` and from installed entry points."""
-    return sorted(_catalogue(folders))
+    """Return the names of all datasets: shipped, from ``folders`` and from installed entry points.
+
+    A card with molecules of 100 atoms and more is there twice: ``bbbp`` and, without them, ``bbbp@compt``.
+    """
+    found = _catalogue(folders)
+    # Looking for the key instead of parsing keeps the names cheap, and a broken card from spoiling all of them.
+    small = [name + COMPT for name, path in found.items() if b"\ncompt_leave_out" in path.read_bytes()]
+    return sorted([*found, *small])
 
 
 def find(name: str, folders: Iterable[Path] = ()) -> DatasetCard:
@@ -150,6 +156,7 @@ def compt_population(card: DatasetCard) -> DatasetCard:
     return replace(
         card,
         name=card.name + COMPT,
+        title=f"{card.title}, below 100 atoms",
         leave_out=tuple(sorted({*card.leave_out, *left})),
         molecules=None if card.molecules is None else card.molecules - len(left),
         dataset_hash=card.compt_hash if left else card.dataset_hash,

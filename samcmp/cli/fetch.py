@@ -64,7 +64,8 @@ def fetch(
     if data is not None:
         chosen = [catalogue.user_card(data, smiles_column, targets=target or [], task=task)]
     else:
-        names = catalogue.names(folders) if all_ or (bundle and not datasets) else datasets or []
+        every = [name for name in catalogue.names(folders) if "@" not in name]  # populations share a file
+        names = every if all_ or (bundle and not datasets) else datasets or []
         chosen = [catalogue.find(name, folders) for name in dict.fromkeys(names)]
     if not chosen:
         raise UsageError(
