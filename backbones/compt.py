@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from backbones import compt_attention as att
 from backbones.compt_norms import LayerNorm, ScaleNorm
 from backbones.gru import over_atoms, over_padding
+from backbones.mish import mish
 from backbones.segments import linear_of_kinds, max_into, mean_over_graphs
 from samcmp.graphs import Columns, GraphBatch, MolGraph
 
@@ -132,7 +133,7 @@ class Attention(nn.Module):
         else:
             decay = att.decay_of(pairs, self.attenuation_lambda, self.config.kernel)
             heard = att.sparse(self.scores(z, bonds, pairs), v, decay, pairs=pairs)
-        return F.mish(self.linears[3](heard))  # (A, d)
+        return mish(self.linears[3](heard))  # (A, d)
 
 
 class FeedForward(nn.Module):
@@ -145,7 +146,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for linear in self.linears:
-            x = F.dropout(F.mish(linear(x)), self.dropout, self.training)
+            x = F.dropout(mish(linear(x)), self.dropout, self.training)
         return x
 
 
@@ -229,14 +230,14 @@ class Generator(nn.Module):
 
     def start(self, x: Tensor, batch: GraphBatch) -> Tensor:
         """Return (G, d), the state that both directions start from."""
-        return max_into(F.mish(x + self.bias), batch.graph_of_atom, batch.num_graphs)
+        return max_into(mish(x + self.bias), batch.graph_of_atom, batch.num_graphs)
 
     def pool(self, x: Tensor, batch: GraphBatch) -> Tensor:
         """Return (G, d) molecule vectors of atom states x (A, d), over real atoms."""
         ptr, graph = batch.atom_ptr, batch.graph_of_atom
         start = self.start(x, batch)
         states = over_atoms(self.gru, x, start, graph_of_atom=graph, atom_ptr=ptr, steps=batch.max_atoms)  # (A, 2d)
-        return mean_over_graphs(F.mish(self.linear(states)), graph, ptr)
+        return mean_over_graphs(mish(self.linear(states)), graph, ptr)
 
     def pool_padded(self, x: Tensor, batch: GraphBatch, *, length: int) -> Tensor:
         """Return (G, d) molecule vectors as the released code does: sums over padding, divided by real atoms."""
@@ -245,9 +246,9 @@ class Generator(nn.Module):
         ptr = batch.atom_ptr
         size = ptr.diff().unsqueeze(1)  # (G, 1)
         start = self.start(x, batch)
-        start = torch.where(size < length, torch.maximum(start, F.mish(self.bias)), start)
+        start = torch.where(size < length, torch.maximum(start, mish(self.bias)), start)
         states = over_padding(self.gru, x, start, graph_of_atom=batch.graph_of_atom, atom_ptr=ptr, steps=length)
-        return F.mish(self.linear(states)).sum(0) / size  # (L, G, d) to (G, d)
+        return mish(self.linear(states)).sum(0) / size  # (L, G, d) to (G, d)
 
     def forward(self, x: Tensor, batch: GraphBatch) -> Tensor:
         pooled = self.pool(x, batch) if self.length is None else self.pool_padded(x, batch, length=self.length)
@@ -284,8 +285,7 @@ class Model(nn.Module):
 
     def bonds(self, batch: GraphBatch) -> Tensor:
         """Return (1 + U, d) embedded kinds of bond, the first that of a pair without a bond."""
-        table = F.pad(batch.bond_table, (0, 0, 1, 0))
-        out: Tensor = math.sqrt(self.config.hidden) * self.edge_embed.lut(table)
+        out: Tensor = math.sqrt(self.config.hidden) * self.edge_embed.lut(F.pad(batch.bond_table, (0, 0, 1, 0)))
         return out
 
     def forward(self, batch: GraphBatch) -> Tensor:
@@ -297,5 +297,4 @@ class Model(nn.Module):
     @torch.no_grad()
     def attention(self, batch: GraphBatch) -> list[att.Attention]:
         """Return what every layer attends to; the ordinary forward never makes these tensors."""
-        pairs = att.Pairs.of(batch, batch.atom_table.dtype)
-        return self.encoder.look(self.atoms(batch), self.bonds(batch), pairs)
+        return self.encoder.look(self.atoms(batch), self.bonds(batch), att.Pairs.of(batch, batch.atom_table.dtype))

@@ -1,6 +1,6 @@
 """CoMPT's training step against the plain dense formulation of the same equations.
 
-    python tests/bench/bench_compt.py [--steps 20] [--peer-steps 1]
+    python -m tests.bench.bench_compt [--steps 20] [--peer-steps 1]
 
 Step: forward, masked logistic loss, backward, fused Adam; BBBP setting (d 256, 4 layers, batch 32), read-out padded to
 90 positions as released. Process CPU seconds on one thread, best of the steps; memory is the growth of the process'
@@ -15,10 +15,12 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from tests.places import MIRROR
 
 ROOT = Path(__file__).resolve().parents[2]
 LENGTH, BATCH = 90, 32
@@ -33,7 +35,7 @@ def batches(count: int) -> list[Any]:
     from samcmp import cards, molecules
     from samcmp.graphset import GraphSet
 
-    sample = molecules.load(cards.find("bbbp"))
+    sample = molecules.load(cards.find("bbbp"), source=MIRROR if MIRROR.is_dir() else None)
     graphs = GraphSet.load_or_build(sample, compt.Config().columns, prepare=compt.prepare)
     order = torch.randperm(len(graphs), generator=torch.Generator().manual_seed(0))
     order = order[graphs.atom_counts[order] <= LENGTH]
@@ -88,18 +90,18 @@ def measure(kind: str, steps: int) -> dict[str, float]:
 
 def in_own_process(kind: str, steps: int) -> dict[str, float]:
     """Measure in a process of its own, so that one formulation's peak memory does not hide the other's."""
-    command = [sys.executable, __file__, "--one", kind, "--steps", str(steps)]
+    command = [sys.executable, "-m", "tests.bench.bench_compt", "--one", kind, "--steps", str(steps)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--peer-steps", type=int, default=1)
     parser.add_argument("--one", choices=list(KINDS))
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     if chosen.one:
         print(json.dumps(measure(chosen.one, chosen.steps)))
         return
@@ -107,17 +109,15 @@ def main() -> None:
         k: in_own_process(k, chosen.peer_steps if k == "twin" else chosen.steps) for k in ("padded", "twin", "clean")
     }
     twin = found["twin"]
-    print(
-        f"{'CoMPT training step, BBBP, batch 32':40} {'CPU s':>8} {'peer':>8} {'ratio':>7} {'MB':>7} {'peer':>7} {'ratio':>7}"
-    )
+    heads = "".join(f"{head:>8}" for head in ("CPU s", "peer", "ratio", "MB", "peer", "ratio"))
+    print(f"{'CoMPT step, BBBP, batch 32, peer: ' + KINDS['twin']:60}{heads}")
     for kind in ("padded", "clean"):
         mine = found[kind]
         print(
-            f"{KINDS[kind]:40} {mine['mean']:8.3f} {twin['mean']:8.2f} {twin['mean'] / mine['mean']:6.1f}x"
-            f" {mine['bytes'] / 1e6:7.0f} {twin['bytes'] / 1e6:7.0f} {mine['bytes'] / twin['bytes']:7.3f}"
+            f"{KINDS[kind]:60}{mine['mean']:8.3f}{twin['mean']:8.2f}{twin['mean'] / mine['mean']:7.1f}x"
+            f"{mine['bytes'] / 1e6:8.0f}{twin['bytes'] / 1e6:8.0f}{mine['bytes'] / twin['bytes']:8.3f}"
         )
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    main()
+    main(sys.argv[1:])
