@@ -29,11 +29,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samcmp.atomroles import roles
 from samcmp.columns import ATOM_CODES, BOND_CODES, expand_atoms, expand_bonds
 from samcmp.errors import DataError
 from samcmp.graphs import MolGraph
 from samcmp.reading import Lists, read
-from samcmp.roles import roles
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

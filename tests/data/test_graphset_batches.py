@@ -207,3 +207,15 @@ def test_batches_appear_on_the_gpu_equal_to_the_hosts() -> None:
         for name in ("atom_features", "edge_index", "bond_features", "graph_of_atom", "atom_ptr", "y", "atom_scalars"):
             assert torch.equal(getattr(here, name), getattr(back, name)), name
         assert torch.equal(here.extras["squares"], back.extras["squares"])
+
+
+@pytest.mark.parametrize("reach", [2, 200, 30000])
+def test_kinds_number_the_distinct_rows_of_codes(reach: int) -> None:
+    from samcmp.graphstore import _kinds
+
+    draw = np.random.default_rng(reach)
+    few = draw.integers(-reach, reach, size=(40, 18)).astype(np.int16)
+    codes = few[draw.integers(0, len(few), size=500)]
+    kind, distinct = _kinds(codes)
+    assert np.array_equal(distinct[kind], codes)
+    assert len(distinct) == len(np.unique(codes, axis=0))
