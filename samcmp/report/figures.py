@@ -26,6 +26,7 @@ COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#5
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MOST_SHADES = 3  # more bands hide each other
+MOST_CHARACTERS = 44  # of a name
 WIDTH = 4.6  # inches of one panel
 
 
@@ -124,7 +125,9 @@ def differences(comparison: Comparison, *, against: str = "sam") -> Figure:
     """Draw every arm's mean paired difference from a reference, with its 95 % interval and the margin."""
     cells = [cell for cell in comparison.cells if any(v.role == against and v.mean is not None for v in cell.verdicts)]
     tallest = max((len(_against(cell, against)) for cell in cells), default=1)
-    figure, panels = _panels(len(cells), height=1.3 + 0.32 * tallest, legend=())
+    longest = max((len(name) for cell in cells for name in labels(cell).values()), default=0)
+    wider = 0.075 * max(0, min(longest, MOST_CHARACTERS) - 12)
+    figure, panels = _panels(len(cells), height=1.3 + 0.32 * tallest, legend=(), width=WIDTH + wider)
     styles = _styles(cells)
     for cell, axes in zip(cells, panels, strict=True):
         _differences(cell, _against(cell, against), axes, styles)
@@ -157,10 +160,9 @@ def _differences(cell: Cell, verdicts: Sequence[Verdict], axes: Axes, styles: Ma
         )
     axes.set_yticks(range(len(verdicts)), [_tick(names[v.arm]) for v in reversed(verdicts)])
     axes.set_ylim(-0.6, len(verdicts) - 0.4)
-    reference = names[verdicts[0].reference]
     axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel(f"{METRICS.get(cell.metric, cell.metric)} better than {_tick(reference)} by (band: margin)")
-    axes.set_title(_tick(cell.name), fontsize=10)
+    axes.set_xlabel(f"gain in {METRICS.get(cell.metric, cell.metric)} (band: margin)", fontsize=9)
+    axes.set_title(_tick(f"{cell.name}, against {names[verdicts[0].reference]}"), fontsize=10)
 
 
 def loss_curves(curves: Sequence[Curve]) -> Figure:
@@ -237,11 +239,13 @@ def _of(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _tick(name: str) -> str:
     """Keep matplotlib from reading a name as mathematics, and a long one from leaving the figure."""
-    short = name if len(name) <= 44 else name[:43] + "…"
+    short = name if len(name) <= MOST_CHARACTERS else name[: MOST_CHARACTERS - 1] + "…"
     return short.replace("$", r"\$")
 
 
-def _panels(count: int, *, height: float, legend: Sequence[str], columns: int = 3) -> tuple[Figure, list[Axes]]:
+def _panels(
+    count: int, *, height: float, legend: Sequence[str], columns: int = 3, width: float = WIDTH
+) -> tuple[Figure, list[Axes]]:
     """A grid of panels with a strip below for the legend. Raises UsageError when there is nothing to draw."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -253,7 +257,7 @@ def _panels(count: int, *, height: float, legend: Sequence[str], columns: int = 
     down = -(-count // across)
     strip = 0.2 * _legend_rows(legend, across) + (0.15 if legend else 0.0)
     tall = height * down + strip
-    figure = Figure(figsize=(WIDTH * across, tall))
+    figure = Figure(figsize=(width * across, tall))
     figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, rect=(0, strip / tall, 1, 1 - strip / tall)))
     FigureCanvasAgg(figure)
     grid = figure.subplots(down, across, squeeze=False)
@@ -268,7 +272,7 @@ def _panels(count: int, *, height: float, legend: Sequence[str], columns: int = 
 
 def _per_line(legend: Sequence[str], across: int) -> int:
     longest = max((len(name) for name in legend), default=1)
-    return max(1, int(WIDTH * across / (0.075 * min(longest, 44) + 0.6)))
+    return max(1, int(WIDTH * across / (0.075 * min(longest, MOST_CHARACTERS) + 0.6)))
 
 
 def _legend_rows(legend: Sequence[str], across: int) -> int:

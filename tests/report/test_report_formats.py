@@ -1,0 +1,224 @@
+"""One Comparison in every format: what it shows, how wide it is, and that names stay names."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from rich.console import Console
+
+from samcmp.errors import SamcmpError
+from samcmp.records import Record
+from samcmp.report import FORMATS, latex, markdown, render
+from samcmp.report.beside import beside
+from samcmp.report.build import compare
+from samcmp.report.comparison import Comparison
+from samcmp.report.flat import from_json_text, rows, to_json_text, to_parquet
+from samcmp.report.schema import schema, text
+from samcmp.report.terminal import write
+from tests.places import ROOT
+from tests.report.made import cell, run
+
+HOSTILE = "[bold]x[/] <script>a</script> $\\alpha$ & 50% | `c` _d_ {e} #f ~g^ 'h' \"i\""
+
+
+def screen(comparison: Comparison, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    write(comparison, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def two_cells() -> list[Record]:
+    return cell() + cell(dataset="esol", model="grover", metric="rmse", level=1.0, seed=3)
+
+
+def test_the_default_table_fits_100_columns_and_names_every_column() -> None:
+    shown = screen(compare(cell()))
+    header = shown.splitlines()[0]
+    for column in (
+        "dataset",
+        "model",
+        "optimizer",
+        "ROC-AUC ↑",
+        "graphs/s",
+        "× sam",
+        "× adam",
+        "passes",
+        "memory",
+        "front",
+    ):
+        assert column in header
+    assert max(map(len, shown.splitlines())) <= 100
+    assert "graphsam " in shown  # no name broken or cut
+
+
+def test_every_row_shows_mean_deviation_runs_speed_passes_and_memory() -> None:
+    comparison = compare(cell())
+    line = next(line for line in screen(comparison).splitlines() if " sam " in line and "±" in line)
+    score = comparison.cells[0].rows[1].score
+    assert score is not None
+    assert f"{score.mean:.3f} ± {score.sd:.3f} (5)" in line
+    for value in ("1.00×", "2.00", "50.0 MiB", "0.51×"):
+        assert value in line
+
+
+def test_splits_are_named_with_sixteen_digits_of_their_hash() -> None:
+    records = cell()
+    shown = screen(compare(records))
+    for record in records:
+        if record.case.kind == "train":
+            assert f"demo/random/{record.case.split_seed} {record.split_hash[:16]}" in shown
+
+
+def test_a_failed_run_shows_as_a_hole_with_its_cause() -> None:
+    records = [r for r in cell() if r.case.optimizer != "graphsam"]
+    records += [run(0.0, "graphsam", b, status="out-of-memory", reason="needs 9 GiB") for b in range(5)]
+    for shown in (screen(compare(records)), render(compare(records), "markdown")):
+        assert "out-of-memory" in shown
+        assert "5 runs out-of-memory: needs 9 GiB" in shown
+        assert "n/a" in shown
+
+
+def test_a_missing_measurement_is_never_zero() -> None:
+    shown = screen(compare(cell(speeds=False)))
+    assert "not profiled" in shown
+    assert "0 B" not in shown
+    assert "0.00" not in shown.split("demo / gcn:")[0]
+
+
+def test_the_same_sentences_appear_in_every_format() -> None:
+    comparison = compare(cell())
+    sentence = comparison.cells[0].sentences[0]
+    assert sentence.startswith("graphsam: as accurate as sam and faster: ")
+    flat = " ".join(screen(comparison).split())
+    assert sentence in flat
+    assert markdown.escape(sentence) in render(comparison, "markdown")
+    assert latex.escape(sentence) in render(comparison, "latex")
+    assert sentence in json.loads(render(comparison, "json"))["cells"][0]["sentences"]
+
+
+def test_the_claim_is_both_halves_or_not_established() -> None:
+    fast = {"adam": (0.0, 1.0, 1.0), "sam": (0.01, 2.0, 2.0), "good": (0.01, 1.0, 1.1), "bad": (-0.05, 1.0, 1.1)}
+    slow = {"same": (0.01, 2.0, 2.0)}
+    found = compare(cell(arms=fast | slow, run_sd=0.001, blocks=8)).cells[0]
+    claims = {v.arm: v.claim for v in found.verdicts if v.role == "sam"}
+    assert claims == {"good": True, "bad": False, "same": False}
+    said = " ".join(found.sentences)
+    assert "good: as accurate as sam and faster: established" in said
+    assert "bad: as accurate as sam and faster: not established (accuracy worse" in said
+    assert "same: as accurate as sam and faster: not established" in said
+
+
+def test_inconclusive_says_how_many_splits_would_settle_it() -> None:
+    found = compare(cell(blocks=3, run_sd=0.008, seed=5)).cells[0]
+    needed = [v for v in found.verdicts if v.word == "inconclusive" and v.blocks_needed]
+    assert needed
+    assert any(f"about {needed[0].blocks_needed} splits needed" in s for s in found.sentences)
+
+
+def test_a_sweep_of_many_arms_does_not_print_a_wall_of_text() -> None:
+    arms = {"adam": (0.0, 1.0, 1.0), "sam": (0.01, 2.0, 2.0)} | {f"arm{i}": (-0.1, 2.0, 2.0) for i in range(20)}
+    assert len(compare(cell(arms=arms)).cells[0].sentences) == 2
+
+
+def hostile() -> Comparison:
+    records = cell(dataset=HOSTILE, model="m]]")
+    return dataclasses.replace(compare(records), notes=(HOSTILE,))
+
+
+def test_names_reach_the_terminal_as_they_are() -> None:
+    assert HOSTILE in " ".join(screen(hostile(), width=400).split())
+
+
+def test_names_cannot_become_markup_in_markdown() -> None:
+    from markdown_it import MarkdownIt
+
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(render(hostile(), "markdown"))
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert html.count("<table>") == 1
+    columns = {line.count("<td") for line in html.split("<tr>")[2:]}
+    assert columns == {11}
+
+
+def test_names_cannot_become_commands_in_latex() -> None:
+    plain = latex.escape(HOSTILE)
+    names = ("backslash", "asciicircum", "asciitilde", "less", "greater", "bar", "asciigrave")
+    for known in (*(f"\\text{name}{{}}" for name in names), *(f"\\{c}" for c in "{}$&#%_")):
+        plain = plain.replace(known, "")
+    assert not set(plain) & set('\\{}$&#%_^~<>|`"')
+    assert latex.escape("中") == "[U+4E2D]"
+
+
+def test_latex_opens_and_closes_every_environment_and_keeps_its_columns() -> None:
+    shown = render(compare(two_cells()), "latex")
+    stack = []
+    for line in shown.splitlines():
+        for name in ("table", "tabular", "itemize"):
+            if line.startswith(f"\\begin{{{name}}}"):
+                stack.append(name)
+            if line.startswith(f"\\end{{{name}}}"):
+                assert stack.pop() == name
+    assert not stack
+    body = shown.split("\\midrule")[1].split("\\bottomrule")[0]
+    assert {line.count(" & ") for line in body.splitlines() if line.endswith("\\\\")} == {10}
+
+
+def test_csv_has_a_row_an_arm_and_empty_fields_for_what_is_missing() -> None:
+    comparison = compare(two_cells() + cell(dataset="tox21", speeds=False))
+    read = list(csv.DictReader(io.StringIO(render(comparison, "csv"))))
+    assert len(read) == 9
+    assert float(read[0]["mean"]) == comparison.cells[0].rows[0].score.mean  # type: ignore[union-attr]
+    missing = [line for line in read if line["dataset"] == "tox21"]
+    assert {line["graphs_per_second"] for line in missing} == {""}
+    assert all("graphs_per_second: not profiled" in line["missing"] for line in missing)
+
+
+def test_json_comes_back_equal() -> None:
+    comparison = beside(compare(two_cells()))
+    assert from_json_text(to_json_text(comparison)) == comparison
+
+
+def test_json_fits_its_schema_and_nonsense_does_not() -> None:
+    validator = Draft202012Validator(schema())
+    Draft202012Validator.check_schema(schema())
+    found = json.loads(to_json_text(beside(compare(two_cells() + cell(dataset="x", speeds=False)))))
+    validator.validate(found)
+    found["cells"][0]["rows"][0]["arm"] = 3
+    assert not validator.is_valid(found)
+
+
+def test_the_published_schema_is_the_one_in_use() -> None:
+    assert (ROOT / "docs" / "schema" / "comparison-1.json").read_text(encoding="utf-8") == text()
+
+
+@pytest.mark.parametrize("broken", ["", "[]", "{}", '{"schema": 1}', '{"schema": 99}', "\x00"])
+def test_other_json_is_refused(broken: str) -> None:
+    with pytest.raises(ValueError, match=r"comparison|newer|Comparison"):
+        from_json_text(broken)
+
+
+def test_parquet_holds_the_rows_of_the_csv(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    comparison = compare(two_cells())
+    to_parquet(comparison, tmp_path / "t.parquet")
+    assert parquet.read_table(tmp_path / "t.parquet").to_pylist() == rows(comparison)
+
+
+def test_an_unknown_format_names_the_nearest() -> None:
+    with pytest.raises(SamcmpError, match="unknown format 'latx'") as caught:
+        render(compare([]), "latx")
+    assert "'latex'" in str(caught.value)
+
+
+@pytest.mark.parametrize("form", sorted(set(FORMATS) - {"table", "parquet"}))
+def test_an_empty_comparison_renders(form: str) -> None:
+    assert isinstance(render(compare([]), form), str)
+    assert "No Records match" in screen(compare([]))
