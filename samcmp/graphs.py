@@ -105,7 +105,9 @@ class GraphBatch:
         dtype: torch.dtype | None = None,
         non_blocking: bool = False,
     ) -> GraphBatch:
-        """Return this batch on ``device``, its real-valued tensors as ``dtype``."""
+        """Return this batch on ``device``, its real-valued tensors as ``dtype``; itself where nothing changes."""
+        if self.y.to(device=device, dtype=dtype) is self.y and self.atom_table.dtype is self.y.dtype:
+            return self
 
         def moved(tensor: Tensor) -> Tensor:
             kind = dtype if tensor.is_floating_point() else None

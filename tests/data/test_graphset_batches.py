@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from samcmp.columns import ATOM_COLUMNS, BOND_COLUMNS
 from samcmp.featurize import expand_atoms, expand_bonds, featurize
 from samcmp.graphs import Columns, MolGraph
 from samcmp.graphset import GraphSet
@@ -156,6 +157,32 @@ def test_a_float64_set_makes_float64_batches() -> None:
     real = [batch.atom_features, batch.bond_features, batch.y, batch.atom_scalars, batch.extras["squares"]]
     assert {tensor.dtype for tensor in real if tensor is not None} == {torch.float64}
     assert batch.extras["index"].dtype == torch.int64
+
+
+def test_moving_a_batch_to_where_it_is_returns_it_itself() -> None:
+    batch = graphs_of(Columns("chemprop-v1")).batch(torch.tensor([0, 3]))
+    assert batch.to("cpu") is batch
+    assert batch.to(torch.device("cpu"), dtype=torch.float32) is batch
+    doubled = batch.to(dtype=torch.float64)
+    assert (doubled.y.dtype, doubled.atom_table.dtype) == (torch.float64, torch.float64)
+
+
+@pytest.mark.parametrize("name", ATOM_COLUMNS)
+def test_a_set_of_atom_columns_is_as_wide_as_the_backbones_are_told(name: str) -> None:
+    from backbones import ATOM_WIDTHS
+
+    width = ATOM_COLUMNS[name][0]
+    assert expand_atoms(featurize("CC", 0).atoms, name).shape == (2, width)
+    assert ATOM_WIDTHS[name] == width
+
+
+@pytest.mark.parametrize("name", BOND_COLUMNS)
+def test_a_set_of_bond_columns_is_as_wide_as_the_backbones_are_told(name: str) -> None:
+    from backbones import BOND_WIDTHS
+
+    width = BOND_COLUMNS[name][0]
+    assert expand_bonds(featurize("CC", 0).bonds, name).shape == (1, width)
+    assert BOND_WIDTHS[name] == width
 
 
 def test_descriptors_of_any_width_ride_along_with_their_molecule() -> None:
