@@ -60,8 +60,8 @@ def load(card: DatasetCard, *, source: str | Path | None = None, progress: fetch
     n = len(smiles)
     if card.file_rows is not None and n != card.file_rows:
         raise DataError(f"the file has {n:,} rows where its card says {card.file_rows:,}", where=where)
-    if card.leave_out and card.leave_out[-1] >= n:
-        raise DataError(f"the card leaves out row {card.leave_out[-1]} of {n:,} rows", where=str(card.path))
+    if max(card.leave_out, default=-1) >= n:
+        raise DataError(f"the card leaves out row {max(card.leave_out)} of {n:,} rows", where=str(card.path))
     keep = np.ones(n, dtype=bool)
     keep[list(card.leave_out)] = False
     skipped = () if card.frozen else _unusable(smiles)

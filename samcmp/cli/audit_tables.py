@@ -14,6 +14,7 @@ from samcmp.table import shorten
 if TYPE_CHECKING:
     from samcmp.audit import Audit
 
+GROUPS = 12  # conflicting groups in the table
 SHOWN = 40  # rejected rows in the table; the JSON lists all
 
 
@@ -71,6 +72,7 @@ def _summary(audit: Audit) -> Table:
         ("missing labels", _missing(audit)),
         ("duplicates", f"{twins.repeated_molecules:,} rows repeat a molecule, {twins.repeated_strings:,} its text"),
         ("conflicts", conflict if twins.groups else "none"),
+        *([("their rows", _groups(twins.rows))] if twins.rows else []),
         ("heavy atoms", f"mean {sizes.mean:.2f}; 0, 5, 25, 50, 75, 95, 100 %: {percentiles}"),
         (
             "unusual",
@@ -83,6 +85,11 @@ def _summary(audit: Audit) -> Table:
         *(("note", note) for note in audit.notes),
     ]
     return _two(audit.dataset, rows)
+
+
+def _groups(groups: Sequence[Sequence[int]]) -> str:
+    shown = "; ".join(", ".join(map(str, group)) for group in groups[:GROUPS])
+    return f"{shown}; and {len(groups) - GROUPS:,} more groups" if len(groups) > GROUPS else shown
 
 
 def _missing(audit: Audit) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +81,19 @@ def test_first_rows_of_esol_are_those_of_the_specification() -> None:
     assert split.test[:8].tolist() == [6, 11, 34, 36, 42, 82, 87, 90]
     assert split.valid[:8].tolist() == [0, 1, 10, 27, 32, 39, 40, 45]
     assert str(split) == "esol/random/0 b56100ad601891af"
+
+
+@needs_mirror
+def test_line_ends_do_not_change_a_dataset_and_either_published_qm7_is_accepted(tmp_path: Path) -> None:
+    bbbp, qm7 = cards.find("bbbp"), cards.find("qm7")
+    unix = (MIRROR / bbbp.file_name).read_bytes().replace(b"\r\n", b"\n")
+    (tmp_path / "BBBP.csv").write_bytes(unix)
+    copy = replace(bbbp, sha256=(), data=tmp_path / "BBBP.csv")
+    assert molecules.load(copy).dataset_hash == ROWS[0][1]
+    dos = (MIRROR / qm7.file_name).read_bytes().replace(b"\n", b"\r\n")
+    (tmp_path / "qm7.csv").write_bytes(dos)
+    assert hashlib.sha256(dos).hexdigest() == qm7.sha256[1]
+    assert molecules.load(replace(qm7, data=tmp_path / "qm7.csv")).dataset_hash == qm7.dataset_hash
 
 
 @pytest.mark.parametrize("n", [10, 19, 101, 1128])
