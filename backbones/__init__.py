@@ -44,6 +44,7 @@ class Entry:
     summary: str
     paper: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    reads_order: bool = False  # whether predictions depend on the order of a molecule's atoms, as published
 
 
 _GROVER = "Rong et al., NeurIPS 2020, arXiv:2007.02835"
@@ -68,6 +69,7 @@ BACKBONES: dict[str, Entry] = {
         "backbones.cmpnn",
         "communicating atom and bond messages, GRU over the atoms as read-out",
         "Song et al., IJCAI 2020",
+        reads_order=True,
     ),
     "grover": Entry(
         "backbones.grover",
@@ -91,6 +93,7 @@ BACKBONES: dict[str, Entry] = {
         "backbones.compt",
         "communicative transformer with distance decay, settings per dataset",
         "Chen et al., IJCAI 2021, arXiv:2107.08773",
+        reads_order=True,
     ),
 }
 
@@ -135,6 +138,12 @@ def entry(name: str) -> Entry:
 def module_of(config: Config) -> ModuleType:
     """Return the model file that ``config`` comes from."""
     return sys.modules[type(config).__module__]
+
+
+def reads_order(config: Config) -> bool:
+    """Tell whether the model reads the atoms of a molecule as a sequence."""
+    known = {**_third_party(), **BACKBONES}.values()
+    return any(each.reads_order for each in known if each.module == type(config).__module__)
 
 
 def build_config(name: str, *, dataset: str | None = None, settings: Mapping[str, Any] | None = None) -> Config:
