@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from samcmp import contenders as ready
-from samcmp import profile_facts
+from samcmp import machine, profile_facts
 from samcmp.contenders import BASE, GRADIENT, Arm
 from samcmp.errors import SamcmpError, UsageError
 from samcmp.measure.clocks import Clock, clock_for, working_after
@@ -33,6 +33,7 @@ from samcmp.setup import Options, Setup, assemble
 
 BUDGET_SECONDS = 240.0
 FEWEST = 6  # rounds: below, no signed-rank interval exists
+VISITS_SHARE = 0.05  # of the budget, for finding out what steps cost
 STILL_BUSY = 0.5  # cores in use when a step has returned
 BLOCK_SECONDS = 0.05  # shorter blocks are lengthened to this
 Say = Callable[[str], None]
@@ -104,6 +105,11 @@ class _Profile:
         self.found.graphs_per_step = float(np.mean(graphs))
         self.found.atoms_per_step = float(np.mean([b.num_atoms for b in self.batches]))
         self.watch = watch_for(gpu)
+        self.load = machine.load()
+        if self.load is not None and self.load > 0.5 * machine.usable_cores():
+            self.found.warnings.append(
+                f"the machine was busy before the session (load {self.load} on {machine.usable_cores():g} cores)"
+            )
         self.after = After(
             self.found, self.batches, clock=self.clock, gpu=gpu, wishes=wishes, left=self.left, say=say, cause=cause
         )
@@ -128,7 +134,7 @@ class _Profile:
                         self.after.run()
         except KeyboardInterrupt:
             self.found.interrupted = True
-        self.found.device = {**self.gpu.facts(), **self.watch.summary()}
+        self.found.device = {"load_before": self.load, **self.gpu.facts(), **self.watch.summary()}
 
     # ------------------------------------------------------------------ first steps
 
@@ -144,10 +150,16 @@ class _Profile:
                 continue
             self.found.parameters = sum(p.numel() for p in arm.trainer.model.parameters() if p.requires_grad)
             with self._recorded(arm):
-                visits = [self.clock.block(lambda mark, run=runner: run(0, 1, mark)) for _ in range(3)]  # type: ignore[misc]
-                per_pass = min(t.seconds / max(1, sum(t.passes)) for t in visits)
-                arm.seconds_per_step = per_pass * (arm.cadence.mean_passes or 1.5)
+                arm.seconds_per_step = self._seconds_per_pass(runner) * (arm.cadence.mean_passes or 1.5)
                 self._look_after(arm)
+
+    def _seconds_per_pass(self, runner: ready.Runner) -> float:
+        """The fastest of three steps; of fewer where they are slow against the budget."""
+        times: list[float] = []
+        while len(times) < 3 and sum(times) < VISITS_SHARE * self.wishes.seconds / len(self.found.arms):
+            timed = self.clock.block(lambda mark: runner(0, 1, mark))
+            times.append(timed.seconds / max(1, sum(timed.passes)))
+        return min(times)
 
     def _look_after(self, arm: Arm) -> None:
         """A CPU optimizer that works on in a thread would be timed too fast; on a GPU the two clocks tell."""

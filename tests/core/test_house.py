@@ -21,6 +21,7 @@ LAYERS: dict[str, int] = {
     "train": 3,
     **dict.fromkeys(["setup", "runner", "profiling", "workers", "store", "keys", "contenders", "cadence", "roles"], 4),
     **dict.fromkeys(["stats", "stats_cells", "stats_distributions", "power", "published", "conformance"], 4),
+    **dict.fromkeys(["profile_found", "profile_facts", "profile_after", "profile_detail", "largest", "selfcheck"], 4),
     **dict.fromkeys(["suites", "plan", "report", "estimate", "budgets", "gate"], 5),
     "cli": 6,
 }
