@@ -136,7 +136,7 @@ def _suite(suites: Suites, request: Request) -> tuple[str, SuiteTable]:
     suite = suites.suites[name]
     if request.suite is None and (request.datasets or request.models):
         # the default suite's short protocol is tuned to its own dataset; other data gets the paper's
-        plain = suite.model_copy(update={"protocol": suite_file.ProtocolTable(), "title": "", "profile_seconds": 30.0})
+        plain = suite.model_copy(update={"protocol": suite_file.ProtocolTable(), "title": "", "profile_seconds": 60.0})
         return "custom", plain
     return name, suite
 

@@ -44,6 +44,7 @@ class Protocol:
     weight_decay: float = 0.0
     subset: int | None = None  # molecules drawn from the dataset before it is split
     loss_power: int = 1  # 2: the updating gradient is multiplied by the loss, as in the paper's released SAM arms
+    threads: int = 1  # of a run on the CPU; sums in another order give other bits, so it decides the result
     init_from: str | None = None  # SHA-256 of the file with initial weights
 
 

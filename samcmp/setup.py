@@ -167,6 +167,7 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
     from samcmp.graphset import GraphSet
 
     device = resolve_device(options.device)
+    torch.set_num_threads(case.protocol.threads)
     molecules = load_molecules(case, options)
     split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=options.split_file)
     config = backbones.build_config(case.model, dataset=case.dataset, settings=dict(case.model_settings))

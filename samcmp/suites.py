@@ -43,6 +43,7 @@ class ProtocolTable(_Table):
     weight_decay: NotNegative | None = None
     subset: Annotated[int, Field(ge=10)] | None = None
     loss_power: Annotated[int, Field(ge=1, le=2)] | None = None
+    threads: Count | None = None
 
 
 class SuiteTable(_Table):
@@ -56,7 +57,7 @@ class SuiteTable(_Table):
     repeats: Count = 5
     folds: Annotated[int, Field(ge=5, le=5)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
-    profile_seconds: Seconds = 30.0
+    profile_seconds: Seconds = 60.0
     protocol: ProtocolTable = Field(default_factory=ProtocolTable)
     needs_init_from: bool = False  # the suite means nothing without pre-trained weights
     table: int | None = None  # of the GraphSAM paper, for published numbers beside ours

@@ -35,6 +35,14 @@ Event = Any  # Progress or Finished
 Hear = Callable[["Progress"], None]
 
 
+def default_jobs(runs: int, *, device: str) -> int:
+    """As many runs side by side as there are cores; one where they share a GPU."""
+    if device != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, runs))
+
+
 def run_here(cases: Mapping[str, Case], options: Options, *, hear: Hear) -> Iterator[Finished]:
     """Run cases one after the other in this process. Raises SamcmpError for what the user can mend."""
     from samcmp import runner
@@ -52,14 +60,13 @@ def run_apart(
     jobs: int,
     timeout: float | None = None,
 ) -> Iterator[Finished]:
-    """Run cases in ``jobs`` worker processes, each with its share of the cores.
+    """Run cases in ``jobs`` worker processes.
 
     Args:
         timeout: seconds a case may take before its worker is ended and the case recorded as ``timeout``.
     """
     waiting = list(cases.items())[::-1]
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs) if hasattr(os, "sched_getaffinity") else 1
-    workers = [_Worker(options, threads) for _ in range(min(jobs, len(waiting)))]
+    workers = [_Worker(options) for _ in range(min(jobs, len(waiting)))]
     try:
         while waiting or any(worker.busy for worker in workers):
             for worker in workers:
@@ -95,7 +102,6 @@ def _hear(workers: list[_Worker], *, hear: Hear, timeout: float | None) -> Itera
 @dataclass(slots=True)
 class _Worker:
     options: Options
-    threads: int
     process: Any = None
     pipe: Connection = field(init=False)
     case: Case | None = None
@@ -108,7 +114,7 @@ class _Worker:
     def _start(self) -> None:
         context = mp.get_context("spawn")  # a forked torch with threads hangs
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=_work, args=(other, self.options, self.threads), daemon=True)
+        self.process = context.Process(target=_work, args=(other, self.options), daemon=True)
         self.process.start()
         other.close()
 
@@ -155,16 +161,13 @@ class _Worker:
         self.pipe.close()
 
 
-def _work(pipe: Connection, options: Options, threads: int) -> None:
+def _work(pipe: Connection, options: Options) -> None:
     """The worker's life: a case in, its progress and its Record out."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the parent's to handle; it ends its workers
-    import torch
-
     from samcmp import runner
 
-    torch.set_num_threads(threads)
     while True:
         try:
             key, case = pipe.recv()

@@ -52,7 +52,14 @@ def compare(
     cards: common.Cards = None,
     from_: common.Source = None,
     device: common.Device = "auto",
-    jobs: Annotated[int, typer.Option(help="Training runs side by side.", rich_help_panel=RUNNING)] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Training runs side by side.  [default: the cores; 1 on a GPU]", rich_help_panel=RUNNING),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Of one run on the CPU; other sums, other bits.  [default: 1]", rich_help_panel=TRAINING),
+    ] = None,
     timeout: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Longest time for one training run.", rich_help_panel=RUNNING),
@@ -114,7 +121,9 @@ def compare(
     from samcmp import plan, suites
     from samcmp.store import Store
 
-    _check_numbers(epochs=epochs, batch_size=batch_size, repeats=repeats, jobs=jobs, subset=subset, seed=seed)
+    _check_numbers(
+        epochs=epochs, batch_size=batch_size, repeats=repeats, jobs=jobs, subset=subset, seed=seed, threads=threads
+    )
     common.positive(timeout, "--timeout", whole=False, least=1)
     common.positive(profile_seconds, "--profile-seconds", whole=False, least=1)
     common.positive(budget, "--budget", whole=False, least=0.1)
@@ -143,6 +152,7 @@ def compare(
             "epochs": epochs,
             "batch_size": batch_size,
             "subset": subset,
+            "threads": threads,
             "init_from": found.content.get("init-from"),
         },
         split="file" if split_file else split,
@@ -169,8 +179,7 @@ def compare(
     _finish(planned, kept, form=format_, output=output, margin=margin, published=published, baseline=baseline)
 
 
-def _check_numbers(*, jobs: int, **counts: int | None) -> None:
-    common.positive(jobs, "--jobs")
+def _check_numbers(**counts: int | None) -> None:
     for name, value in counts.items():
         least = {"seed": 0, "subset": 10}.get(name, 1)
         common.positive(value, f"--{name.replace('_', '-')}", least=least)

@@ -30,7 +30,7 @@ class How:
     """How to run a plan; nothing here changes a result."""
 
     options: Options
-    jobs: int = 1
+    jobs: int | None = None  # as many as cores
     timeout: float | None = None
     plain: bool = False
     retry: bool = False
@@ -79,10 +79,11 @@ def _train(
 ) -> None:
     if not cases:
         return
+    jobs = how.jobs or workers.default_jobs(len(cases), device=how.options.device)
     finished = (
         workers.run_here(cases, how.options, hear=view.hear)
-        if how.jobs == 1 and how.timeout is None
-        else workers.run_apart(cases, how.options, hear=view.hear, jobs=how.jobs, timeout=how.timeout)
+        if jobs == 1 and how.timeout is None
+        else workers.run_apart(cases, how.options, hear=view.hear, jobs=jobs, timeout=how.timeout)
     )
     for result in finished:
         made = result.predictions

@@ -42,7 +42,12 @@ def _row(record: Record) -> dict[str, Any]:
         "stopped": speed.stopped if speed else None,
     }
     for peer, (ratio, low, high) in (speed.ratio_to if speed else {}).items():
-        row[f"x_{peer}"] = {"ratio": ratio, "low": low, "high": high, "verdict": verdict(low or 0.0, math.inf if high is None else high)}
+        row[f"x_{peer}"] = {
+            "ratio": ratio,
+            "low": low,
+            "high": high,
+            "verdict": verdict(low or 0.0, math.inf if high is None else high),
+        }
     return row
 
 

@@ -26,6 +26,9 @@ def train(
     optimizer: Annotated[str, typer.Option("--optimizer", "-o", help="See `samcmp list optimizers`.")] = "graphsam",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.", rich_help_panel=TRAINING)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Molecules a step.", rich_help_panel=TRAINING)] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="On the CPU; other sums, other bits.  [default: 1]", rich_help_panel=TRAINING)
+    ] = None,
     set_: common.Settings = None,
     init_from: common.InitFrom = None,
     split: Annotated[str | None, typer.Option(help="random, cv5, scaffold, ...", rich_help_panel=common.DATA)] = None,
@@ -64,6 +67,7 @@ def train(
 
     common.positive(epochs, "--epochs")
     common.positive(batch_size, "--batch-size")
+    common.positive(threads, "--threads")
     common.positive(subset, "--subset", least=10)
     common.positive(seed, "--seed", least=0)
     if fold is not None and not 0 <= fold < plan.FOLDS:
@@ -90,6 +94,7 @@ def train(
             "epochs": epochs,
             "batch_size": batch_size,
             "subset": subset,
+            "threads": threads,
             "init_from": found.content.get("init-from"),
         },
         split="file" if split_file else split or ("cv5" if fold is not None else None),

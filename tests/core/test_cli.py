@@ -15,7 +15,7 @@ from samcmp.store import Store
 from tests.places import needs_mirror
 
 Run = Callable[..., tuple[int, str, str]]
-TINY = ("--subset", "40", "--epochs", "1", "--repeats", "2", "--profile-seconds", "1", "--device", "cpu")
+TINY = ("--subset", "40", "--batch-size", "8", "--epochs", "1", "--repeats", "2", "--profile-seconds", "1", "--device", "cpu", "--jobs", "1")
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_train_writes_a_record_and_the_best_weights(run: Run) -> None:
     record = Store(Path(".samcmp")).records()[0]
     assert record.accuracy is not None
     assert len(record.history) == 2
-    assert record.history[0].passes == 4  # two steps of two passes
+    assert record.history[0].passes == 4  # 48 rows, two steps of two passes
 
 
 @needs_mirror
