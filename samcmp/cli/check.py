@@ -20,7 +20,7 @@ def check(
     ],
     reads_host: Annotated[
         bool,
-        typer.Option("--reads-host", help="It decides by a device value, as AE-SAM does: that promise is left out."),
+        typer.Option("--reads-host", help="It decides by a device value, as AE-SAM does."),
     ] = False,
 ) -> None:
     """Try your own optimizer against every promise of the family, and say which it keeps.

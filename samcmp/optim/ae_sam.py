@@ -24,7 +24,6 @@ class AESAM(SharpnessAware):
     """
 
     syncs_clean = True  # all ranks must branch alike
-    scale_free = False
 
     def __init__(
         self,
@@ -54,7 +53,7 @@ class AESAM(SharpnessAware):
             yield from self._decided_before()
         else:
             g = yield from self.clean_gradient()  # g = ∇L(θ)
-            if self._is_sharp(float(vectors.dot(self.space, g, g))):
+            if self._is_sharp(float(self._squared(g))):
                 yield from self.updating_gradient(g)  # ω = ∇L(θ + ρ g/‖g‖)
             else:
                 yield from self.reused_gradient()  # ω = g
@@ -81,8 +80,14 @@ class AESAM(SharpnessAware):
         self.numbers |= {"mu": mu, "s": s}
         return n >= mu + c * math.sqrt(s)
 
-    def _send(self, g: Vector) -> None:
+    def _squared(self, g: Vector) -> Tensor:
+        """Return n = ‖g‖², free of the loss scale."""
         n = vectors.dot(self.space, g, g)
+        scale = self.loss_scale
+        return n if scale is None else n / scale.to(n.device).square()
+
+    def _send(self, g: Vector) -> None:
+        n = self._squared(g)
         if n.device.type != "cuda":
             self._arriving = (n, None)
             return

@@ -103,21 +103,34 @@ class SharpnessAware(Optimizer):
         """Ask for g = ∇L(θ); under an attached GradScaler, free of its scale where the algorithm is not scale-free."""
         yield Ask.CLEAN
         g = self.space.gradient()
-        scale = getattr(self.grad_scaler, "_scale", None)
+        scale = self.loss_scale
         if scale is not None and not self.scale_free:
             for part in g.tensors:
                 part.div_(scale.to(part.device))
         return g
+
+    @property
+    def loss_scale(self) -> Tensor | None:
+        """What an attached GradScaler multiplies losses by now, on the device."""
+        scale: Tensor | None = getattr(self.grad_scaler, "_scale", None)
+        return scale
 
     def updating_gradient(self, direction: Vector | None = None, *, sign: float = 1.0) -> Asked:
         """Ask for ω = ∇L(θ + ε), ε along ``direction`` (``sign`` −1: against it); without one, for ω = ∇L(θ)."""
         if direction is None:
             yield Ask.UPDATING
         else:
-            with self.climbed(direction, sign=sign):
+            with self.climbed(self._in_play(direction), sign=sign):
                 yield Ask.UPDATING
         yield Ask.HOME
         return self.space.gradient()
+
+    def _in_play(self, direction: Vector) -> Vector:
+        """Leave parameters out that were frozen since the direction was kept."""
+        asks = [p.requires_grad for p in self.space.params]
+        if all(asks):
+            return direction
+        return Vector([part if asked else None for part, asked in zip(direction.parts, asks, strict=True)])
 
     def reused_gradient(self) -> Asked:
         """Let the clean gradient be ω."""
@@ -289,8 +302,8 @@ class SharpnessAware(Optimizer):
         if self._building:
             return
         self.base.add_param_group(param_group)
-        if "rho" in self.param_groups[0]:
-            self.param_groups[-1].setdefault("rho", self.param_groups[0]["rho"])
+        for key in {"rho", "radius"} & set(self.param_groups[0]):
+            self.param_groups[-1].setdefault(key, self.param_groups[0][key])
         self._relay()
 
     def zero_grad(self, set_to_none: bool = True) -> None:

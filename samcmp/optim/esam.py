@@ -65,7 +65,8 @@ class ESAM(SharpnessAware):
         count = int(self.gamma * rise.shape[0])
         if self.gamma == 1 or count < 2:  # strictly above the largest would leave nobody
             return torch.ones_like(rise, dtype=torch.bool)
-        return rise > torch.topk(rise, count).values[-1]
+        keep = rise > torch.topk(rise, count).values[-1]
+        return keep | ~keep.any()  # all where no loss rises more than another, as at ρ = 0
 
     def _evaluate(self, closure: Closure) -> Any:
         if not (hasattr(closure, "losses") and hasattr(closure, "on")):

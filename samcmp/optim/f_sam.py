@@ -37,11 +37,12 @@ class FSAM(SharpnessAware):
     def lines(self) -> Lines:
         g = yield from self.clean_gradient()  # g = ∇L(θ)
         m = self.keep("m", precise=True)
+        sane = vectors.one_if_finite(vectors.norm(g))
         if self.numbers["begun"]:
             # d = g − σm is built in g's place, and g = d + σm is put into m from there: no third buffer.
             vectors.axpy_(self.space, g, m, -self.sigma)  # d = g − σ m
             vectors.multiply_(m, self.lmbda + (1 - self.lmbda) * self.sigma)
-            vectors.axpy_(self.space, m, g, 1 - self.lmbda)  # m ← λ m + (1−λ) g
+            vectors.add_(self.space, m, g, divisor=sane, values=1 - self.lmbda)  # m ← λ m + (1−λ) g
         else:
             vectors.average_(self.space, m, g, share=1.0)
             self.numbers["begun"] = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch.optim import Optimizer
 
 from samcmp.optim import vectors
@@ -67,7 +66,7 @@ class GraphSAM(SharpnessAware):
         if self.anchor == "unit":
             divisor = length + vectors.DELTA
         else:  # an overflown gradient anchors nowhere
-            divisor = torch.where(torch.isfinite(length), 1.0, torch.inf)
+            divisor = vectors.one_if_finite(length)
         vectors.zero_(d)
         vectors.add_(self.space, d, g, divisor=divisor, values=1.0)
         self.numbers |= {"anchored": self.clock // self.period, "decay": 1.0}

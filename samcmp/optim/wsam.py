@@ -39,6 +39,7 @@ class WSAM(SharpnessAware):
     def lines(self) -> Lines:
         g = self.hold((yield from self.clean_gradient()))  # g = ∇L(θ)
         g_p = yield from self.updating_gradient(g)  # g_p = ∇L(θ + ρ g/‖g‖)
+        vectors.replace_overflow_(self.space, g, g_p)  # an overflown g under a loss scale: this step is SAM's
         vectors.axpy_(self.space, g_p, g, -1.0)  # g_p − g, in g_p's place
         if not self.decoupled:
             vectors.scaled_sum_(self.space, g_p, g, self.a)  # ω = g + a (g_p − g)

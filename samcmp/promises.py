@@ -1,0 +1,47 @@
+"""What came of trying a list of promises: kept, broken, or not applicable, each with what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class Broken(Exception):
+    """A promise that is not kept; the message says what was found."""
+
+
+class NotApplicable(Exception):
+    """A promise that is not given by nature, or that cannot be tried here; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One promise: kept, broken (False), or None where it does not apply; and what was found."""
+
+    promise: str
+    kept: bool | None
+    found: str = ""
+
+    def __str__(self) -> str:
+        word = {True: "kept", False: "BROKEN", None: "n/a"}[self.kept]
+        return f"{word:7}{self.promise}{f': {self.found}' if self.found else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One result for every promise."""
+
+    results: tuple[Result, ...]
+
+    @property
+    def broken(self) -> tuple[Result, ...]:
+        return tuple(result for result in self.results if result.kept is False)
+
+    @property
+    def ok(self) -> bool:
+        return not self.broken
+
+    def __getitem__(self, promise: str) -> Result:
+        return next(result for result in self.results if result.promise == promise)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.results))
