@@ -64,13 +64,13 @@ class Store:
 
 def store_of(arrays: GraphArrays, **others: Any) -> Store:
     """Join a dataset's arrays with its labels and tables."""
-    ptr = np.stack([arrays.atom_ptr, arrays.bond_ptr])
+    pointers = (arrays.atom_ptr, arrays.bond_ptr)
     return Store(
         atom_kind=arrays.atom_kind,
         bond_kind=arrays.bond_kind,
         pairs=arrays.pairs,
-        start=np.ascontiguousarray(ptr[:, :-1]),
-        count=np.diff(ptr),
+        start=np.stack([ptr[:-1] for ptr in pointers]),
+        count=np.stack([np.diff(ptr) for ptr in pointers]),
         **others,
     )
 
