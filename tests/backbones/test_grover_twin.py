@@ -1,0 +1,205 @@
+"""GROVER's two fast forms against the plain formulation, for every switch."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from backbones import grover
+from backbones.grover import Config, Model
+from backbones.grover_lean import attend_heads, bulk_dropout, keep_mask
+from backbones.grover_messages import Neighbours, attend_heads_plainly, reversed_pairs
+from backbones.grover_names import released_name
+from backbones.grover_rows import Rows
+from samcmp.graphs import GraphBatch
+from tests.backbones.grover_twin import Tables, Twin
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "released size": {"hidden": 20},
+    "padding row": {"hidden": 20, "padding_row": True, "bias": True},
+    "deep, learned slopes, biases": {"hidden": 16, "depth": 6, "activation": "prelu", "bias": True},
+    "two blocks": {"hidden": 16, "blocks": 2, "activation": "leaky_relu"},
+    "two blocks, padding row": {"hidden": 16, "blocks": 2, "activation": "prelu", "padding_row": True},
+    "read-out attention, three layers": {"self_attention": True, "attention_out": 3, "ffn_layers": 3, "hidden": 16},
+    "no inlet in the node view": {"hidden": 151, "heads": 1},
+    "no inlet in the edge view": {"hidden": 165, "heads": 5},
+    "one layer of head": {"hidden": 16, "ffn_layers": 1, "activation": "elu"},
+    "smooth": {"hidden": 16, "activation": "tanh"},
+    "selu": {"hidden": 16, "activation": "selu", "bias": True},
+    "extra features": {"hidden": 16, "molecule_features": "rdkit2d", "molecule_width": 7, "activation": "prelu"},
+}
+
+
+def random_batch(*, molecules: int = 7, seed: int = 0, kinds: int = 5) -> GraphBatch:
+    """Trees and rings with a few kinds of atom, so that many surroundings are equal; the first has no bond."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [1, *torch.randint(2, 12, (molecules - 1,), generator=generator).tolist()]
+    pairs, bonds_of, offset = [], [], 0
+    for size in sizes:
+        edges = [(int(torch.randint(0, i, (1,), generator=generator)), i) for i in range(1, size)]
+        if size > 4:
+            edges.append((0, size - 1) if (0, size - 1) not in edges else (1, size - 1))
+        edges = sorted(set(edges))
+        pairs += [(offset + i, offset + j) for i, j in edges]
+        bonds_of.append(2 * len(edges))
+        offset += size
+    undirected = torch.tensor(pairs)
+    edge_index = torch.stack([undirected, undirected.flip(1)], 1).view(-1, 2).t().contiguous()
+    return GraphBatch(
+        atom_kind=torch.randint(0, kinds, (offset,), generator=generator),
+        atom_table=torch.randn(kinds, 151, generator=generator, dtype=torch.float64),
+        edge_index=edge_index,
+        bond_kind=torch.randint(0, 2, (len(pairs),), generator=generator),
+        bond_table=torch.randn(2, 14, generator=generator, dtype=torch.float64),
+        graph_of_atom=torch.repeat_interleave(torch.arange(molecules), torch.tensor(sizes)),
+        atom_ptr=torch.tensor([0, *sizes]).cumsum(0),
+        bond_ptr=torch.tensor([0, *bonds_of]).cumsum(0),
+        y=torch.zeros(molecules, 2, dtype=torch.float64),
+        rows=torch.arange(molecules),
+        max_atoms=max(sizes),
+        molecule_features=torch.randn(molecules, 7, generator=generator, dtype=torch.float64),
+    )
+
+
+def model_of(settings: dict[str, Any]) -> Model:
+    torch.manual_seed(1)
+    model = Model(Config(**settings), 2).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def outputs_and_gradients(heads: tuple[Tensor, Tensor]) -> Tensor:
+    p, q = heads
+    (p.sin().sum() + q.cos().sum()).backward()
+    return torch.cat([p, q]).detach()
+
+
+@pytest.mark.parametrize("lean", [True, False])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_outputs_and_gradients_equal_the_plain_formulation(name: str, lean: bool) -> None:
+    settings, batch = SETTINGS[name], random_batch()
+    model = model_of(settings).train()
+    if not model.config.molecule_features:
+        from dataclasses import replace
+
+        batch = replace(batch, molecule_features=None)
+    state = {released_name(k): v.detach().clone().requires_grad_() for k, v in model.state_dict().items()}
+    torch.manual_seed(5)
+    depths = model.draw_depths()
+    assert min(min(block) for view in depths for block in view) < max(max(block) for view in depths for block in view)
+    expected = outputs_and_gradients(Twin(model.config, state).heads(batch, Tables.of(batch), depths=depths))
+    if lean:
+        found = outputs_and_gradients(model.heads(batch, depths=depths))
+    else:
+        with mock.patch.object(grover, "is_lean", return_value=False):
+            found = outputs_and_gradients(model.heads(batch, depths=depths))
+    torch.testing.assert_close(found, expected, atol=1e-11, rtol=1e-10)
+    for key, parameter in model.named_parameters():
+        wanted = state[released_name(key)].grad
+        wanted = torch.zeros_like(parameter) if wanted is None else wanted
+        got = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(got, wanted, atol=1e-11, rtol=1e-9, msg=lambda m, key=key: f"{key}: {m}")
+
+
+def test_on_a_cpu_the_lean_form_runs_and_shares_rows() -> None:
+    batch = random_batch()
+    model = model_of(SETTINGS["released size"])
+    nodes, edges = model._rows(batch)
+    assert isinstance(nodes, Rows)
+    assert isinstance(edges, Rows)
+    assert nodes.first is not None
+    assert len(nodes.first) < batch.num_atoms
+    with_dropout = Model(Config(hidden=20, dropout=0.1), 1).train()
+    assert all(isinstance(rows, Rows) and rows.first is None for rows in with_dropout._rows(batch))
+    assert all(isinstance(rows, Rows) and rows.first is not None for rows in with_dropout.eval()._rows(batch))
+
+
+@pytest.mark.parametrize("activation", ["relu", "prelu", "leaky_relu"])
+def test_with_dropout_the_lean_form_equals_the_batched_one_for_the_same_masks(activation: str) -> None:
+    # A mask that only depends on the shape makes two orders of drawing agree.
+    def mask(like: Tensor, p: float) -> Tensor:
+        generator = torch.Generator().manual_seed(like.shape[-1])
+        kept = torch.rand(like.shape[-2:], generator=generator, dtype=torch.float64) >= p
+        return (kept.double() / (1 - p)).expand(like.shape).contiguous().to(like.dtype)
+
+    assert round(0.25 * 65536) / 65536 == 0.25  # the rate that 16 bits meet is the one asked for
+    batch = random_batch()
+    results = []
+    for lean in (True, False):
+        model = model_of({"hidden": 16, "activation": activation, "dropout": 0.25, "bias": True, "heads": 2}).train()
+        block = model.nodes.blocks[0]
+        assert isinstance(block, grover.Block)
+        rows = Rows.of_atoms(batch, shared=False) if lean else Neighbours.read(batch, of_bonds=False, padding_row=False)
+        x = torch.randn(batch.num_atoms, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        x.requires_grad_()
+        run = grover.lean_networks if lean else grover.networks
+        with mock.patch("backbones.grover_lean.keep_mask", mask):
+            out = run(x, rows, modules=list(block.networks), depths=[1, 2, 4, 3, 0, 5], dropout=0.25)
+        states = torch.stack(list(out.states)) if lean else out
+        states.sin().sum().backward()
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in block.networks.parameters()]
+        results.append([states, x.grad, *gradients])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-10)
+
+
+def test_attention_over_heads_equals_the_plain_one_with_its_gradients() -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    plain = attend_heads_plainly(*inputs, dropout=0.0)
+    torch.testing.assert_close(attend_heads(*inputs, dropout=0.0), plain, atol=1e-14, rtol=1e-13)
+    assert torch.autograd.gradcheck(lambda q, k, v: attend_heads(q, k, v, dropout=0.0), inputs, fast_mode=True)
+
+
+def test_gradients_of_the_whole_model_equal_finite_differences() -> None:
+    batch = random_batch(molecules=3)
+    model = model_of({"hidden": 8, "heads": 2, "activation": "prelu", "ffn_hidden": 4, "random_depth": False})
+    named = dict(model.named_parameters())
+    names = ["edges.blocks.0.networks.0.linear.weight", "nodes.blocks.0.networks.4.activation.weight"]
+
+    def f(*values: Tensor) -> Tensor:
+        out: Tensor = torch.func.functional_call(model, {**named, **dict(zip(names, values, strict=True))}, (batch,))
+        return out
+
+    assert torch.autograd.gradcheck(f, [named[name] for name in names], fast_mode=True)
+
+
+def test_a_seed_gives_the_same_bits_twice() -> None:
+    batch, bits = random_batch(), []
+    for _ in range(2):
+        model = model_of({"hidden": 16, "dropout": 0.2, "activation": "prelu"}).train()
+        torch.manual_seed(9)
+        bits.append(outputs_and_gradients(model.heads(batch)))
+    assert torch.equal(*bits)
+
+
+def test_dropout_masks_meet_their_rate_and_keep_the_mean() -> None:
+    torch.manual_seed(0)
+    mask = keep_mask(torch.empty(1001, 301), 0.1)
+    assert (mask == 0).float().mean().item() == pytest.approx(0.1, abs=0.002)
+    assert mask.mean().item() == pytest.approx(1.0, abs=0.003)
+    assert len(mask.unique()) == 2
+    # neighbours in a row, which come from one draw, are independent
+    taken = (mask == 0).float()
+    assert (taken[:, 1:] * taken[:, :-1]).mean().item() == pytest.approx(0.01, abs=0.001)
+
+
+def test_dropout_is_off_outside_training_and_its_gradient_is_its_mask() -> None:
+    x = torch.ones(50, 40, requires_grad=True)
+    assert bulk_dropout(x, 0.5, False) is x
+    y = bulk_dropout(x, 0.5, True)
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, y.detach())
+
+
+def test_reversed_pairs_exchange_each_bond_with_its_reverse() -> None:
+    m = torch.arange(12.0).view(1, 6, 2)
+    assert torch.equal(reversed_pairs(m)[0], m[0, [1, 0, 3, 2, 5, 4]])
