@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ def load(card: DatasetCard, *, source: str | Path | None = None, progress: fetch
         raise DataError(f"the card leaves out row {max(card.leave_out)} of {n:,} rows", where=str(card.path))
     keep = np.ones(n, dtype=bool)
     keep[list(card.leave_out)] = False
-    skipped = () if card.frozen else _unusable(smiles)
+    skipped = () if card.frozen else _unusable(tuple(smiles))
     keep[[row for row, _, _ in skipped]] = False
     rows = np.flatnonzero(keep).astype(np.int64)
     y = y[rows]
@@ -183,7 +184,8 @@ def _groups(card: DatasetCard, content: table.Table) -> NDArray[np.int64] | None
     return column.astype(np.int64)
 
 
-def _unusable(smiles: Sequence[str]) -> tuple[tuple[int, str, str], ...]:
+@lru_cache(maxsize=4)  # every run of a comparison loads its molecules; they are parsed for the first
+def _unusable(smiles: tuple[str, ...]) -> tuple[tuple[int, str, str], ...]:
     """Find the rows of a user's file that RDKit makes no molecule of, each with the reason."""
     from samcmp.featurize import parse
 
