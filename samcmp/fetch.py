@@ -65,7 +65,14 @@ def ensure(card: DatasetCard, *, source: str | Path | None = None, progress: Pro
 
 
 def _is_good(card: DatasetCard, path: Path) -> bool:
-    return path.is_file() and _matches(card, _sha256(path))
+    try:
+        return path.is_file() and _matches(card, _sha256(path))
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"cannot be read: {error.strerror or error}", where=str(path), remedy="Check its permissions.")
 
 
 def _local(card: DatasetCard, path: Path) -> Path:
@@ -94,7 +101,11 @@ def _get(card: DatasetCard, path: Path, *, source: str | Path | None, progress: 
         copy = Path(source).expanduser() / card.file_name
         if not copy.is_file():
             raise DataError(f"there is no {card.file_name}", where=str(source), remedy=how_to_get(card))
-        with copy.open("rb") as stream:
+        try:
+            stream = copy.open("rb")
+        except OSError as error:
+            raise _unreadable(copy, error) from None
+        with stream:
             _keep(card, stream, path=path, came_from=str(copy), progress=progress, total=copy.stat().st_size)
 
 

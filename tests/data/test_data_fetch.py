@@ -227,6 +227,16 @@ def test_a_damaged_mirror_copy_is_refused_and_not_kept(cache: Path, tmp_path: Pa
     assert left_behind(cache) == []
 
 
+def test_a_copy_that_cannot_be_read_is_named(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "set.csv").write_bytes(CONTENT)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"set\.csv: cannot be read: Permission denied"):
+        fetch.ensure(card(), source=tmp_path)
+
+
 def test_either_of_two_checksums_is_accepted(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_bytes(CONTENT)
     two = replace(card(), sha256=("0" * 64, *card().sha256))
