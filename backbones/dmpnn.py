@@ -69,7 +69,8 @@ class Model(nn.Module):
         hidden, atoms, bonds = config.hidden, ATOM_WIDTHS[config.features], BOND_WIDTHS["chemprop"]
         on_bonds = config.messages == "bonds"
         self.W_i = nn.Linear(atoms + bonds * on_bonds, hidden, bias=config.bias)
-        self.W_h = nn.Linear(hidden + bonds * (not on_bonds), hidden, bias=config.bias)
+        steps = config.depth - 1  # without a step, W_h would be a parameter that no gradient reaches
+        self.W_h = nn.Linear(hidden + bonds * (not on_bonds), hidden, bias=config.bias) if steps else None
         self.W_o = nn.Linear(atoms + hidden, hidden)
         self.head = two_layers(hidden, hidden, tasks=tasks, dropout=config.dropout)
         if config.initialisation == "xavier-normal":
@@ -93,6 +94,8 @@ class Model(nn.Module):
         z = linear_of_kinds(batch.atom_table, bonds.atom_kind, w_x)  # (D0, H)
         z = z + linear_of_kinds(batch.bond_table, bonds.bond_kind, w_e, self.W_i.bias)
         h = F.relu(z)
+        if self.W_h is None:
+            return bonds.all_atoms(self._finish(batch, bonds.last_kind, bonds.incoming(h)))
         z = z if self.W_h.bias is None else z + self.W_h.bias
         for step in bonds.steps:
             if self.config.undirected:
@@ -105,16 +108,16 @@ class Model(nn.Module):
 
     def _atom_messages(self, batch: GraphBatch) -> Tensor:
         source, target = batch.edge_index[0], batch.edge_index[1]
-        w_h, w_e = torch.split(self.W_h.weight, [self.config.hidden, batch.bond_table.shape[1]], dim=1)
         z = linear_of_kinds(batch.atom_table, batch.atom_kind, self.W_i.weight, self.W_i.bias)  # (A, H)
         h = F.relu(z)
-        if self.config.depth > 1:
+        if self.W_h is not None:
+            w_h, w_e = torch.split(self.W_h.weight, [self.config.hidden, batch.bond_table.shape[1]], dim=1)
             bond_kind = batch.bond_kind.repeat_interleave(2, output_size=batch.num_bonds)
             of_bonds = linear_of_kinds(batch.bond_table, bond_kind, w_e)  # (B, H)
             z = z + sum_into(of_bonds, target, batch.num_atoms)
-        for _ in range(1, self.config.depth):
-            m = sum_into(h.index_select(0, source), target, batch.num_atoms)  # (A, H)
-            h = F.dropout(F.relu(z + F.linear(m, w_h, self.W_h.bias)), self.config.dropout, self.training)
+            for _ in range(1, self.config.depth):
+                m = sum_into(h.index_select(0, source), target, batch.num_atoms)  # (A, H)
+                h = F.dropout(F.relu(z + F.linear(m, w_h, self.W_h.bias)), self.config.dropout, self.training)
         arriving = sum_into(h.index_select(0, source), target, batch.num_atoms)  # (A, H)
         return self._finish(batch, batch.atom_kind, arriving)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ def padded(batch: GraphBatch) -> PaddedBatch:
         into=torch.tensor([bonds + [0] * (width - len(bonds)) for bonds in incoming]),
         source=torch.cat([source.new_zeros(1), source + 1]),
         reverse=torch.cat([reverse.new_zeros(1), reverse]),
-        scope=[(a + 1, b - a) for a, b in zip(ptr, ptr[1:], strict=False)],
+        scope=[(a + 1, b - a) for a, b in pairwise(ptr)],
     )
 
 

@@ -1,0 +1,102 @@
+"""Every model of the catalogue keeps the promises of samcmp.conformance_backbone, in a small configuration."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import backbones
+from samcmp.backbone_promises import PROMISES
+from samcmp.conformance_backbone import Report, check_backbone, check_config
+from samcmp.graphs import Columns, GraphBatch
+
+SMALL: dict[str, dict[str, Any]] = {
+    "gcn": {"hidden": 16},
+    "mpnn": {"hidden": 12, "edge_hidden": 10},
+    "dmpnn": {"hidden": 16},
+    "cmpnn": {"hidden": 16},
+    "grover": {"hidden": 16},
+    "compt": {"hidden": 16, "depth": 2},
+}
+SAME_FILE = {"grover-base": "grover", "grover-large": "grover"}
+PARAMETERS = {  # with one task, from the specification's layer sizes
+    "gcn": 66_817,
+    "mpnn": 617_664 + 128 * 64 + 64 + 65,
+    "dmpnn": 133 * 300 + 14 * 300 + 300 * 300 + 433 * 300 + 300 + 90_601,
+    "cmpnn": 2_022_901 - 134_100,  # the authors' without their unused W_h_atom
+}
+
+
+@cache
+def report_of(name: str) -> Report:
+    return check_config(backbones.build_config(name, settings=SMALL[name]))
+
+
+def test_every_name_of_the_catalogue_is_tried() -> None:
+    assert set(backbones.BACKBONES) == set(SMALL) | set(SAME_FILE)
+    assert all(backbones.entry(a).module == backbones.entry(b).module for a, b in SAME_FILE.items())
+
+
+@pytest.mark.parametrize("promise", list(PROMISES))
+@pytest.mark.parametrize("name", list(SMALL))
+def test_promise_is_kept(name: str, promise: str) -> None:
+    result = report_of(name)[promise]
+    if result.kept is None:
+        pytest.skip(result.found)
+    assert result.kept, result.found
+
+
+@pytest.mark.parametrize("name", list(PARAMETERS))
+def test_parameter_count_is_the_specifications(name: str) -> None:
+    model = backbones.build(backbones.build_config(name), 1)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+
+
+class Faulty(nn.Module):
+    """Breaks one promise, chosen by name."""
+
+    def __init__(self, fault: str, tasks: int) -> None:
+        super().__init__()
+        self.fault = fault
+        self.linear = nn.Linear(133, tasks)
+        self.idle = nn.Linear(2, 2) if fault == "gradient" else None
+
+    def forward(self, batch: GraphBatch) -> torch.Tensor:
+        x = batch.atom_features
+        if self.fault == "order":
+            x = x * torch.arange(1, len(x) + 1, dtype=x.dtype).unsqueeze(1)
+        out = self.linear(x)
+        if self.fault == "mates":
+            out = out - out.mean(0)
+        if self.fault == "slope":
+            out = out.detach() + 0.5 * (out - out.detach())
+        if self.fault == "bits":
+            out = out + 1e-9 * torch.rand(out.shape, generator=torch.Generator().manual_seed(torch.seed() % 2**31))
+        pooled = out.new_zeros(batch.num_graphs, out.shape[1]).index_add(0, batch.graph_of_atom, out)
+        return pooled[:, :1] if self.fault == "shape" else pooled
+
+
+@pytest.mark.parametrize(
+    ("fault", "promise"),
+    [
+        ("shape", "one prediction a molecule and task"),
+        ("order", "atom order does not matter"),
+        ("mates", "batch mates do not matter"),
+        ("gradient", "a gradient reaches every parameter"),
+        ("slope", "the gradient is the slope of the loss"),
+        ("bits", "deterministic mode repeats every bit"),
+    ],
+)
+def test_trial_finds_the_fault(fault: str, promise: str) -> None:
+    report = check_backbone(lambda tasks: Faulty(fault, tasks), columns=Columns("chemprop-v1"))
+    assert report[promise].kept is False
+    assert promise in str(report)
+
+
+def test_sound_model_passes_the_whole_trial() -> None:
+    report = check_backbone(lambda tasks: Faulty("none", tasks), columns=Columns("chemprop-v1"))
+    assert report.ok, str(report)

@@ -1,0 +1,123 @@
+"""A user's own torch.nn.Module under ``--model my_file.py:MyModel``, and the catalogue's answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import backbones
+from samcmp.conformance_backbone import check_config
+from samcmp.errors import UsageError
+
+GOOD = """
+import torch
+from torch_geometric.nn import GCNConv, global_mean_pool
+
+class Mine(torch.nn.Module):
+    def __init__(self, in_channels, out_channels, width=8):
+        super().__init__()
+        self.conv, self.out = GCNConv(in_channels, width), torch.nn.Linear(width, out_channels)
+
+    def forward(self, data):
+        return self.out(global_mean_pool(self.conv(data.x, data.edge_index).tanh(), data.batch, data.num_graphs))
+
+class PerAtom(torch.nn.Module):
+    def __init__(self, in_channels):
+        super().__init__()
+        self.out = torch.nn.Linear(in_channels, 1)
+
+    def forward(self, data):
+        return self.out(data.x)
+
+class Needy(torch.nn.Module):
+    def __init__(self, flavour):
+        super().__init__()
+
+number = 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "my file.py"
+    path.write_text(GOOD)
+    return path
+
+
+def test_users_module_keeps_all_promises(file: Path) -> None:
+    config = backbones.build_config(f"{file}:Mine", settings={"width": 5})
+    report = check_config(config)
+    assert report.ok, str(report)
+    assert report["a gradient reaches every parameter"].found.startswith("4 tensors, 688 ")
+
+
+def test_users_module_can_ask_for_other_columns(file: Path) -> None:
+    config = backbones.build_config(f"{file}:Mine", settings={"features": "grover"})
+    assert config.columns.atoms == "grover"
+    assert backbones.build(config, 2).model.conv.in_channels == 151  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("Mine", {"widht": 5}, "Did you mean 'width'"),
+        ("mine", {}, "Did you mean 'Mine'"),
+        ("number", {}, "not a torch.nn.Module"),
+        ("Needy", {}, "its constructor needs flavour"),
+        ("Mine", {"features": "grovr"}, "Did you mean 'grover'"),
+    ],
+)
+def test_mistakes_are_named(file: Path, name: str, settings: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError) as error:
+        backbones.build(backbones.build_config(f"{file}:{name}", settings=settings), 2)
+    assert says in str(error.value)
+
+
+def test_prediction_per_atom_is_named_as_a_mistake(file: Path) -> None:
+    report = check_config(backbones.build_config(f"{file}:PerAtom"))
+    assert "pool over atoms" in report["one prediction a molecule and task"].found
+
+
+def test_broken_and_absent_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no file"):
+        backbones.build_config(f"{tmp_path / 'absent.py'}:Mine")
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name")
+    with pytest.raises(UsageError, match="ModuleNotFoundError"):
+        backbones.build_config(f"{tmp_path / 'broken.py'}:Mine")
+
+
+def test_changed_file_is_read_anew(file: Path) -> None:
+    before = backbones.build_config(f"{file}:Mine")
+    file.write_text(GOOD.replace("width=8", "width=9"))
+    after = backbones.build_config(f"{file}:Mine")
+    assert before.sha256 != after.sha256
+    assert backbones.build(after, 1).model.conv.out_channels == 9  # type: ignore[union-attr]
+
+
+def test_catalogue_names_the_nearest_model_and_setting() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'dmpnn'"):
+        backbones.entry("dmpn")
+    with pytest.raises(UsageError, match="Did you mean 'hidden'"):
+        backbones.build_config("gcn", settings={"hiden": 3})
+    with pytest.raises(UsageError, match="readout is mean, sum or max"):
+        backbones.build_config("gcn", settings={"readout": "median"})
+
+
+def test_the_catalogue_costs_nothing_to_read() -> None:
+    heavy = "('torch', 'pandas', 'scipy', 'rdkit')"
+    code = f"import backbones, sys; backbones.names(); print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_equal_seeds_build_equal_weights() -> None:
+    config = backbones.build_config("dmpnn", settings={"hidden": 4})
+    models = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        models.append(backbones.build(config, 1))
+    assert all(torch.equal(a, b) for a, b in zip(*(m.parameters() for m in models), strict=True))
