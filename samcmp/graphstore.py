@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the file: count up when an array is added or its type changes
 SECONDS_EACH = 3e-4  # CPU time to featurise a molecule
-DESCRIPTOR_SECONDS_EACH = 2e-2  # and to compute its descriptors
+DESCRIPTOR_SECONDS_EACH = 5e-3  # and to compute its descriptors
 
 Progress = chunks.Progress
 Prepare = Callable[[MolGraph], Mapping[str, NDArray[Any]]]  # 1-D arrays of one molecule

@@ -222,6 +222,18 @@ def test_a_pyg_model_runs_on_a_converted_batch() -> None:
     assert torch.isfinite(pooled).all()
 
 
+def test_every_tensor_of_a_batch_appears_on_the_device_that_the_set_was_moved_to() -> None:
+    columns = Columns("compt", "compt", scalars=("gasteiger",))
+    graphs = graphs_of(columns, prepare=numbered).to("meta")
+    assert graphs.device.type == "meta"
+    for batch in graphs.batches(torch.arange(len(graphs)), 4):
+        tensors = [batch.atom_features, batch.edge_index, batch.bond_kind, batch.graph_of_atom, batch.atom_ptr]
+        tensors += [batch.bond_ptr, batch.y, batch.rows, *batch.extras.values(), batch.directed_bond_features]
+        assert batch.atom_scalars is not None
+        assert {tensor.device.type for tensor in [*tensors, batch.atom_scalars]} == {"meta"}
+        assert isinstance(batch.max_atoms, int)  # known to the host without asking the device
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_batches_appear_on_the_gpu_equal_to_the_hosts() -> None:

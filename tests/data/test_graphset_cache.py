@@ -200,6 +200,18 @@ def test_a_prepare_that_carries_values_is_not_cached(
         assert graphs.batch(torch.tensor([0])).extras["x"].tolist() == [value]
 
 
+def test_descriptors_are_computed_once_and_ride_along(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from samcmp import descriptors
+
+    expected = descriptors.compute("rdkit2d", made().smiles)
+    columns = Columns("grover", molecule="rdkit2d")
+    GraphSet.load_or_build(made(), columns)
+    monkeypatch.setattr(descriptors, "compute", lambda *_, **__: pytest.fail("computed again"))
+    batch = GraphSet.load_or_build(made(), columns).batch(torch.tensor([2, 0]))
+    assert batch.molecule_features is not None
+    assert np.array_equal(batch.molecule_features.numpy(), expected[[2, 0]])
+
+
 def test_two_processes_that_build_one_cache_at_once_both_succeed(folder: Path) -> None:
     program = (
         "import numpy as np; from samcmp import cards, molecules; from samcmp.graphs import Columns\n"
