@@ -64,7 +64,7 @@ def _status(found: Found, arm: Arm, speed: Throughput | None) -> tuple[Status, s
         rounds = speed.rounds if speed is not None else 0
         return "partial", f"interrupted after {rounds} rounds"
     if speed is None:
-        return "partial", "the budget ended before a single round"
+        return "timeout", "the budget ended before a single round"
     return "ok", None
 
 

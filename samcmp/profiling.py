@@ -33,6 +33,7 @@ from samcmp.setup import Options, Setup, assemble
 
 BUDGET_SECONDS = 240.0
 FEWEST = 6  # rounds: below, no signed-rank interval exists
+LEAST_FOR_ROUNDS = 0.4  # of the budget, whatever else is wished for
 VISITS_SHARE = 0.05  # of the budget, for finding out what steps cost
 STILL_BUSY = 0.5  # cores in use when a step has returned
 BLOCK_SECONDS = 0.05  # shorter blocks are lengthened to this
@@ -197,7 +198,7 @@ class _Profile:
     def _rounds(self) -> None:
         arms = self.alive
         per_step = sum(arm.seconds_per_step for arm in arms)
-        budget = max(0.1 * self.wishes.seconds, self.left() - self.after.reserved())
+        budget = max(LEAST_FOR_ROUNDS * self.wishes.seconds, self.left() - self.after.reserved())
         steps = self._block_steps(arms, per_step, budget)
         self.found.steps = steps
         contenders = [arm.contender(steps) for arm in arms]

@@ -30,6 +30,7 @@ def profile(
     batch_size: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Molecules a step; several give a curve.")
     ] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="Of a step on the CPU.  [default: 1]")] = None,
     largest_batch: Annotated[bool, typer.Option(help="Find the largest batch that fits, and stop.")] = False,
     detail: Annotated[bool, typer.Option(help="Loading, forward, backward and optimizer apart; TFLOP/s.")] = False,
     trace: Annotated[
@@ -73,6 +74,7 @@ def profile(
     common.positive(budget, "--budget", whole=False, least=0.001)
     common.positive(seed, "--seed", least=0)
     common.positive(subset, "--subset", least=10)
+    common.positive(threads, "--threads")
     sizes = batch_sizes(batch_size)
     where = common.pick_device(device)
     found = common.sources(
@@ -91,7 +93,7 @@ def profile(
         models=(model,),
         optimizers=tuple(optimizer or _all_optimizers()),
         settings=tuple(set_ or ()),
-        protocol={"subset": subset, "init_from": found.content.get("init-from")},
+        protocol={"subset": subset, "threads": threads, "init_from": found.content.get("init-from")},
         repeats=1,
         seed=seed,
         profile_seconds=budget,
