@@ -82,7 +82,22 @@ def cut(store: Store, positions: Ints, size: int, *, pin: bool = False) -> Itera
         yield from _window(store, positions[begin : begin + step], size, pin=pin)
 
 
-def _window(store: Store, positions: Ints, size: int, *, pin: bool) -> Iterator[GraphBatch]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layout:
+    """Where everything of a window lies: places in the dataset, and numbers within each batch."""
+
+    atoms: Ints  # (A,) place of each atom in the dataset
+    bonds: Ints  # (B/2,)
+    pairs: Ints  # (B/2, 2) ends of each bond, numbered within the batch
+    graph_of_atom: Ints  # (A,) numbered within the batch
+    ptr: Ints  # (2, molecules + batches) atoms and directed bonds; each batch has one pointer more than molecules
+    graphs: list[int]  # molecules of each batch
+    atom_sizes: list[int]  # atoms of each batch
+    bond_sizes: list[int]
+    max_atoms: list[int]
+
+
+def _layout(store: Store, positions: Ints, size: int) -> _Layout:
     n = len(positions)
     firsts = np.arange(0, n, size)  # of each batch
     count = store.count.take(positions, axis=1)  # (2, n) atoms, bonds
@@ -93,51 +108,56 @@ def _window(store: Store, positions: Ints, size: int, *, pin: bool) -> Iterator[
     owner = np.arange(2 * n).repeat(count.ravel())  # molecule of each atom, then n + molecule of each bond
     inside = shift.ravel().take(owner)
     inside += np.arange(len(owner))
-    atoms, bonds = inside[:atoms_in_all], inside[atoms_in_all:]
+    bonds = inside[atoms_in_all:]
 
     before = end - count  # (2, n) atoms and bonds of the window before each molecule
     batch_before = before[:, ::size].repeat(size, axis=1)[:, :n]  # ... before its batch
     shift_of_bond = (before[0] - batch_before[0]).take(owner[atoms_in_all:] - n)
-    pairs = store.pairs.take(bonds, axis=0) + shift_of_bond[:, None]  # (B/2, 2) numbered within the batch
-    atom_sizes, bond_sizes = np.add.reduceat(count, firsts, axis=1).tolist()
-    ptr_at = np.arange(n) + np.arange(n) // size + 1  # each batch has one pointer more than molecules
     ptr = np.zeros((2, n + len(firsts)), dtype=np.int64)
-    ptr[:, ptr_at] = end - batch_before
+    ptr[:, np.arange(n) + np.arange(n) // size + 1] = end - batch_before
     ptr[1] *= 2  # directed bonds
-    at = torch.from_numpy(positions)
-    moved = _Mover(store.device, pin)
+    atom_sizes, bond_sizes = np.add.reduceat(count, firsts, axis=1).tolist()
+    return _Layout(
+        atoms=inside[:atoms_in_all],
+        bonds=bonds,
+        pairs=store.pairs.take(bonds, axis=0) + shift_of_bond[:, None],
+        graph_of_atom=owner[:atoms_in_all] % size,
+        ptr=ptr,
+        graphs=[min(size, n - first) for first in firsts.tolist()],
+        atom_sizes=atom_sizes,
+        bond_sizes=bond_sizes,
+        max_atoms=np.maximum.reduceat(count[0], firsts).tolist(),
+    )
 
-    graphs = [min(size, n - first) for first in firsts.tolist()]
-    atom_kind = split_with_sizes(moved(store.atom_kind.take(atoms)), atom_sizes)
-    bond_kind = split_with_sizes(moved(store.bond_kind.take(bonds)), bond_sizes)
-    edges = split_with_sizes(moved(_edges(pairs, bond_sizes)), [4 * b for b in bond_sizes])
-    graph_of_atom = split_with_sizes(moved(owner[:atoms_in_all] % size), atom_sizes)
-    atom_ptr, bond_ptr = (split_with_sizes(moved(one), [g + 1 for g in graphs]) for one in ptr)
-    y = split_with_sizes(moved.tensor(store.y.index_select(0, at)), graphs)
-    rows = split_with_sizes(moved.tensor(store.rows.index_select(0, at)), graphs)
-    scalars = features = None
+
+def _window(store: Store, positions: Ints, size: int, *, pin: bool) -> Iterator[GraphBatch]:
+    lay = _layout(store, positions, size)
+    put = _Mover(store.device, pin)
+    at, atoms = torch.from_numpy(positions), torch.from_numpy(lay.atoms)
+    parts: dict[str, Sequence[Tensor]] = {
+        "atom_kind": put.split(store.atom_kind.take(lay.atoms), lay.atom_sizes),
+        "bond_kind": put.split(store.bond_kind.take(lay.bonds), lay.bond_sizes),
+        "edge_index": [
+            flat.view(2, -1) for flat in put.split(_edges(lay.pairs, lay.bond_sizes), [4 * b for b in lay.bond_sizes])
+        ],
+        "graph_of_atom": put.split(lay.graph_of_atom, lay.atom_sizes),
+        "atom_ptr": put.split(lay.ptr[0], [g + 1 for g in lay.graphs]),
+        "bond_ptr": put.split(lay.ptr[1], [g + 1 for g in lay.graphs]),
+        "y": split_with_sizes(put(store.y.index_select(0, at)), lay.graphs),
+        "rows": split_with_sizes(put(store.rows.index_select(0, at)), lay.graphs),
+    }
     if store.atom_scalars is not None:
-        chosen = store.atom_scalars.index_select(0, torch.from_numpy(atoms))
-        scalars = split_with_sizes(moved.tensor(chosen), atom_sizes)
+        parts["atom_scalars"] = split_with_sizes(put(store.atom_scalars.index_select(0, atoms)), lay.atom_sizes)
     if store.molecule_features is not None:
-        features = split_with_sizes(moved.tensor(store.molecule_features.index_select(0, at)), graphs)
-    extras = {name: _extra(ragged, positions, firsts, moved) for name, ragged in store.extras.items()}
-    for i, max_atoms in enumerate(np.maximum.reduceat(count[0], firsts).tolist()):
+        parts["molecule_features"] = split_with_sizes(put(store.molecule_features.index_select(0, at)), lay.graphs)
+    extras = {name: _extra(ragged, positions, size, put=put) for name, ragged in store.extras.items()}
+    for i, max_atoms in enumerate(lay.max_atoms):
         yield GraphBatch(
-            atom_kind=atom_kind[i],
             atom_table=store.atom_table,
-            edge_index=edges[i].view(2, -1),
-            bond_kind=bond_kind[i],
             bond_table=store.bond_table,
-            graph_of_atom=graph_of_atom[i],
-            atom_ptr=atom_ptr[i],
-            bond_ptr=bond_ptr[i],
-            y=y[i],
-            rows=rows[i],
             max_atoms=max_atoms,
-            atom_scalars=None if scalars is None else scalars[i],
-            molecule_features=None if features is None else features[i],
-            extras={name: parts[i] for name, parts in extras.items()},
+            extras={name: tensors[i] for name, tensors in extras.items()},
+            **{name: tensors[i] for name, tensors in parts.items()},
         )
 
 
@@ -152,27 +172,28 @@ def _edges(pairs: Ints, sizes: Sequence[int]) -> Ints:
     return flat
 
 
-def _extra(ragged: Ragged, positions: Ints, firsts: Ints, moved: _Mover) -> Sequence[Tensor]:
+def _extra(ragged: Ragged, positions: Ints, size: int, *, put: _Mover) -> Sequence[Tensor]:
     count = ragged.count.take(positions)
     inside = (ragged.start.take(positions) - count.cumsum() + count).repeat(count)
     inside += np.arange(len(inside))
-    sizes = np.add.reduceat(count, firsts).tolist()
-    return split_with_sizes(moved.tensor(torch.from_numpy(ragged.values.take(inside))), sizes)
+    sizes = np.add.reduceat(count, np.arange(0, len(positions), size)).tolist()
+    return split_with_sizes(put(torch.from_numpy(ragged.values.take(inside))), sizes)
 
 
 class _Mover:
-    """Puts what was made on the host where batches go: there, in page-locked memory, or just into a tensor."""
+    """Puts what was made on the host where batches go: there, in page-locked memory, or nowhere else."""
 
     def __init__(self, device: torch.device, pin: bool) -> None:
         self.device = device
         self.pin = pin
 
-    def __call__(self, integers: NDArray[Any]) -> Tensor:
-        return self.tensor(torch.from_numpy(integers.astype(np.int64, copy=False)))
-
-    def tensor(self, made: Tensor) -> Tensor:
+    def __call__(self, made: Tensor) -> Tensor:
         if self.device.type == "cuda":
             return made.pin_memory().to(self.device, non_blocking=True)
         if self.device.type != "cpu":
             return made.to(self.device)
         return made.pin_memory() if self.pin else made
+
+    def split(self, integers: NDArray[Any], sizes: list[int]) -> Sequence[Tensor]:
+        """Return the integers as int64, a part for each batch."""
+        return split_with_sizes(self(torch.from_numpy(integers.astype(np.int64, copy=False))), sizes)
