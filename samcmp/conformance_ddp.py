@@ -70,11 +70,19 @@ def _trial(rank: int, build: Build) -> str:
     if hasattr(run.optimizer, "no_sync"):
         run.optimizer.no_sync = replica.no_sync
     run.closure = Closure(replica, run.optimizer)
+    synced: list[bool] = []
+    run.closure.watch = lambda: synced.append(bool(replica.require_backward_grad_sync))
     for t in range(STEPS):
+        synced.clear()
         x, y = batch(t)
         half = slice(rank * 8, rank * 8 + 8)
         run.closure.x, run.closure.y = x[half], y[half]
         run.optimizer.step(run.closure)
+        if not synced[-1]:
+            return "the gradient that updates the weights was not synchronised"
+        alone = hasattr(run.optimizer, "no_sync") and not run.optimizer.syncs_clean
+        if len(synced) == 2 and synced[0] == alone:
+            return f"the clean pass ran {'outside' if alone else 'inside'} no_sync"
     mine = run.weights()
     other = [w.clone() for w in mine]
     for w in other:

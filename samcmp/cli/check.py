@@ -99,7 +99,7 @@ def _show(console: Any, name: str, report: Report) -> None:
 
     table = Table(box=None, pad_edge=False)
     for title in ("", "promise", "found"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=False)
     words = {True: "[green]kept[/]", False: "[bold red]broken[/]", None: "[dim]n/a[/]"}
     for result in report.results:
         table.add_row(words[result.kept], escape(result.promise), escape(result.found))

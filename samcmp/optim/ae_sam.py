@@ -63,11 +63,11 @@ class AESAM(SharpnessAware):
         n = self._arrived()
         if n is None or self._is_sharp(n):
             g = yield from self.clean_gradient()
-            self._send(g)
+            self._send(self._squared(g))
             yield from self.updating_gradient(g)
         else:
             g = yield from self.updating_gradient()
-            self._send(g)
+            self._send(vectors.dot(self.space, g, g))  # a GradScaler has unscaled it by now
 
     def _is_sharp(self, n: float) -> bool:
         """Take n into the statistics and decide. An overflown gradient leaves them alone and takes a plain step."""
@@ -86,8 +86,7 @@ class AESAM(SharpnessAware):
         scale = self.loss_scale
         return n if scale is None else n / scale.to(n.device).square()
 
-    def _send(self, g: Vector) -> None:
-        n = self._squared(g)
+    def _send(self, n: Tensor) -> None:
         if n.device.type != "cuda":
             self._arriving = (n, None)
             return

@@ -179,6 +179,11 @@ class SharpnessAware(Optimizer):
         """ρ of each param group."""
         return [float(group["rho"]) for group in self.param_groups]
 
+    @property
+    def second_pass(self) -> bool:
+        """Whether the gradient asked for now follows a clean one of the same step."""
+        return self._ask is Ask.UPDATING and self._came_from is Ask.CLEAN
+
     # ---- a step
 
     def step(self, closure: Closure | None = None) -> Any:
@@ -246,7 +251,7 @@ class SharpnessAware(Optimizer):
         self._abandon()
         if not self.space.holds(self.param_groups):
             self._relay()
-        self._pending = self.lines()
+        self._pending, self._came_from = self.lines(), None
         self._resume()
 
     def _resume(self) -> None:

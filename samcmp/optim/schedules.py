@@ -95,11 +95,13 @@ class ProportionalRho(RhoSchedule):
         self.rho_min, self.lr_min = rho_min, lr_min
         firsts = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
         self.lr_max = max(firsts) if lr_max is None else lr_max
-        if not self.lr_max > lr_min:
-            raise ValueError(f"lr_max must be above lr_min, got {self.lr_max} and {lr_min}")
+        if self.lr_max < lr_min:
+            raise ValueError(f"lr_max must not be below lr_min, got {self.lr_max} and {lr_min}")
         super().__init__(optimizer, keys=keys)
 
     def factor(self, group: Mapping[str, Any]) -> float:
+        if self.lr_max == self.lr_min:  # a learning rate that never moves
+            return 1.0
         share = (float(group["lr"]) - self.lr_min) / (self.lr_max - self.lr_min)
         first = float(group["initial_rho"])
         return share if first == 0 else (self.rho_min + (first - self.rho_min) * share) / first

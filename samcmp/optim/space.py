@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 _ALIGN = 64  # bytes between the starts of two parameters, so that every kernel stays vectorised
+_SHORT = 16384  # elements; below, a kernel's start costs more than its work
 _USES_OF_ONE_OWNER = 2  # the parameter, and the storage object that we look through
 
 
@@ -32,16 +33,35 @@ class Block:
     members: tuple[int, ...]  # positions in Space.params
     offsets: tuple[int, ...]  # of the members, in elements; empty where the block is the parameter itself
     numel: int
+    small: int = 0  # so many of the last members are short and lie without gaps
+
+    def pieces(self, parts: Sequence[Tensor], whole: Tensor | None) -> list[Tensor]:
+        """Return the block of a vector as its long parts and one tensor of all short ones; it may be a copy."""
+        if not self.small:
+            return [parts[member] for member in self.members]
+        long, short = self.members[: -self.small], self.members[-self.small :]
+        if whole is not None:
+            tail = whole.narrow(0, self.offsets[-self.small], self.numel - self.offsets[-self.small])
+        else:
+            tail = torch.cat([p if p.dim() == 1 else p.reshape(-1) for p in (parts[member] for member in short)])
+        return [*(parts[member] for member in long), tail]
 
 
 class Vector:
     """One number for every parameter element; a ``None`` part counts as zero."""
 
-    __slots__ = ("parts", "wholes")
+    __slots__ = ("blocks", "parts", "wholes")
 
-    def __init__(self, parts: Sequence[Tensor | None], wholes: Sequence[Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Tensor | None],
+        wholes: Sequence[Tensor] | None = None,
+        *,
+        blocks: Sequence[Block] | None = None,
+    ) -> None:
         self.parts = list(parts)
         self.wholes = None if wholes is None else list(wholes)
+        self.blocks = blocks
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -49,6 +69,16 @@ class Vector:
         if self.wholes is not None:
             return self.wholes
         return [part for part in self.parts if part is not None]
+
+    def pieces(self) -> list[Tensor] | None:
+        """Return few tensors that cover the vector, to read only; None where parts are missing or no blocks known."""
+        if self.blocks is None or any(part is None for part in self.parts):
+            return None
+        found: list[Tensor] = []
+        for i, block in enumerate(self.blocks):
+            whole = None if self.wholes is None or not block.offsets else self.wholes[i]
+            found += block.pieces(self.parts, whole)  # type: ignore[arg-type]
+        return found
 
 
 class Space:
@@ -59,6 +89,7 @@ class Space:
         self.params: list[Tensor] = [p for group in groups for p in group["params"]]
         self.group_of = [i for i, group in enumerate(groups) for _ in group["params"]]
         self.blocks = _layout(self.params, self.group_of, flat=flat, mine=mine)
+        self._groups = [b.group for b in self.blocks for _ in range(len(b.members) - max(0, b.small - 1))]
         self.theta = self._adopt()
         self._spare: Vector | None = None
         self._places = [p.data_ptr() for p in self.params]
@@ -96,12 +127,19 @@ class Space:
                     f"a gradient of layout {grad.layout} cannot be perturbed along; "
                     "build the layer with sparse=False (torch.nn.Embedding has that option)"
                 )
-        return Vector(grads)
+        return Vector(grads, blocks=self.blocks)
 
     def paired(self, *vectors: Vector) -> tuple[list[int], list[list[Tensor]]]:
-        """Line vectors up: the param group and the tensors of each, as few as possible, where all have a part."""
+        """Line vectors up: the param group and the tensors of each, as few as possible, where all have a part.
+
+        Only the first may be written to.
+        """
         if all(vector.wholes is not None for vector in vectors):
             return [block.group for block in self.blocks], [vector.tensors for vector in vectors]
+        if vectors[0].wholes is not None:
+            pieces = [vector.pieces() for vector in vectors]
+            if None not in pieces:
+                return self._groups, pieces  # type: ignore[return-value]
         keep = [i for i in range(len(self.params)) if all(vector.parts[i] is not None for vector in vectors)]
         return [self.group_of[i] for i in keep], [[v.parts[i] for i in keep] for v in vectors]  # type: ignore[misc]
 
@@ -118,7 +156,7 @@ class Space:
             else:
                 whole = parts[block.members[0]] = torch.zeros_like(first, dtype=dtype(first.dtype))
             wholes.append(whole)
-        return Vector(parts, wholes)
+        return Vector(parts, wholes, blocks=self.blocks)
 
     @torch.no_grad()
     def _adopt(self) -> Vector:
@@ -138,7 +176,7 @@ class Space:
                 param.data = home
                 parts[member] = home
             wholes.append(whole)
-        return Vector(parts, wholes)
+        return Vector(parts, wholes, blocks=self.blocks)
 
 
 def _zeros(numel: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -165,11 +203,16 @@ def _layout(params: Sequence[Tensor], group_of: Sequence[int], *, flat: bool, mi
     blocks = []
     for (group, _, _), members in shared.items():
         step = max(1, _ALIGN // params[members[0]].element_size())
+        long = [m for m in members if params[m].numel() >= _SHORT]
+        short = [m for m in members if params[m].numel() < _SHORT]
         offsets, end = [], 0
-        for member in members:
+        for member in long:
             offsets.append(end)
             end += math.ceil(params[member].numel() / step) * step
-        blocks.append(Block(group, tuple(members), tuple(offsets), end))
+        for member in short:
+            offsets.append(end)
+            end += params[member].numel()
+        blocks.append(Block(group, (*long, *short), tuple(offsets), end, len(short)))
     return blocks + alone
 
 

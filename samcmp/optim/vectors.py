@@ -19,7 +19,8 @@ DELTA = 1e-12  # in u(v) = v / (‖v‖ + δ): a zero gradient perturbs nothing
 
 def norm(vector: Vector) -> Tensor:
     """Return ‖v‖₂ over all elements, in float32 at least."""
-    return _root_of_squares([_norm(tensors) for tensors in _alike(vector.tensors)])
+    tensors = vector.wholes or vector.pieces() or vector.tensors
+    return _root_of_squares([_norm(some) for some in _alike(tensors)])
 
 
 def norms(tensors: Sequence[Tensor]) -> list[Tensor]:

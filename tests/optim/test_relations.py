@@ -1,0 +1,220 @@
+"""Limits in which one optimizer is another, and layouts that must not matter."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from samcmp import optim
+from samcmp.optim.batchnorm import clean_statistics
+from samcmp.optim.radius import Adaptive, Ball, BallPerTensor
+from samcmp.optim.schedules import CompoundedRho, ProportionalRho, StepRho
+
+STEPS = 12
+Make = Callable[[torch.optim.Optimizer], Any]
+
+
+class Wide(nn.Module):
+    """Has a parameter that is long enough for a kernel of its own, and short ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(160, 120), nn.Tanh(), nn.Linear(120, 3), nn.Tanh(), nn.Linear(3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        return out
+
+
+def trained(make: Make, *, steps: int = STEPS, base: Any = torch.optim.Adam) -> list[Tensor]:
+    torch.manual_seed(0)
+    model = Wide().double()
+    optimizer = make(base(model.parameters(), lr=1e-2))
+    draw = torch.Generator().manual_seed(3)
+    for _ in range(steps):
+        x = torch.randn(8, 160, generator=draw, dtype=torch.float64)
+
+        def closure(x: Tensor = x) -> Tensor:
+            optimizer.zero_grad()
+            loss: Tensor = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            loss.backward()
+            return loss.detach()
+
+        optimizer.step(closure)
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def apart(a: Make, b: Make, **settings: Any) -> float:
+    return max(float((x - y).abs().max()) for x, y in zip(trained(a, **settings), trained(b, **settings), strict=True))
+
+
+def plain(base: Any) -> Any:
+    return base
+
+
+@pytest.mark.parametrize(
+    ("make", "limit"),
+    [
+        (lambda b: optim.RST(b, p=0.0), plain),
+        (lambda b: optim.RST(b, p=1.0), lambda b: optim.SAM(b)),
+        (lambda b: optim.SAMk(b, k=1), lambda b: optim.SAM(b)),
+        (lambda b: optim.SAMkSkip(b, k=1), lambda b: optim.SAM(b)),
+        (lambda b: optim.SAMk(b, k=10**6), lambda b: optim.SAMOne(b)),
+        (lambda b: optim.LookSAM(b, k=1), lambda b: optim.SAM(b)),
+        (lambda b: optim.LateSAM(b, start=0), lambda b: optim.SAM(b)),
+        (lambda b: optim.LateSAM(b, start=10**6), plain),
+        (lambda b: optim.ASAM(b, rho=0.1, weights=lambda p: False), lambda b: optim.SAM(b, rho=0.1)),
+        (lambda b: optim.VaSSO(b, theta=1.0, radius=Ball()), lambda b: optim.SAM(b)),
+        (lambda b: optim.FSAM(b, sigma=0.0), lambda b: optim.SAM(b, rho=0.05)),
+        (lambda b: optim.GSAM(b, alpha=0.0), lambda b: optim.SAM(b)),
+        (lambda b: optim.WSAM(b, gamma=0.5, decoupled=False), lambda b: optim.SAM(b)),
+        (lambda b: optim.GraphSAM(b, anchor_every=3, K=100), lambda b: optim.GraphSAM(b, anchor_every=300)),
+        (lambda b: optim.SAM(b, radius=Adaptive(1.0, lambda p: False)), lambda b: optim.SAM(b, radius=Ball())),
+    ],
+)  # fmt: skip
+def test_optimizer_becomes_its_limit(make: Make, limit: Make) -> None:
+    assert apart(make, limit) <= 1e-12
+
+
+def test_graphsam_with_beta_0_walks_along_the_last_gradient_as_s2_sam_does() -> None:
+    class NoAnchor(optim.GraphSAM):  # type: ignore[misc,name-defined]
+        def __init__(self, base: Any) -> None:
+            super().__init__(base, beta=0.0, anchor_every=10**6)
+            self.numbers["anchored"] = 0
+
+    assert apart(NoAnchor, lambda b: optim.S2SAM(b)) <= 1e-12
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_flat_buffers_do_not_change_the_numbers(name: str) -> None:
+    entry = optim.OPTIMIZERS[name]
+    module = __import__(entry.module, fromlist=[entry.class_name])
+    maker = getattr(module, entry.class_name)
+    if name == "esam":
+        pytest.skip("its closure selects samples; the conformance trial covers it")
+    facts = {"anchor_every": 4} if "anchor_every" in maker.__init__.__annotations__ else {}
+    facts |= {"total_steps": STEPS} if "total_steps" in maker.__init__.__annotations__ else {}
+    facts |= {"start": 4} if "start" in maker.__init__.__annotations__ else {}
+    assert apart(lambda b: maker(b, flat=True, **facts), lambda b: maker(b, flat=False, **facts)) <= 1e-12
+
+
+def test_parameters_whose_storage_is_shared_stay_where_they_are() -> None:
+    whole = torch.randn(8)
+    tied, alone = nn.Parameter(whole[:4]), nn.Parameter(torch.randn(4))
+    held = nn.Parameter(torch.randn(4))
+    alias = held.detach()
+    before = [p.data_ptr() for p in (tied, held)]
+    optimizer = optim.SAM(torch.optim.SGD([tied, alone, held], lr=0.1))
+    assert [p.data_ptr() for p in (tied, held)] == before
+    with torch.no_grad():
+        alias.fill_(2.0)
+    assert torch.equal(held.detach(), torch.full((4,), 2.0))
+    assert len(optimizer.space.blocks) == 3
+
+
+def test_parameters_that_move_to_another_dtype_are_laid_out_anew() -> None:
+    model = Wide()
+    optimizer = optim.GraphSAM(torch.optim.SGD(model.parameters(), lr=0.1), anchor_every=2)
+    model.double()
+    x = torch.randn(4, 160, dtype=torch.float64)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss: Tensor = model(x).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    first = float(optimizer.step(closure))
+    for _ in range(5):
+        last = float(optimizer.step(closure))
+    assert last < first
+
+
+def test_base_step_hooks_see_the_updating_gradient_at_home_weights() -> None:
+    model = Wide()
+    base = torch.optim.SGD(model.parameters(), lr=0.0)
+    optimizer = optim.SAM(base, rho=10.0)
+    before = copy.deepcopy(model.state_dict())
+    seen: list[bool] = []
+    base.register_step_pre_hook(
+        lambda *_: seen.append(all(torch.equal(v, before[k]) for k, v in model.state_dict().items()))
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss: Tensor = model(torch.ones(2, 160)).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    optimizer.step(closure)
+    assert seen == [True]
+
+
+def test_per_tensor_ball_moves_every_tensor_by_rho() -> None:
+    model = Wide().double()
+    optimizer = optim.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.3, radius=BallPerTensor())
+    start = [p.detach().clone() for p in model.parameters()]
+    lengths: list[list[float]] = []
+
+    def closure() -> Tensor:
+        lengths.append([float((p.detach() - s).norm()) for p, s in zip(model.parameters(), start, strict=True)])
+        optimizer.zero_grad()
+        loss: Tensor = (model(torch.ones(2, 160, dtype=torch.float64)) - 3).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    optimizer.step(closure)
+    assert lengths[1] == pytest.approx([0.3] * len(start), abs=1e-9)
+
+
+def _rhos(make: Callable[[Any], Any], epochs: int) -> list[float]:
+    optimizer = optim.SAM(torch.optim.SGD(Wide().parameters(), lr=1.0), rho=0.05)
+    schedule = make(optimizer)
+    found = []
+    for _ in range(epochs):
+        found.append(optimizer.param_groups[0]["rho"])
+        schedule.step()
+    return found
+
+
+@pytest.mark.parametrize("period", [1, 3])
+def test_step_schedule_is_equation_4(period: int) -> None:
+    assert _rhos(lambda o: StepRho(o, period=period), 10) == [0.05 * 0.5 ** (e // period) for e in range(10)]
+
+
+def test_compounded_schedule_shrinks_as_the_released_code_does() -> None:
+    got = _rhos(lambda o: CompoundedRho(o, period=3), 10)
+    assert got == pytest.approx([5e-2] * 3 + [2.5e-2] * 3 + [6.25e-3] * 3 + [7.8125e-4], rel=1e-12)
+
+
+def test_proportional_schedule_follows_the_learning_rate() -> None:
+    optimizer = optim.SAM(torch.optim.SGD(Wide().parameters(), lr=0.4), rho=0.1)
+    schedule = ProportionalRho(optimizer, rho_min=0.02)
+    optimizer.param_groups[0]["lr"] = 0.1
+    schedule.step()
+    assert optimizer.param_groups[0]["rho"] == pytest.approx(0.02 + 0.08 * 0.25)
+
+
+def test_running_statistics_come_from_the_clean_pass_alone() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    once = copy.deepcopy(model)
+    optimizer = optim.SAM(torch.optim.SGD(model.parameters(), lr=0.0), rho=5.0)
+    clean_statistics(model, optimizer)
+    x = torch.randn(16, 4)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss: Tensor = model(x).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    optimizer.step(closure)
+    once(x)
+    for (name, got), want in zip(model.named_buffers(), once.buffers(), strict=True):
+        assert torch.equal(got, want), name
