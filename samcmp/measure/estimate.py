@@ -33,7 +33,9 @@ class Ratio:
 
     @property
     def half_width(self) -> float:
-        """Half the interval's width in logarithms: 0.005 is half a per cent."""
+        """Half the interval's width in logarithms: 0.005 is half a per cent; infinite where there is no interval."""
+        if not (self.low > 0 and math.isfinite(self.high)):
+            return math.inf
         return (math.log(self.high) - math.log(self.low)) / 2
 
     @property

@@ -77,7 +77,7 @@ def test_one_burst_does_not_move_the_estimate() -> None:
 
 def test_a_single_round_has_no_interval() -> None:
     r = ratio(np.array([0.2]))
-    assert (r.low, r.high, r.verdict) == (0.0, math.inf, "ambiguous")
+    assert (r.low, r.high, r.verdict, r.half_width) == (0.0, math.inf, "ambiguous", math.inf)
 
 
 @pytest.mark.parametrize("bad", [[], [0.1, math.nan], [math.inf]])
