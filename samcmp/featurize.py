@@ -54,6 +54,7 @@ __all__ = [
 
 VERSION = "1"  # part of every cache key: count up when a code's meaning changes
 MAX_SMILES = 10_000  # characters; the longest in MoleculeNet has 1,200
+_LEAVE_OUT = "Correct it or leave the row out."
 SCALARS = {"gasteiger": 2}  # names of real-valued atom columns and how many columns each has
 
 
@@ -88,14 +89,14 @@ def _parse(text: str) -> Mol:
     if mol is None:
         mol = Chem.MolFromSmiles(text, sanitize=False)
         if mol is None:
-            raise DataError(f"RDKit cannot read the SMILES {_short(text)}", remedy="Correct it or leave the row out.")
+            raise DataError(f"RDKit cannot read the SMILES {_short(text)}", remedy=_LEAVE_OUT)
         mol.UpdatePropertyCache(strict=False)
         try:
             Chem.SanitizeMol(mol, Chem.SANITIZE_ALL ^ Chem.SANITIZE_PROPERTIES)
         except (ValueError, RuntimeError) as error:
             raise DataError(
                 f"RDKit rejects the SMILES {_short(text)}: {str(error).strip()}",
-                remedy="Correct it or leave the row out.",
+                remedy=_LEAVE_OUT,
             ) from error
     if mol.GetNumAtoms() == 0:
         raise DataError(f"the SMILES {_short(text)} has no atoms", remedy="Leave the row out.")
@@ -109,6 +110,10 @@ def _check(text: str) -> None:
         raise DataError(
             f"the SMILES {_short(text)} holds a null byte", remedy="The file is damaged or not a text file."
         )
+    if not (text.isascii() and text.isprintable()):
+        raise DataError(f"the SMILES {_short(text)} holds a character that no SMILES has", remedy=_LEAVE_OUT)
+    if text.partition(" ")[2].strip()[:1] not in ("", "|"):  # RDKit would read what is before the blank and stop
+        raise DataError(f"the SMILES {_short(text)} has a blank inside", remedy=_LEAVE_OUT)
     if len(text) > MAX_SMILES:
         raise DataError(
             f"a SMILES of {len(text):,} characters; at most {MAX_SMILES:,} are read",

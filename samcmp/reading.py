@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from samcmp.errors import DataError
+
 if TYPE_CHECKING:
     from rdkit.Chem import Atom, Mol
 
@@ -84,7 +86,10 @@ def read(mol: Mol, text: str, *, into: Lists, gasteiger: bool) -> None:
 def _read_brackets(atoms: Sequence[Atom], text: str, *, into: Lists, first: int) -> None:
     extended = "|" in text
     if extended or _ISOTOPE.search(text):
-        into.isotope += [(first + i, n) for i, atom in enumerate(atoms) if (n := atom.GetIsotope())]
+        isotopes = [(first + i, n) for i, atom in enumerate(atoms) if (n := atom.GetIsotope())]
+        if any(n > 999 for _, n in isotopes):
+            raise DataError("an isotope of more than three digits", remedy="Correct the SMILES or leave the row out.")
+        into.isotope += isotopes
     if extended or "@" in text:
         into.chiral += [(first + i, n) for i, atom in enumerate(atoms) if (n := atom.GetChiralTag())]
 

@@ -88,7 +88,7 @@ def test_odd_molecules_have_the_codes_that_rdkit_gives() -> None:
 
 
 def test_extended_smiles_have_the_codes_that_rdkit_gives() -> None:
-    compare(["CC |(0,0,;1,0,)|", "C[C@H](F)Cl |o1:1|", "c1ccccc1 a name", "F/C=C/F |$a;b;c;d$|"])
+    compare(["CC |(0,0,;1,0,)|", "C[C@H](F)Cl |o1:1|", "F/C=C/F |$a;b;c;d$|"])
 
 
 def real(name: str, every: int) -> list[str]:
@@ -185,8 +185,15 @@ def test_an_isotope_weighs_its_own_mass_in_float64_before_rounding() -> None:
         ("   ", "empty"),
         ("C\0C", "null byte"),
         ("C" * 1_000_000, "1,000,000 characters"),
+        ("C\u00e9", "no SMILES has"),
+        ("C\ud800", "no SMILES has"),
+        ("C\nC", "no SMILES has"),
+        ("CC O", "blank inside"),
+        ("CC |(0,0,|", "cannot read"),
+        ("(" * 9000, "cannot read"),
+        ("[99999C]", "more than three digits"),
         ("C1CC", "cannot read"),
-        ("not a molecule", "cannot read"),
+        ("not-a-molecule", "cannot read"),
         ("c1cccc1", "rejects"),
     ],
 )
