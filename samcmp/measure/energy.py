@@ -55,8 +55,9 @@ class Counter:
         now = self.now()
         return now, self.gpu.read("energy_millijoules")
 
-    def window(self, work: Callable[[], int], *, seconds: float = WINDOW_SECONDS) -> Window | None:
+    def window(self, work: Callable[[], int], *, seconds: float | None = None) -> Window | None:
         """Repeat ``work`` (returns its graphs) for ``seconds``. None where the counter wrapped, reset or vanished."""
+        seconds = WINDOW_SECONDS if seconds is None else seconds
         graphs = 0
         start, before = self._reading()
         while True:
@@ -69,8 +70,9 @@ class Counter:
             return None
         return Window((after - before) / 1e3, end - start, graphs)
 
-    def idle_watts(self, *, seconds: float = IDLE_SECONDS) -> float | None:
+    def idle_watts(self, *, seconds: float | None = None) -> float | None:
         """Return the device's power while this process asks nothing of it."""
+        seconds = IDLE_SECONDS if seconds is None else seconds
         start, before = self._reading()
         self.sleep(seconds)
         end, after = self._reading()
