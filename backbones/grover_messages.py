@@ -59,6 +59,7 @@ def depth_probabilities(depth: int) -> tuple[float, ...]:
     return tuple((b - a) / 2 / total for a, b in itertools.pairwise(cdf))
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def random_depths(depth: int, count: int) -> Tensor:
     """Return ``count`` depths (int64, on the host), drawn from torch's CPU generator."""
     table = torch.tensor(depth_probabilities(depth), dtype=torch.float64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from backbones.grover_lean import bulk_dropout
+from backbones.grover_lean import activate, bulk_dropout
 from backbones.grover_messages import activation
 from backbones.segments import linear_of_kinds, mean_over_graphs, sum_into
 from samcmp.graphs import GraphBatch
@@ -33,7 +33,7 @@ class Inlet(nn.Module):
         """Return the start state (R, H) of ``projected`` = W f (R, H)."""
         if self.linear.bias is not None:
             projected = projected + self.linear.bias
-        return bulk_dropout(self.norm(self.activation(projected)), self.dropout, self.training)
+        return bulk_dropout(self.norm(activate(self.activation, projected)), self.dropout, self.training)
 
 
 class Outlet(nn.Module):
@@ -52,7 +52,7 @@ class Outlet(nn.Module):
         features, summed = self.expand.weight.tensor_split([ATOM_WIDTH], dim=1)
         raw = linear_of_kinds(batch.atom_table, kind, features, self.expand.bias)
         wide = torch.addmm(raw, states, summed.t())  # (A, 4H)
-        wide = bulk_dropout(self.activation(wide), self.dropout, self.training)
+        wide = bulk_dropout(activate(self.activation, wide), self.dropout, self.training)
         return bulk_dropout(self.norm(self.contract(wide)), self.dropout, self.training)
 
 
@@ -105,6 +105,6 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for i, linear in enumerate(self.linears):
             if i and self.activation is not None:
-                x = self.activation(x)
+                x = activate(self.activation, x)
             x = linear(bulk_dropout(x, self.dropout, self.training))
         return x

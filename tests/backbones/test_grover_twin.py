@@ -124,7 +124,7 @@ def test_on_a_cpu_the_lean_form_runs_and_shares_rows() -> None:
 @pytest.mark.parametrize("activation", ["relu", "prelu", "leaky_relu"])
 def test_with_dropout_the_lean_form_equals_the_batched_one_for_the_same_masks(activation: str) -> None:
     # A mask that only depends on the shape makes two orders of drawing agree.
-    def mask(like: Tensor, p: float) -> Tensor:
+    def mask(like: Tensor, p: float, bits: object = None) -> Tensor:
         generator = torch.Generator().manual_seed(like.shape[-1])
         kept = torch.rand(like.shape[-2:], generator=generator, dtype=torch.float64) >= p
         return (kept.double() / (1 - p)).expand(like.shape).contiguous().to(like.dtype)
