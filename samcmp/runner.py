@@ -135,6 +135,7 @@ class _Run:
         )
         self.selection = Selection(higher_is_better(setup))
         self.history: list[Epoch] = []
+        self.rho: float | None = None
         self.best_weights: dict[str, torch.Tensor] | None = None
 
     def go(self, empty: Record, listen: Listener | None) -> tuple[Record, Predictions]:
@@ -172,6 +173,7 @@ class _Run:
     def _timed_epoch(self, epoch: int):  # type: ignore[no-untyped-def]
         import torch
 
+        self.rho = self.trainer.optimizer.param_groups[0].get("rho")  # a schedule moves it at the epoch's end
         start = time.perf_counter()
         sums = self.trainer.epoch(self.setup.train_batches(epoch))
         if self.setup.device.type == "cuda":
@@ -211,7 +213,6 @@ class _Run:
         self, loss: float, valid: float, test: float, *, seconds: float, passes: int, test_loss: float
     ) -> None:
         group = self.trainer.optimizer.param_groups[0]
-        rho = group.get("rho")
         self.history.append(
             Epoch(
                 train_loss=loss,
@@ -221,7 +222,7 @@ class _Run:
                 seconds=seconds,
                 passes=passes,
                 test_loss=_number(test_loss),
-                rho=None if rho is None else float(rho),
+                rho=None if self.rho is None else float(self.rho),
             )
         )
 

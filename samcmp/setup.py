@@ -170,7 +170,9 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
     torch.set_num_threads(case.protocol.threads)
     molecules = load_molecules(case, options)
     split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=options.split_file)
-    config = backbones.build_config(case.model, dataset=case.dataset, settings=dict(case.model_settings))
+    config = backbones.build_config(
+        case.model, dataset=case.dataset.partition("@")[0], settings=dict(case.model_settings)
+    )
     graphs = GraphSet.load_or_build(molecules, config.columns, prepare=backbones.prepare_of(config), progress=progress)
     positions = [graphs.positions(torch.from_numpy(rows)) for rows in (split.train, split.valid, split.test)]
     standardizer = None
@@ -194,3 +196,24 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
         valid_positions=positions[1],
         test_positions=positions[2],
     )
+
+
+def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
+    """Refuse splits that repeat each other, before any run; return what should be said about them.
+
+    Raises DataError where two blocks of a dataset would be one partition under two names.
+    """
+    from samcmp import splits
+
+    wanted: dict[tuple[str, int | None], dict[tuple[str, int, int | None], Case]] = {}
+    for case in cases:
+        blocks = wanted.setdefault((case.dataset, case.protocol.subset), {})
+        blocks.setdefault((case.split, case.split_seed, case.fold), case)
+    said: list[str] = []
+    for blocks in wanted.values():
+        molecules = load_molecules(next(iter(blocks.values())), options)
+        made = [
+            splits.make(molecules, name, seed=seed, fold=fold, file=options.split_file) for name, seed, fold in blocks
+        ]
+        said += splits.refuse_repeats(made) or []
+    return said

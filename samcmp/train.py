@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,7 +35,9 @@ class Criterion(Protocol):
 class LossTerm(Protocol):
     """What SAF and MESA add to the loss."""
 
-    def term(self, rows: Tensor, prediction: Tensor, y: Tensor) -> Tensor: ...
+    def term(self, rows: Tensor, prediction: Tensor, y: Tensor, **known: Tensor) -> Tensor: ...
+
+    def teacher(self) -> AbstractContextManager[None]: ...  # MESA only: holds its own weights in the model
 
 
 def stream(seed: int, purpose: str) -> int:
@@ -96,9 +99,22 @@ class StepClosure:
     def _loss(self, batch: GraphBatch) -> Tensor:
         if self.loss_term is None:
             return model_loss(self.model, batch, self.criterion)
+        known = self._reference(batch)
         noted = _Noted(self.criterion)
         loss = model_loss(self.model, batch, noted)
-        return loss + self.loss_term.term(batch.rows, noted.prediction, batch.y)
+        return loss + self.loss_term.term(batch.rows, noted.prediction, batch.y, **known)
+
+    def _reference(self, batch: GraphBatch) -> dict[str, Tensor]:
+        """The predictions of a loss term's own weights (MESA's average), where it needs them: one forward pass."""
+        if not getattr(self.loss_term, "needs_reference", False):
+            return {}
+        was_training = self.model.training
+        self.model.eval()  # as the original: the average predicts without dropout, and takes nothing from its stream
+        try:
+            with torch.no_grad(), self.loss_term.teacher():  # type: ignore[union-attr]
+                return {"reference": self.model(batch)}
+        finally:
+            self.model.train(was_training)
 
     def __call__(self) -> Tensor:
         batch = self.batch

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from samcmp import budgets, workers
 from samcmp.cli import common
+from samcmp.setup import check_splits
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +48,8 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     training = planned.missing_train(kept, retry=how.retry)
     cases = [*training.values(), *(case for session in sessions for case in session.values())]
     common.fetch_all({case.dataset for case in cases}, how.options)
+    for note in check_splits(training.values(), how.options):
+        console.print(Text(note))
     if len(cases) < len(planned.keys):
         console.print(
             Text(f"{len(planned.keys) - len(cases)} of {len(planned.keys)} results are in the store already.")

@@ -91,12 +91,14 @@ def _optimizers(settings: bool) -> Table:
 
     from samcmp import optim
 
-    last = "settings" if settings else "paper"
-    table = _table("Optimizers", "name", "passes per step", "what", last)
+    columns = ("settings and defaults",) if settings else ("passes per step", "what", "paper")
+    table = _table("Optimizers", "name", *columns)
     for name in optim.names():
         entry = optim.entry(name)
-        shown = ", ".join(f"{key}={value}" for key, value in entry.settings.items()) if settings else entry.paper
-        table.add_row(escape(name), escape(entry.passes), escape(entry.summary), escape(shown))
+        shown = [", ".join(f"{key}={value}" for key, value in entry.settings.items())]
+        if not settings:
+            shown = [entry.passes, entry.summary, entry.paper]
+        table.add_row(escape(name), *map(escape, shown))
     return table
 
 

@@ -46,6 +46,10 @@ def train(
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the best weights (safetensors).", rich_help_panel=OUTPUT)
     ] = None,
+    save_split: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the split's row numbers (JSON or CSV).", rich_help_panel=OUTPUT),
+    ] = None,
     store: common.StoreDir = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Protocol and settings from this file.")] = None,
 ) -> None:
@@ -118,10 +122,21 @@ def train(
     console = common.stderr()
     options = found.options(where, save)
     common.fetch_all([case.dataset], options)
+    if save_split is not None:
+        _save_split(case, options, save_split)
     record = _run(console, kept, key=key, case=case, options=options)
     _summary(record, kept, save=save)
     if record.status != "ok":
         raise typer.Exit(1)
+
+
+def _save_split(case: Case, options: Options, path: Path) -> None:
+    from samcmp import splitfile, splits
+    from samcmp.setup import load_molecules
+
+    molecules = load_molecules(case, options)
+    split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=options.split_file)
+    splitfile.save(split, path, dataset_hash=molecules.dataset_hash)
 
 
 def _run(console: Console, kept: Store, *, key: str, case: Case, options: Options) -> Record:

@@ -15,7 +15,22 @@ from samcmp.store import Store
 from tests.places import needs_mirror
 
 Run = Callable[..., tuple[int, str, str]]
-TINY = ("--subset", "40", "--batch-size", "8", "--epochs", "1", "--repeats", "2", "--profile-seconds", "1", "--device", "cpu", "--jobs", "1")
+TINY = (
+    "--subset",
+    "40",
+    "--batch-size",
+    "8",
+    "--epochs",
+    "1",
+    "--repeats",
+    "2",
+    "--profile-seconds",
+    "1",
+    "--device",
+    "cpu",
+    "--jobs",
+    "1",
+)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ["cards", "fetch", "bundle", "table", "molecules", "featurize", "columns", "splits", "splitfile"], 1
     ),
-    **dict.fromkeys(["demo", "audit", "descriptors", "cachefile"], 1),
+    **dict.fromkeys(["demo", "audit", "descriptors", "cachefile", "download"], 1),
     **dict.fromkeys(["graphset", "graphstore", "tasks", "optim", "backbones", "measure", "machine", "weights"], 2),
     "train": 3,
     **dict.fromkeys(["setup", "runner", "profiling", "workers", "store", "keys", "contenders", "cadence", "roles"], 4),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from samcmp import runner
+from samcmp import optim, runner
 from samcmp.errors import DataError, DeviceError, SamcmpError
 from samcmp.records import Case, Protocol
 from samcmp.setup import Options, assemble, resolve_device
@@ -115,3 +115,11 @@ def test_cuda_without_cuda_is_refused_never_replaced_by_the_cpu() -> None:
 def test_a_subset_larger_than_the_set_is_refused_before_the_run() -> None:
     with pytest.raises((DataError, SamcmpError), match=r"1,?128"):
         train(replace(CASE, protocol=replace(TINY, subset=99999)))
+
+
+@pytest.mark.parametrize("name", optim.names())
+def test_every_optimizer_trains_past_the_epoch_where_its_last_part_switches_on(name: str) -> None:
+    case = replace(CASE, dataset="demo-tox", optimizer=name, protocol=Protocol(epochs=8, subset=64))
+    record, _ = train(case)
+    assert record.status == "ok", record.reason
+    assert all(epoch.passes >= 2 for epoch in record.history)
