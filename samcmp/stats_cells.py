@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -164,6 +165,12 @@ def geometric_mean(ratios: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0,
     value = float(np.exp(logs.mean()))
     if logs.size < 2:
         return Interval(value)
-    drawn = np.random.default_rng(seed).integers(0, logs.size, (draws, logs.size))
-    low, high = np.quantile(logs[drawn].mean(axis=1), [alpha / 2.0, 1.0 - alpha / 2.0])
+    low, high = np.quantile(_shares(logs.size, draws, seed) @ logs, [alpha / 2.0, 1.0 - alpha / 2.0])
     return Interval(value, float(np.exp(low)), float(np.exp(high)))
+
+
+@functools.lru_cache(maxsize=2)
+def _shares(n: int, draws: int, seed: int) -> Array:
+    """Return the share of each of n cells in every resample (draws, n); all arms are resampled alike."""
+    shares: Array = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=draws) / n
+    return shares
