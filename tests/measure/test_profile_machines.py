@@ -38,7 +38,7 @@ def session(name: str, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> list[Re
         return open_gpu(MIG_UUID if name == "MIG" else UUID, library=MACHINES[name]())
 
     monkeypatch.setattr(profiling, "open_torch_device", opened)
-    return profile(CASES, Options(), budget_seconds=2.5, setup=setup)
+    return profile(CASES, Options(), budget_seconds=1.2, setup=setup)
 
 
 @pytest.mark.parametrize("name", MACHINES)
