@@ -43,6 +43,10 @@ def table(comparison: Comparison) -> Table:
         starts.add(len(rows))
         rows.extend(_row(row, cell, notes) for row in cell.rows)
     remarks = [f"{cell.name}: {note}" for cell in comparison.cells for note in cell.notes]
+    tested = max((v.comparisons for cell in comparison.cells for v in cell.verdicts), default=0)
+    if tested > 1:
+        said = f"words are Holm-adjusted over a cell's comparisons (up to {tested}); the 95 % intervals are not"
+        remarks.insert(0, said)
     sessions = dict.fromkeys(cell.speed_session for cell in comparison.cells if cell.speed_session)
     if sessions:
         remarks.append(f"speed measured on {'; '.join(sessions)}")
