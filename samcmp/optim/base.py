@@ -115,12 +115,18 @@ class SharpnessAware(Optimizer):
         scale: Tensor | None = getattr(self.grad_scaler, "_scale", None)
         return scale
 
-    def updating_gradient(self, direction: Vector | None = None, *, sign: float = 1.0) -> Asked:
-        """Ask for ω = ∇L(θ + ε), ε along ``direction`` (``sign`` −1: against it); without one, for ω = ∇L(θ)."""
+    def updating_gradient(
+        self, direction: Vector | None = None, *, sign: float = 1.0, length: Tensor | None = None
+    ) -> Asked:
+        """Ask for ω = ∇L(θ + ε), ε along ``direction`` (``sign`` −1: against it); without one, for ω = ∇L(θ).
+
+        ``length`` is the direction's norm where the caller has it.
+        """
         if direction is None:
             yield Ask.UPDATING
         else:
-            with self.climbed(self._in_play(direction), sign=sign):
+            chosen = self._in_play(direction)
+            with self.climbed(chosen, sign=sign, length=length if chosen is direction else None):
                 yield Ask.UPDATING
         yield Ask.HOME
         return self.space.gradient()
@@ -138,10 +144,10 @@ class SharpnessAware(Optimizer):
         return self.space.gradient()
 
     @contextlib.contextmanager
-    def climbed(self, direction: Vector, *, sign: float = 1.0) -> Iterator[None]:
+    def climbed(self, direction: Vector, *, sign: float = 1.0, length: Tensor | None = None) -> Iterator[None]:
         """Hold the weights at θ + ε inside and bring them home, bit for bit and in the same storage, after."""
         rho = [sign * r for r in self.rhos]
-        with self.displaced(lambda: self.radius.climb(self.space, direction, rho=rho)):
+        with self.displaced(lambda: self.radius.climb(self.space, direction, rho=rho, length=length)):
             yield
 
     @contextlib.contextmanager

@@ -50,14 +50,18 @@ class GraphSAM(SharpnessAware):
             raise ValueError(f"norm is 'global' or 'tensor', got {norm!r}")
         super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
         self.beta, self.period, self.anchor, self.norm = beta, anchor_every * K, anchor, norm
-        self.numbers |= {"anchored": -1, "decay": 1.0}  # period of the last anchor; d is decay · kept["d"]
+        self.numbers |= {
+            "anchored": -1,
+            "decay": 1.0,
+            "length": None,
+        }  # period of the last anchor; d is decay · kept["d"]
 
     def lines(self) -> Lines:
         d = self.keep("d", precise=True)
         if self.clock // self.period != self.numbers["anchored"]:
             g = yield from self.clean_gradient()  # g = ∇L(θ)
             self._anchor(d, g)  # d ← g
-        omega = yield from self.updating_gradient(d)  # ω = ∇L(θ + ρ d/‖d‖)
+        omega = yield from self.updating_gradient(d, length=self.numbers["length"])  # ω = ∇L(θ + ρ d/‖d‖)
         self._average(d, omega)  # d ← β d + (1−β) ω/‖ω‖
         self.base.step()  # θ ← base(ω)
 
@@ -69,7 +73,7 @@ class GraphSAM(SharpnessAware):
             divisor = vectors.one_if_finite(length)
         vectors.zero_(d)
         vectors.add_(self.space, d, g, divisor=divisor, values=1.0)
-        self.numbers |= {"anchored": self.clock // self.period, "decay": 1.0}
+        self.numbers |= {"anchored": self.clock // self.period, "decay": 1.0, "length": None}
 
     def _average(self, d: Vector, omega: Vector) -> None:
         # Only the direction matters to ε, so the decay of d is deferred: one pass over memory fewer a step.
@@ -80,6 +84,8 @@ class GraphSAM(SharpnessAware):
         self.numbers["decay"] = decay
         if self.norm == "tensor":
             vectors.add_units_(d, omega, (1 - self.beta) / decay)
+            self.numbers["length"] = None
             return
         length = vectors.norm(omega) + vectors.DELTA
-        vectors.add_(self.space, d, omega, divisor=length, values=(1 - self.beta) / decay)
+        share = (1 - self.beta) / decay
+        self.numbers["length"] = vectors.add_and_norm_(self.space, d, omega, divisor=length, value=share)

@@ -100,17 +100,17 @@ class Capped:
     def __init__(self, owner: GraphSAMReleased, *, adaptive: bool) -> None:
         self.owner, self.adaptive = owner, adaptive
 
-    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float]) -> None:
+    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None:
         chosen = [
             None if d is None or (self.owner.first_group_only and group > 0) else d
             for d, group in zip(direction.parts, space.group_of, strict=True)
         ]
         scaled = Vector([None if d is None else self._times(space.params[k], d) for k, d in enumerate(chosen)])
-        length = vectors.norm(scaled) if self.owner.fresh else torch.zeros(())
+        whole = vectors.norm(scaled) if self.owner.fresh else torch.zeros(())
         for k, part in enumerate(scaled.parts):
             if part is not None:
                 group = space.group_of[k]
-                step = self._times(space.params[k], part).mul_(rho[group] / (length.to(part.device) + vectors.DELTA))
+                step = self._times(space.params[k], part).mul_(rho[group] / (whole.to(part.device) + vectors.DELTA))
                 self._add_capped(space.params[k], step, self.owner.param_groups[group]["radius"])
 
     def _times(self, theta: Tensor, d: Tensor) -> Tensor:

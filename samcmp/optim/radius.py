@@ -20,9 +20,9 @@ WeightPredicate = Callable[[Tensor], bool]
 
 
 class Radius(Protocol):
-    """Adds ε(d) to the parameters in place. ``rho`` has one radius for each param group."""
+    """Adds ε(d) to the parameters in place. ``rho`` has one radius for each param group; ``length`` is ‖d‖ if known."""
 
-    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float]) -> None: ...
+    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None: ...
 
 
 def is_weight(param: Tensor) -> bool:
@@ -45,19 +45,20 @@ class Ball:
 
     delta: float = vectors.DELTA
 
-    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float]) -> None:
-        vectors.add_(space, space.theta, direction, divisor=vectors.norm(direction) + self.delta, values=rho)
+    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None:
+        length = vectors.norm(direction) if length is None else length
+        vectors.add_(space, space.theta, direction, divisor=length + self.delta, values=rho)
 
 
 @dataclass(frozen=True)
 class BallPerTensor:
     """ε_k = ρ d_k / (‖d_k‖ + δ): a ball of radius ρ for every tensor."""
 
-    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float]) -> None:
+    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None:
         for k, (theta, d) in enumerate(zip(space.theta.parts, direction.parts, strict=True)):
             if theta is not None and d is not None:
-                length = torch.linalg.vector_norm(d) + vectors.DELTA
-                _add_part(theta, d / length, length, rho[space.group_of[k]])
+                own = torch.linalg.vector_norm(d) + vectors.DELTA
+                _add_part(theta, d / own, own, rho[space.group_of[k]])
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,18 @@ class Adaptive:
     weights: WeightPredicate = is_weight
     delta: float = vectors.DELTA
 
-    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float]) -> None:
+    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None:
         scaled = Vector([None if d is None else self._scaled(space, k, d) for k, d in enumerate(direction.parts)])
-        length = vectors.norm(scaled) + self.delta  # of Td
-        again = Vector([None if d is None else self._scaled(space, k, d) for k, d in enumerate(scaled.parts)])
-        vectors.add_(space, space.theta, again, divisor=length, values=rho)
+        divisor = vectors.norm(scaled) + self.delta  # ‖Td‖
+        for k, part in enumerate(scaled.parts):
+            if part is not None:
+                part.copy_(self._scaled(space, k, part))  # T²d, tensor by tensor: no second buffer
+        vectors.add_(space, space.theta, scaled, divisor=divisor, values=rho)
 
     def _scaled(self, space: Space, k: int, d: Tensor) -> Tensor:
         """Return T_k d_k."""
         theta = space.params[k]
-        return d * (theta.detach().abs() + self.eta) if self.weights(theta) else d
+        return d * (theta.detach().abs() + self.eta) if self.weights(theta) else d.clone()
 
 
 def _add_part(theta: Tensor, step: Tensor, length: Tensor, value: float) -> None:

@@ -87,6 +87,21 @@ def add_units_(target: Vector, source: Vector, factor: float) -> None:
             part.add_(unit.to(part.dtype), alpha=factor)
 
 
+def add_and_norm_(space: Space, target: Vector, source: Vector, *, divisor: Tensor, value: float) -> Tensor:
+    """target ← target + value · source / divisor, and return the new ‖target‖, taken while each tensor is in cache."""
+    _, (into, terms) = space.paired(target, source)
+    plain = all(t.device.type == "cpu" and t.element_size() >= 4 and t.is_contiguous() for t in into)
+    if not plain or len(into) < len(target.pieces() or ()) or not math.isfinite(divisor.cpu().numpy()):
+        add_(space, target, source, divisor=divisor, values=value)
+        return norm(target)
+    squares = []
+    for x, y in zip(reversed(into), reversed(terms), strict=True):  # the norm before this read them forwards
+        x.addcdiv_(y, divisor.to(x.dtype), value=value)
+        flat = x.view(-1)
+        squares.append(torch.dot(flat, flat).to(divisor.dtype))
+    return torch.stack(squares).sum().sqrt_()
+
+
 def axpy_(space: Space, target: Vector, source: Vector, factor: float) -> None:
     """target ← target + factor · source, where both have a part."""
     _, (into, terms) = space.paired(target, source)
