@@ -121,10 +121,10 @@ def _group(first: Record, arms: dict[str, dict[str, Record]], profiles: dict[str
 
 def _session(profiles: Sequence[Record], case: Case, arms: set[str]) -> dict[str, Record]:
     """Choose the session that fits the cell best: same protocol and device, most arms, newest."""
-    sessions: dict[str, list[Record]] = defaultdict(list)
+    sessions: dict[Hashable, list[Record]] = defaultdict(list)
     for record in profiles:
-        key = [record.case.device, record.case.peers, record.case.protocol, record.case.seed, machine_of(record)]
-        sessions[canonical_json(key)].append(record)
+        of = record.case
+        sessions[of.device, of.peers, of.protocol, of.seed, repr(machine_of(record))].append(record)
     if not sessions:
         return {}
 
