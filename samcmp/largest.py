@@ -79,6 +79,8 @@ def batches(
     from samcmp.setup import assemble
 
     setup = assemble(next(iter(session.values())), options)
+    first = next(iter(session.values()))
+    _peak(setup, first, first.protocol.batch_size)  # libraries that load at the first step must not weigh
     for case in session.values():
         say(f"{case.arm}: looking for the largest batch")
         size, reason, tried = search(

@@ -11,6 +11,7 @@ import numpy as np
 
 from samcmp import machine
 from samcmp.contenders import BASE, GRADIENT, SAM, Arm
+from samcmp.measure import WARNING
 from samcmp.measure.estimate import bootstrap_median, noise, outliers
 from samcmp.records import Case, Energy, Memory, Record, Status, Throughput
 
@@ -26,7 +27,8 @@ def records(found: Found, cases: Mapping[str, Case], *, seconds: float) -> list[
     setup = found.setup
     by_name = {arm.name: arm for arm in found.arms}
     throughputs = {name: _throughput(found, arm) for name, arm in by_name.items()}
-    warnings = [*found.warnings, *implausible(found, throughputs)]
+    found.warnings += implausible(found, throughputs)
+    warnings = tuple(f"{WARNING}{text}" for text in found.warnings)
     facts = machine.metadata(setup.device) | {"measured": found.device}
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     made = []

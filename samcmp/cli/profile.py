@@ -155,13 +155,20 @@ def _session(
     first = next(iter(session.values()))
     console = common.stderr()
     wishes = profiling.Wishes(detail=detail, trace=None if trace is None else str(trace))
+
+    def say(text: str) -> None:
+        if console.is_terminal:
+            status.update(f"{first.dataset} {first.model}: {text}".replace("[", "\\["))
+        elif "another samcmp" in text:
+            console.print(text, markup=False)
+
     with console.status(f"profiling {first.model} on {first.dataset}", spinner="dots") as status:
         records = profiling.profile(
             session,
             options,
             budget_seconds=seconds,
             wishes=wishes,
-            say=lambda text: status.update(f"{first.dataset} {first.model}: {text}".replace("[", "\\[")),
+            say=say,
         )
     for record in records:
         kept.add(record)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from samcmp.measure import WARNING
 from samcmp.measure.estimate import verdict
 from samcmp.records import Record, to_json
 
@@ -127,7 +128,8 @@ def remarks(records: Sequence[Record]) -> list[str]:
     missing = {r.energy.missing for r in records if r.energy and r.energy.joules_per_graph is None}
     said += [f"energy n/a: {reason}" for reason in sorted(missing) if reason]
     notes = dict.fromkeys(note for record in records for note in record.notes)
-    return said + [f"warning: {note}" for note in notes]
+    warned = [f"warning: {note.removeprefix(WARNING)}" for note in notes if note.startswith(WARNING)]
+    return said + [f"note: {note}" for note in notes if not note.startswith(WARNING)] + warned
 
 
 def device_lines(machine: Mapping[str, Any]) -> list[str]:
