@@ -175,8 +175,14 @@ def _speed(new: Row, old: Row) -> Finding:
 
 
 def _ratio(new: Row, old: Row) -> Interval:
-    if new.block_seconds and old.block_seconds and new.block_graphs and old.block_graphs:
-        return independent_ratio(
-            [t / new.block_graphs for t in new.block_seconds], [t / old.block_graphs for t in old.block_seconds]
-        )
-    return Interval((new.graphs_per_second or 0.0) / (old.graphs_per_second or 1.0))
+    """The ratio of the reported speeds, as uncertain as the rounds of the two sessions make it."""
+    value = (new.graphs_per_second or 0.0) / (old.graphs_per_second or 1.0)
+    if not (new.block_seconds and old.block_seconds and new.block_graphs and old.block_graphs):
+        return Interval(value)
+    rounds = independent_ratio(
+        [t / new.block_graphs for t in new.block_seconds], [t / old.block_graphs for t in old.block_seconds]
+    )
+    if rounds.low is None or rounds.high is None:
+        return Interval(value)
+    # a speed may be composed of several kinds of blocks, of which the raw rounds are one: scale their interval
+    return Interval(value, value * rounds.low / rounds.value, value * rounds.high / rounds.value)

@@ -100,6 +100,11 @@ def _cell(group: Group, settings: Settings, predictions: Predictions | None) -> 
     rows = with_best(rows, higher=higher)
     margin, margin_text = _margin(metric, rows, settings)
     notes = [_settings_note(row) for row in rows if row.optimizer_settings and row.label == row.optimizer]
+    notes += [
+        f"{record.case.optimizer}: speed is of a session that is {record.status}: {record.reason or 'no reason given'}"
+        for record in group.profiles.values()
+        if record.status != "ok" and record.throughput is not None
+    ]
     if group.replaced:
         notes.append(f"{group.replaced} older Records of the same runs are left out; the newest result counts")
     for role, name in (("base", "the base optimizer alone"), ("sam", "SAM")):
