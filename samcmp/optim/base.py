@@ -154,7 +154,7 @@ class SharpnessAware(Optimizer):
     def displaced(self, move: Callable[[], None]) -> Iterator[None]:
         home = self.space.borrow()
         with torch.no_grad():
-            torch._foreach_copy_(home.tensors, self.space.theta.tensors)
+            vectors.save_(home, self.space.theta)
         self._home = home
         try:
             with torch.no_grad():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from samcmp.optim.space import Space, Vector
 
+_STRETCH = 1 << 20  # elements
 DELTA = 1e-12  # in u(v) = v / (‖v‖ + δ): a zero gradient perturbs nothing
 
 
@@ -46,6 +47,17 @@ def copy_(space: Space, target: Vector, source: Vector) -> None:
         for part, value in zip(target.parts, source.parts, strict=True):
             if value is None and part is not None:
                 part.zero_()
+
+
+def save_(target: Vector, source: Vector) -> None:
+    """target ← source, long tensors from their end: what the cache holds last is what the next pass begins with."""
+    for into, value in zip(target.tensors, source.tensors, strict=True):
+        if into.device.type != "cpu" or into.numel() <= _STRETCH or into.dim() != 1:
+            into.copy_(value)
+            continue
+        pieces = zip(torch.split(into, _STRETCH), torch.split(value, _STRETCH), strict=True)
+        for some, other in reversed(list(pieces)):
+            some.copy_(other)
 
 
 def add_(space: Space, target: Vector, source: Vector, *, divisor: Tensor, values: Sequence[float] | float) -> None:
