@@ -85,7 +85,7 @@ def cells(record: Record, peers: Sequence[str], *, energy: bool) -> list[str]:
 def _ratio(found: Mapping[str, Any] | None, *, same: bool) -> str:
     if found is None:
         return "1" if same else MISSING
-    if not (found["low"] > 0 and math.isfinite(found["high"])):
+    if not found["low"] or found["high"] is None or not math.isfinite(found["high"]):
         return f"{found['ratio']:.2f} (one round)"
     return f"{found['ratio']:.2f} [{found['low']:.2f}, {found['high']:.2f}] {found['verdict']}"
 

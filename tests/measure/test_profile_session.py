@@ -259,3 +259,13 @@ def test_a_failed_optimizer_shows_its_status_and_its_reason(records: list[Record
     failed = replace(records[1], status="out-of-memory", reason="at step 3", throughput=None)
     assert "out-of-memory" in profile_table.cells(failed, ["sam", "adam"], energy=False)
     assert any("at step 3" in line for line in profile_table.remarks([failed]))
+
+
+def test_a_single_round_has_a_ratio_without_an_interval_before_and_after_the_store(records: list[Record]) -> None:
+    speed = records[1].throughput
+    assert speed is not None
+    fresh = replace(records[1], throughput=replace(speed, ratio_to={"adam": (0.5, 0.0, math.inf)}))
+    stored = from_json(Record, json.loads(json.dumps(to_json(fresh))))
+    for record in (fresh, stored):
+        assert "0.50 (one round)" in profile_table.cells(record, ["adam"], energy=False)
+        assert profile_table.rows([record])[0]["x_adam"]["verdict"] == "ambiguous"
