@@ -163,6 +163,8 @@ def _said(cell: Cell) -> str:
 
 def _speed(new: Row, old: Row) -> Finding:
     """Slower: the whole interval of now/before lies below 1 − 5 %. Fine: it lies above. Else not enough evidence."""
+    if new.block_seconds and new.block_seconds == old.block_seconds:
+        return Finding(OK, "", "speed: the same measurement")
     ratio = _ratio(new, old)
     said = f"speed {times(ratio)} of the baseline's"
     if ratio.low is None or ratio.high is None:

@@ -92,6 +92,19 @@ def test_another_suite_machine_or_arm_is_no_baseline(baseline: Path, tmp_path: P
     assert code(cell(dataset="esol"), baseline) == 14
 
 
+def test_a_measurement_compared_with_itself_passes_however_noisy(tmp_path: Path) -> None:
+    noisy = []
+    for r in cell():
+        if r.throughput:
+            times = tuple(t * (1.0 + 0.4 * (i % 3)) for i, t in enumerate(r.throughput.block_seconds))
+            r = dataclasses.replace(r, throughput=dataclasses.replace(r.throughput, block_seconds=times))
+        noisy.append(r)
+    path = tmp_path / "noisy.json"
+    path.write_text(to_json_text(compare(noisy, suite="smoke")), encoding="utf-8")
+    assert code(noisy, path) == 0
+    assert code(changed(noisy, speed=0.97), path) == 13  # a loss too small for such noise
+
+
 @pytest.mark.parametrize("text", [None, "", "not json", '{"schema": 99}'])
 def test_a_missing_or_damaged_baseline_is_said(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "b.json"
