@@ -46,7 +46,7 @@ def selfcheck(
     with device_lock(key, say=lambda text: common.stderr().print(text, markup=False)):
         for check in checks.run(found_device, seconds=budget, seed=seed):
             word, style = MARKS[check.passed]
-            console.print(Text.assemble((f"{word:<12}", style), f"{check.name}: {check.found}"))
+            console.print(Text.assemble((f"{word:<12}", style), f"{check.name}: {check.found}"), soft_wrap=True)
             failed += check.passed is False
     if failed:
         raise typer.Exit(1)
