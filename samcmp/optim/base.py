@@ -127,6 +127,8 @@ class SharpnessAware(Optimizer):
         else:
             chosen = self._in_play(direction)
             with self.climbed(chosen, sign=sign, length=length if chosen is direction else None):
+                chosen.let_go()
+                direction.let_go()
                 yield Ask.UPDATING
         yield Ask.HOME
         return self.space.gradient()
@@ -172,7 +174,9 @@ class SharpnessAware(Optimizer):
             whole = grad is not None and grad.untyped_storage().nbytes() == grad.numel() * grad.element_size()
             held.append(grad if whole or grad is None else grad.clone())
             param.grad = None
-        return Vector(held)
+        kept = Vector(held)
+        kept.held = True
+        return kept
 
     def keep(self, name: str, *, precise: bool = False) -> Vector:
         """Return this optimizer's own vector of that name, zero at first; it is part of the state."""

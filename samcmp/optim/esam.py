@@ -50,6 +50,7 @@ class ESAM(SharpnessAware):
         g = yield from self.clean_gradient()  # g = ∇L(θ)
         keep = self._drawn()
         g_hat = Vector([part if kept else None for part, kept in zip(g.parts, keep, strict=True)])
+        del g
         yield from self.updating_gradient(g_hat, sign=1 / self.beta)  # ω = ∇L_selected(θ + ρ ĝ/(β‖ĝ‖))
         self.kept_tensors = [self.generator.random() < self.beta for _ in keep]
         self.base.step()  # θ ← base(ω)

@@ -61,6 +61,7 @@ class GraphSAM(SharpnessAware):
         if self.clock // self.period != self.numbers["anchored"]:
             g = yield from self.clean_gradient()  # g = ∇L(θ)
             self._anchor(d, g)  # d ← g
+            del g
         omega = yield from self.updating_gradient(d, length=self.numbers["length"])  # ω = ∇L(θ + ρ d/‖d‖)
         self._average(d, omega)  # d ← β d + (1−β) ω/‖ω‖
         self.base.step()  # θ ← base(ω)

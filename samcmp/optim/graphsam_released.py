@@ -65,6 +65,7 @@ class GraphSAMReleased(SharpnessAware):
         if self.fresh:
             g = yield from self.clean_gradient()  # g = ∇L(θ)
             self._anchor(d, g)  # d ← g
+            del g
             self.numbers["anchored"] = self.clock // self.period
         omega = yield from self.updating_gradient(d)  # ω = ∇L(θ + ε)
         self._average(d, omega)  # d_k ← β d_k + (1−β) ω_k/‖ω_k‖

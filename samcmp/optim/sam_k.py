@@ -39,6 +39,7 @@ class SAMk(SharpnessAware):
         if turn != self.numbers["refreshed"]:
             g = yield from self.clean_gradient()  # g = ∇L(θ)
             vectors.average_(self.space, d, g, share=1.0)  # d ← g; nothing of a gradient that overflowed
+            del g
             self.numbers["refreshed"] = turn
         yield from self.updating_gradient(d)  # ω = ∇L(θ + ρ d/‖d‖)
         self.base.step()  # θ ← base(ω)

@@ -50,7 +50,7 @@ class Block:
 class Vector:
     """One number for every parameter element; a ``None`` part counts as zero."""
 
-    __slots__ = ("blocks", "parts", "wholes")
+    __slots__ = ("blocks", "held", "parts", "wholes")
 
     def __init__(
         self,
@@ -62,6 +62,12 @@ class Vector:
         self.parts = list(parts)
         self.wholes = None if wholes is None else list(wholes)
         self.blocks = blocks
+        self.held = False  # a gradient that is needed after the next pass
+
+    def let_go(self) -> None:
+        """Drop a gradient that was climbed along: the next pass's gradients take its place in memory."""
+        if self.wholes is None and not self.held:
+            self.parts = [None] * len(self.parts)
 
     @property
     def tensors(self) -> list[Tensor]:

@@ -37,6 +37,7 @@ class VaSSO(SharpnessAware):
         d = self.keep("d", precise=True)
         share = self.theta if self.numbers["begun"] else 1.0
         vectors.average_(self.space, d, g, share=share)  # d ← (1−ϑ) d + ϑ g
+        del g
         self.numbers["begun"] = True
         yield from self.updating_gradient(d)  # ω = ∇L(θ + ρ d/‖d‖)
         self.base.step()  # θ ← base(ω)
