@@ -173,7 +173,9 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
     config = backbones.build_config(
         case.model, dataset=case.dataset.partition("@")[0], settings=dict(case.model_settings)
     )
-    graphs = GraphSet.load_or_build(molecules, config.columns, prepare=backbones.prepare_of(config), progress=progress)
+    graphs = GraphSet.load_or_build(
+        molecules, config.columns, prepare=backbones.prepare_of(config), progress=progress, device=device
+    )
     positions = [graphs.positions(torch.from_numpy(rows)) for rows in (split.train, split.valid, split.test)]
     standardizer = None
     if molecules.kind == "regression":

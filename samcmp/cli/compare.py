@@ -210,7 +210,9 @@ def _finish(
     from samcmp.report import build
 
     records = planned.records(kept)
-    comparison = build.compare(records, output_.report_settings(margin), suite=planned.suite)
+    comparison = build.compare(
+        records, output_.report_settings(margin), suite=planned.suite, predictions=kept.predictions
+    )
     if published:
         from samcmp.report.beside import beside
 

@@ -15,6 +15,7 @@ from samcmp.errors import UsageError, unknown
 if TYPE_CHECKING:
     from samcmp.records import Record
     from samcmp.report.comparison import Comparison
+    from samcmp.store import Store
 
 FIGURES = ("pareto", "differences", "curves", "profiles")
 
@@ -78,9 +79,11 @@ def report(
     _check(format_, output, margin)
     from samcmp.cli import output as output_
     from samcmp.report import build
+    from samcmp.store import Store
 
-    records = _chosen(common.store_folder(store), dataset, model, optimizer)
-    comparison = build.compare(records, output_.report_settings(margin))
+    kept = Store(common.store_folder(store))
+    records = _chosen(kept, dataset, model, optimizer)
+    comparison = build.compare(records, output_.report_settings(margin), predictions=kept.predictions)
     if published:
         from samcmp.report.beside import beside
 
@@ -123,18 +126,15 @@ def _figures(figures: Sequence[str]) -> list[tuple[str, Path]]:
 
 
 def _chosen(
-    folder: Path, datasets: Sequence[str] | None, models: Sequence[str] | None, optimizers: Sequence[str] | None
+    kept: Store, datasets: Sequence[str] | None, models: Sequence[str] | None, optimizers: Sequence[str] | None
 ) -> list[Record]:
     """Read the store and keep what was asked for. Raises UsageError where nothing is left."""
-    from samcmp.store import Store
-
-    kept = Store(folder)
     every = kept.records()
     for path, why in kept.damaged:
         common.stderr().print(f"left out, damaged: {path}: {why}", markup=False)
     if not every:
         raise UsageError(
-            "there are no results yet", where=str(folder), remedy="Run `samcmp compare`, or name a store with --store."
+            "there are no results yet", where=str(kept.folder), remedy="Run `samcmp compare`, or name a store with --store."
         )
     records = every
     for kind, wanted in (("dataset", datasets), ("model", models), ("optimizer", optimizers)):
