@@ -35,6 +35,7 @@ BUDGET_SECONDS = 240.0
 FEWEST = 6  # rounds: below, no signed-rank interval exists
 LEAST_FOR_ROUNDS = 0.4  # of the budget, whatever else is wished for
 VISITS_SHARE = 0.05  # of the budget, for finding out what steps cost
+ROUNDS_SHARE = 0.8  # of the time of rounds; the rest warms up and collects garbage
 STILL_BUSY = 0.5  # cores in use when a step has returned
 BLOCK_SECONDS = 0.05  # shorter blocks are lengthened to this
 Say = Callable[[str], None]
@@ -228,8 +229,9 @@ class _Profile:
         steps = whole * max(1, int(np.ceil(BLOCK_SECONDS / max(1e-9, fastest * whole))))
         while steps > whole and 12 * steps * per_step > 0.8 * budget:
             steps -= whole
-        if FEWEST * whole * per_step > 0.9 * budget:
-            steps = max(1, int(0.9 * budget / (FEWEST * per_step)))
+        per_round = (per_step + fastest) / ROUNDS_SHARE  # of one step each: the bare gradient and warming up, too
+        if FEWEST * whole * per_round > budget:
+            steps = max(1, int(budget / (FEWEST * per_round)))
             if steps < whole:
                 self.found.warnings.append(
                     f"the budget does not hold six rounds of whole periods ({whole} steps): "
