@@ -69,7 +69,7 @@ def _epoch_seconds(record: Record) -> float | None:
 
 
 def _train_size(case: Case) -> float | None:
-    from samcmp import cards
+    from samcmp.data import cards
 
     if case.protocol.subset is not None:
         return 0.8 * case.protocol.subset

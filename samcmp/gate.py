@@ -15,8 +15,8 @@ from samcmp.report.comparison import Cell, Comparison, Row, labels
 from samcmp.report.flat import from_json_text
 from samcmp.report.grid import memory, signed, times
 from samcmp.report.sentences import METRICS, digits_for
-from samcmp.stats import Difference, Interval, holm, paired_difference
-from samcmp.stats_speed import independent_ratio
+from samcmp.stats.paired import Difference, Interval, holm, paired_difference
+from samcmp.stats.speed import independent_ratio
 
 OK, ACCURACY, SPEED, MEMORY, EVIDENCE, BASELINE = 0, 10, 11, 12, 13, 14
 ORDER = (BASELINE, ACCURACY, SPEED, MEMORY, EVIDENCE)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which features a backbone reads; the names are those of :mod:`samcmp.featurize`.
+    """Which features a backbone reads; the names are those of :mod:`samcmp.features.featurize`.
 
     ``atoms`` and ``bonds`` name the columns of the two tables. ``scalars`` names real-valued columns that differ
     from atom to atom (``gasteiger``: two columns). ``molecule`` names per-molecule descriptors (``rdkit2d``: 200).
@@ -43,7 +43,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MolGraph:
-    """One molecule as integers, as :func:`samcmp.featurize.featurize` makes it."""
+    """One molecule as integers, as :func:`samcmp.features.featurize.featurize` makes it."""
 
     atoms: NDArray[np.int16]  # (A, C) one integer code a column, see featurize.ATOM_CODES
     bonds: NDArray[np.int8]  # (B/2, 5) see featurize.BOND_CODES

@@ -50,7 +50,7 @@ def dataset_hash(name: str, inputs: Inputs) -> str:
     """The content hash of a dataset: its card's, or of the file a user gave."""
     if name in inputs.content:
         return inputs.content[name]
-    from samcmp import cards
+    from samcmp.data import cards
 
     card = cards.find(name, inputs.cards)
     return card.dataset_hash or ",".join(card.sha256)
@@ -59,12 +59,12 @@ def dataset_hash(name: str, inputs: Inputs) -> str:
 _TRAIN_ROOTS = (
     "samcmp.train",
     "samcmp.tasks",
-    "samcmp.molecules",
-    "samcmp.splits",
-    "samcmp.graphset",
+    "samcmp.data.molecules",
+    "samcmp.data.splits",
+    "samcmp.features.graphset",
     "samcmp.optim.base",
 )
-_PROFILE_ROOTS = (*_TRAIN_ROOTS, "samcmp.profiling")
+_PROFILE_ROOTS = (*_TRAIN_ROOTS, "samcmp.profiling.session")
 # nouns, error messages and look-ups: they carry results, they do not decide them
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _BESIDE = {"errors", "records", "cards", "fetch", "machine", "store", "runner", "keys"}

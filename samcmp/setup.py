@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from samcmp.cards import DatasetCard
-    from samcmp.fetch import Progress
+    from samcmp.data.cards import DatasetCard
+    from samcmp.data.fetch import Progress
+    from samcmp.data.molecules import Molecules
+    from samcmp.data.splits import Split
+    from samcmp.features.graphset import GraphSet
     from samcmp.graphs import GraphBatch
-    from samcmp.graphset import GraphSet
-    from samcmp.molecules import Molecules
-    from samcmp.splits import Split
     from samcmp.tasks import Criterion, Standardizer, Task
 
 
@@ -120,7 +120,7 @@ def base_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def find_card(case: Case, options: Options) -> DatasetCard:
-    from samcmp import cards
+    from samcmp.data import cards
 
     if case.dataset in options.user_cards:
         return options.user_cards[case.dataset]
@@ -151,7 +151,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def load_molecules(case: Case, options: Options) -> Molecules:
-    from samcmp import molecules
+    from samcmp.data import molecules
 
     found = molecules.load(find_card(case, options), source=options.source)
     subset = case.protocol.subset
@@ -163,8 +163,9 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
     import torch
 
     import backbones
-    from samcmp import splits, tasks
-    from samcmp.graphset import GraphSet
+    from samcmp import tasks
+    from samcmp.data import splits
+    from samcmp.features.graphset import GraphSet
 
     device = resolve_device(options.device)
     torch.set_num_threads(case.protocol.threads)
@@ -205,7 +206,7 @@ def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
 
     Raises DataError where two blocks of a dataset would be one partition under two names.
     """
-    from samcmp import splits
+    from samcmp.data import splits
 
     wanted: dict[tuple[str, int | None], dict[tuple[str, int, int | None], Case]] = {}
     for case in cases:

@@ -171,7 +171,7 @@ def check_members(kind: str, names: Sequence[str], *, where: str, cards: Sequenc
 def catalogue(kind: str, cards: Sequence[Path] = ()) -> list[str]:
     """Return the names of a catalogue: dataset, model or optimizer."""
     if kind == "dataset":
-        from samcmp import cards as dataset_cards
+        from samcmp.data import cards as dataset_cards
 
         return list(dataset_cards.names(tuple(cards)))
     if kind == "model":
@@ -191,7 +191,7 @@ def _config_unknown(kind: str, name: str, allowed: Sequence[str], *, where: str)
 
 def check_split(split: str, folds: int | None, *, where: str) -> None:
     """Raise ConfigError for an unknown split, or folds together with a split that has none."""
-    from samcmp import splits
+    from samcmp.data import splits
 
     if split not in splits.NAMES:
         raise _config_unknown("split", split, splits.NAMES, where=f"{where}.split")

@@ -9,10 +9,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from samcmp.table import shorten
+from samcmp.data.table import shorten
 
 if TYPE_CHECKING:
-    from samcmp.audit import Audit
+    from samcmp.data.audit import Audit
 
 GROUPS = 12  # conflicting groups in the table
 SHOWN = 40  # rejected rows in the table; the JSON lists all

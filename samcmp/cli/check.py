@@ -10,8 +10,8 @@ import typer
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from samcmp.conformance import Build
-    from samcmp.promises import Report
+    from samcmp.conformance.optimizer import Build
+    from samcmp.conformance.report import Report
 
 
 def check(
@@ -35,7 +35,7 @@ def check(
     """
     from rich.console import Console
 
-    from samcmp.conformance import check_optimizer
+    from samcmp.conformance.optimizer import check_optimizer
 
     name, build = _named(target)
     report = check_optimizer(build, reads_host=reads_host or name == "ae-sam")
@@ -48,7 +48,7 @@ def _named(target: str) -> tuple[str, Build]:
     path, _, class_name = target.partition(":")
     if not path.endswith(".py"):
         from samcmp import optim
-        from samcmp.conformance import STEPS_PER_EPOCH
+        from samcmp.conformance.optimizer import STEPS_PER_EPOCH
 
         optim.entry(target)
         return target, lambda base: optim.build(target, base, steps_per_epoch=STEPS_PER_EPOCH, epochs=4, seed=0)

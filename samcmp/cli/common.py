@@ -20,8 +20,8 @@ from samcmp.keys import Inputs
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from samcmp.cards import DatasetCard
-    from samcmp.fetch import Progress
+    from samcmp.data.cards import DatasetCard
+    from samcmp.data.fetch import Progress
     from samcmp.setup import Options
 
 DATA = "Data"
@@ -197,7 +197,7 @@ def sources(
     user_cards: dict[str, DatasetCard] = {}
     content: dict[str, str] = {}
     if data is not None:
-        from samcmp import cards as dataset_cards
+        from samcmp.data import cards as dataset_cards
 
         card = dataset_cards.user_card(data, smiles_column, list(targets), task)
         user_cards[card.name] = card
@@ -257,7 +257,7 @@ def gpu_name(index: int) -> str | None:
 
 def fetch_all(names: Iterable[str], options: Options) -> None:
     """Get the files of the named datasets before any run starts, with a bar where something is downloaded."""
-    from samcmp import cards, fetch
+    from samcmp.data import cards, fetch
 
     for name in sorted(names):
         card = options.user_cards.get(name) or cards.find(name, options.cards)

@@ -140,7 +140,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _folders(store: Path) -> Iterator[Finding]:
-    from samcmp import cards, fetch
+    from samcmp.data import cards, fetch
 
     for what, folder in (("cache folder", fetch.cache_folder()), ("store", store)):
         parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from samcmp import estimate, power
+from samcmp import estimate
+from samcmp.stats import power
 
 if TYPE_CHECKING:
     from samcmp.plan import Plan, Request

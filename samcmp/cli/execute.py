@@ -99,7 +99,7 @@ def _train(
 def _profile(view: _View, sessions: list[Mapping[str, Case]], kept: Store, *, options: Options, seconds: float) -> None:
     if not sessions:
         return
-    from samcmp import profiling
+    from samcmp.profiling import session as profiling
 
     for cases in sessions:
         first = next(iter(cases.values()))

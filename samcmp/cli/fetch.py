@@ -15,7 +15,7 @@ from samcmp.errors import DataError, SamcmpError, UsageError, unknown
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from samcmp.cards import DatasetCard
+    from samcmp.data.cards import DatasetCard
 
 FORMATS = ("table", "json")
 
@@ -56,7 +56,7 @@ def fetch(
 
       samcmp fetch --all --from data.tar          where there is none
     """
-    from samcmp import cards as catalogue
+    from samcmp.data import cards as catalogue
 
     if format_ not in FORMATS:
         raise unknown("format", format_, FORMATS, where="--format")
@@ -84,7 +84,7 @@ def fetch(
 
 def _fetch(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, output: Path | None) -> dict[str, str]:
     """Get every file, go on after a failure, and report; returns what failed and why."""
-    from samcmp import fetch as fetching
+    from samcmp.data import fetch as fetching
 
     rows: list[dict[str, object]] = []
     failed: dict[str, str] = {}
@@ -112,7 +112,7 @@ def _fetch(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, o
 
 
 def _row(card: DatasetCard, state: str) -> dict[str, object]:
-    from samcmp import fetch as fetching
+    from samcmp.data import fetch as fetching
 
     path = fetching.cached_path(card)
     size = path.stat().st_size if path.is_file() else None
@@ -130,7 +130,7 @@ def _row(card: DatasetCard, state: str) -> dict[str, object]:
 
 def _raise(failed: dict[str, str], chosen: Sequence[DatasetCard]) -> None:
     if failed:
-        from samcmp import fetch as fetching
+        from samcmp.data import fetch as fetching
 
         first = next(card for card in chosen if card.name in failed)
         raise DataError(
@@ -141,7 +141,7 @@ def _raise(failed: dict[str, str], chosen: Sequence[DatasetCard]) -> None:
 
 
 def _bundle(chosen: Sequence[DatasetCard], path: Path) -> None:
-    from samcmp import bundle, fetch
+    from samcmp.data import bundle, fetch
 
     files = [(card.file_name, fetch.cached_path(card)) for card in chosen if not card.built_in]
     with fetch.writing(path, remedy="Make room, or name another place."):
@@ -151,7 +151,7 @@ def _bundle(chosen: Sequence[DatasetCard], path: Path) -> None:
 
 def _audit(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, output: Path | None) -> dict[str, str]:
     """Report on every dataset that can be read; returns what failed and why."""
-    from samcmp.audit import audit
+    from samcmp.data.audit import audit
     from samcmp.records import to_json
 
     reports = []
@@ -211,6 +211,6 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text)
         return
-    from samcmp.fetch import write_text
+    from samcmp.data.fetch import write_text
 
     write_text(output, text + "\n")

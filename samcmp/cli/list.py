@@ -62,7 +62,7 @@ def _table(title: str, *columns: str) -> Table:
 def _datasets(folders: tuple[Path, ...]) -> Table:
     from rich.markup import escape
 
-    from samcmp import cards, fetch
+    from samcmp.data import cards, fetch
 
     table = _table("Datasets", "name", "molecules", "task", "metric", "cached", "what")
     for name in cards.names(folders):

@@ -149,7 +149,7 @@ def _planned(request: Request, config: Path | None, cards: tuple[Path, ...], siz
 def _session(
     planned: Plan, kept: Store, options: Options, *, seconds: float, detail: bool, trace: Path | None
 ) -> list[Record]:
-    from samcmp import profiling
+    from samcmp.profiling import session as profiling
 
     session = planned.sessions[0]
     first = next(iter(session.values()))
@@ -200,7 +200,7 @@ def title(case: Case, records: Sequence[Record]) -> str:
 
 
 def _largest(planned: Plan, options: Options) -> None:
-    from samcmp import largest
+    from samcmp.profiling import largest
 
     session: Mapping[str, Case] = planned.sessions[0]
     console = common.stderr()

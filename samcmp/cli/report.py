@@ -134,7 +134,9 @@ def _chosen(
         common.stderr().print(f"left out, damaged: {path}: {why}", markup=False)
     if not every:
         raise UsageError(
-            "there are no results yet", where=str(kept.folder), remedy="Run `samcmp compare`, or name a store with --store."
+            "there are no results yet",
+            where=str(kept.folder),
+            remedy="Run `samcmp compare`, or name a store with --store.",
         )
     records = every
     for kind, wanted in (("dataset", datasets), ("model", models), ("optimizer", optimizers)):

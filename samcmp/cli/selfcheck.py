@@ -34,9 +34,9 @@ def selfcheck(
     from rich.console import Console
     from rich.text import Text
 
-    from samcmp import selfcheck as checks
     from samcmp.measure.lock import device_lock
     from samcmp.measure.nvml import open_torch_device
+    from samcmp.profiling import selfcheck as checks
     from samcmp.setup import resolve_device
 
     console = Console(highlight=False)

@@ -131,7 +131,7 @@ def train(
 
 
 def _save_split(case: Case, options: Options, path: Path) -> None:
-    from samcmp import splitfile, splits
+    from samcmp.data import splitfile, splits
     from samcmp.setup import load_molecules
 
     molecules = load_molecules(case, options)

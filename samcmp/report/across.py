@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from samcmp.report.comparison import Across, Cell, PairTest, Row, Settings, Standing
-from samcmp.stats import Array, Interval, holm
-from samcmp.stats_cells import (
+from samcmp.stats.cells import (
     critical_difference,
     friedman,
     geometric_mean,
@@ -18,6 +17,7 @@ from samcmp.stats_cells import (
     ranks,
     wilcoxon,
 )
+from samcmp.stats.paired import Array, Interval, holm
 
 TAU = tuple(1.0 + 0.05 * i for i in range(61))  # 1 to 4, AlgoPerf's range
 

@@ -8,8 +8,8 @@ import math
 from samcmp import published
 from samcmp.records import Protocol
 from samcmp.report.comparison import Beside, Cell, Comparison, Row
-from samcmp.stats import Interval, standard_error
-from samcmp.stats_distributions import t_quantile
+from samcmp.stats.distributions import t_quantile
+from samcmp.stats.paired import Interval, standard_error
 
 
 def beside(comparison: Comparison, table: int | None = None) -> Comparison:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from samcmp.stats import Interval, Word
-from samcmp.stats_speed import SpeedWord
+from samcmp.stats.paired import Interval, Word
+from samcmp.stats.speed import SpeedWord
 
 SCHEMA = 1  # of an exported Comparison: raised when a reader of the old form would misread the new one
 

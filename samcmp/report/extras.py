@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from samcmp.report.comparison import Across, Beside, Comparison, Standing
 from samcmp.report.grid import Column, Entry, Grid, interval, signed, times
-from samcmp.stats import Interval
+from samcmp.stats.paired import Interval
 
 
 def extras(comparison: Comparison) -> tuple[Grid, ...]:

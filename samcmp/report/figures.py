@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from samcmp.errors import UsageError
 from samcmp.report.comparison import Cell, Comparison, Row, Verdict, labels
 from samcmp.report.sentences import METRICS, metric_name
-from samcmp.stats import within_half_widths
+from samcmp.stats.paired import within_half_widths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from samcmp.report.comparison import Row, Settings
-from samcmp.stats import front_probability, pareto_front
+from samcmp.stats.paired import front_probability, pareto_front
 
 LEADS = ("accuracy", "speed", "memory")
 

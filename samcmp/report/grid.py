@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from samcmp.stats import Interval
+from samcmp.stats.paired import Interval
 
 
 @dataclass(frozen=True, slots=True)

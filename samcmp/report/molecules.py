@@ -11,8 +11,8 @@ import numpy.typing as npt
 from samcmp.report.comparison import Settings
 from samcmp.report.grid import signed
 from samcmp.report.join import Group
-from samcmp.stats import Interval
-from samcmp.stats_auc import bootstrap_auc, bootstrap_error, delong
+from samcmp.stats.auc import bootstrap_auc, bootstrap_error, delong
+from samcmp.stats.paired import Interval
 
 # a Record's key -> its test rows (n,), truth and prediction (n, tasks), or None where they were not kept
 Predictions = Callable[[str], Mapping[str, npt.NDArray[Any]] | None]

@@ -12,8 +12,8 @@ import numpy as np
 from samcmp.records import Record
 from samcmp.report.comparison import Hole, Role, Row, Score
 from samcmp.report.join import Group, split_key
-from samcmp.stats import Interval, mean_interval
-from samcmp.stats_speed import ratio_interval
+from samcmp.stats.paired import Interval, mean_interval
+from samcmp.stats.speed import ratio_interval
 
 FAILED = frozenset({"diverged", "out-of-memory", "error", "timeout", "skipped", "partial"})
 

@@ -9,7 +9,7 @@ from samcmp.report.comparison import Cell, Comparison, Row
 from samcmp.report.extras import extras
 from samcmp.report.grid import Column, Entry, Footnotes, Grid, memory, rate
 from samcmp.report.sentences import digits_for, headline, metric_name
-from samcmp.stats import Interval
+from samcmp.stats.paired import Interval
 
 MOST_SPLITS = 10  # named under the table; JSON has them all
 

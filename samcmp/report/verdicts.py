@@ -11,12 +11,11 @@ from statistics import fmean
 
 import numpy as np
 
-from samcmp.power import detectable
 from samcmp.records import Accuracy, Record
 from samcmp.report.comparison import Role, Row, Settings, Verdict
 from samcmp.report.join import Group, split_key
 from samcmp.report.molecules import Predictions, one_test_set
-from samcmp.stats import (
+from samcmp.stats.paired import (
     Array,
     Difference,
     blocks_needed,
@@ -25,7 +24,8 @@ from samcmp.stats import (
     paired_difference,
     probability_better,
 )
-from samcmp.stats_speed import speed_word
+from samcmp.stats.power import detectable
+from samcmp.stats.speed import speed_word
 
 CORRECTED = "corrected resampled t"
 SEEDS_ONLY = "paired t over seeds of one split"

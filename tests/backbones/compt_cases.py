@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from backbones.compt import Config, Model, prepare
-from samcmp.featurize import expand_atoms, expand_bonds, featurize
+from samcmp.features.featurize import expand_atoms, expand_bonds, featurize
 from samcmp.graphs import GraphBatch
 from tests.places import ORACLES
 

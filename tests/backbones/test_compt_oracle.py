@@ -14,7 +14,7 @@ from torch import Tensor
 from backbones.compt import Model, prepare
 from backbones.compt_attention import Pairs, scores_of
 from backbones.gru import over_padding
-from samcmp.featurize import featurize
+from samcmp.features.featurize import featurize
 from tests.backbones.compt_cases import FOLDER, Oracle, load
 from tests.places import needs_oracles
 

@@ -1,4 +1,4 @@
-"""Every model of the catalogue keeps the promises of samcmp.conformance_backbone, in a small configuration."""
+"""Every model of the catalogue keeps the promises of samcmp.conformance.backbone, in a small configuration."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import backbones
-from samcmp.backbone_promises import PROMISES
-from samcmp.conformance_backbone import Report, check_backbone, check_config
+from samcmp.conformance.backbone import Report, check_backbone, check_config
+from samcmp.conformance.backbone_promises import PROMISES
 from samcmp.graphs import Columns, GraphBatch
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from torch import Tensor
 import backbones
 from backbones import unfolding
 from backbones.segments import max_into, sum_times_max
-from samcmp.backbone_promises import MOLECULES, Subject
+from samcmp.conformance.backbone_promises import MOLECULES, Subject
 from samcmp.graphs import Columns, GraphBatch
 from tests.backbones import gnn_twins
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import backbones
-from samcmp.conformance_backbone import check_config
+from samcmp.conformance.backbone import check_config
 from samcmp.errors import UsageError
 
 GOOD = """

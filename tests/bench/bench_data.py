@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 
-from samcmp import cards, graphstore, molecules
-from samcmp.columns import ATOM_COLUMNS, BOND_COLUMNS, expand_atoms, expand_bonds
+from samcmp.data import cards, molecules
 from samcmp.errors import SamcmpError
+from samcmp.features import graphstore
+from samcmp.features.columns import ATOM_COLUMNS, BOND_COLUMNS, expand_atoms, expand_bonds
+from samcmp.features.graphset import GraphSet
 from samcmp.graphs import Columns
-from samcmp.graphset import GraphSet
 
 ROUNDS = 5
 
@@ -135,7 +136,7 @@ def loading(data: molecules.Molecules) -> Iterator[Row]:
 
 
 def cached_file(name: str) -> Any:
-    from samcmp import fetch
+    from samcmp.data import fetch
 
     return fetch.ensure(cards.find(name)).parent
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from samcmp import cards, fetch, molecules, splits, table, tasks
+from samcmp import tasks
+from samcmp.data import cards, fetch, molecules, splits, table
 from samcmp.errors import SamcmpError
 
 ROUNDS = 7

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 import backbones
-from samcmp import cards, molecules
+from samcmp.data import cards, molecules
+from samcmp.features.graphset import GraphSet
 from samcmp.graphs import Columns, GraphBatch
-from samcmp.graphset import GraphSet
 from samcmp.tasks import Criterion, Task
 from tests.backbones import gnn_twins
 from tests.places import MIRROR

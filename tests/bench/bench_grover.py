@@ -40,8 +40,8 @@ def batches() -> list[Any]:
     import torch
 
     from backbones.grover import Config
-    from samcmp import cards, molecules
-    from samcmp.graphset import GraphSet
+    from samcmp.data import cards, molecules
+    from samcmp.features.graphset import GraphSet
 
     sample = molecules.load(cards.find("bbbp"), source=MIRROR if MIRROR.is_dir() else None)
     graphs = GraphSet.load_or_build(sample, Config().columns)

@@ -32,8 +32,8 @@ def interleaved(first: Callable[[], object], second: Callable[[], object]) -> tu
 
 def steps_with_and_without() -> tuple[float, float, int]:
     """CPU seconds of a block of SAM steps on GCN and demo: bare loop, and the timed block as sessions run it."""
-    from samcmp.contenders import Arm, recorded
     from samcmp.measure.clocks import HostClock
+    from samcmp.profiling.contenders import Arm, recorded
     from samcmp.records import Case, Protocol
     from samcmp.setup import Options, assemble
 

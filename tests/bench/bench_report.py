@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def _bootstrap() -> tuple[str, str, str, str]:
-    from samcmp.stats_auc import bootstrap_auc
+    from samcmp.stats.auc import bootstrap_auc
 
     rng = np.random.default_rng(0)
     y = (rng.random(204) < 0.76).astype(float)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samcmp import descriptors
 from samcmp.errors import DataError, UsageError
+from samcmp.features import descriptors
 
 SMILES = ["CC(=O)Oc1ccccc1C(=O)O", "C", "[Na+].[Cl-]", "CCCCCCCCCCCCCCCC", "OC1CCCCC1N", "c1ccc2ccccc2c1"]
 

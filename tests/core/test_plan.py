@@ -122,7 +122,7 @@ def test_a_key_follows_the_code_but_not_its_comments(monkeypatch: pytest.MonkeyP
 
 def test_the_code_of_a_case_includes_what_its_parts_import() -> None:
     keys._closure_digest.cache_clear()
-    _, imports = keys._read_module("samcmp.graphset")
+    _, imports = keys._read_module("samcmp.features.graphset")
     assert any(name.startswith("samcmp.graph") for name in imports)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from samcmp import cards, records
-from samcmp.audit import Audit, audit
+from samcmp import records
+from samcmp.data import cards
+from samcmp.data.audit import Audit, audit
 from tests.places import MIRROR, needs_mirror
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from samcmp import cards, molecules
+from samcmp.data import cards, molecules
 from samcmp.errors import ConfigError, DataError, UsageError
 from tests.places import MIRROR, ROOT, needs_mirror
 
@@ -75,7 +75,7 @@ def test_the_population_compt_has_the_sizes_that_compt_trains_on(name: str, n: i
 @needs_mirror
 @pytest.mark.parametrize("name", ["bbbp", "sider", "lipo", "clintox"])
 def test_the_population_compt_leaves_out_exactly_the_molecules_of_100_atoms_and_more(name: str) -> None:
-    from samcmp.featurize import parse
+    from samcmp.features.featurize import parse
 
     found = molecules.load(cards.find(name), source=MIRROR)
     pairs = zip(found.rows.tolist(), found.smiles, strict=True)

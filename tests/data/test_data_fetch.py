@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from samcmp import bundle, cards, fetch
-from samcmp.cards import DatasetCard
+from samcmp.data import bundle, cards, fetch
+from samcmp.data.cards import DatasetCard
 from samcmp.errors import DataError
 from tests.places import MIRROR, needs_mirror
 
@@ -130,7 +130,7 @@ def test_the_part_of_an_interrupted_command_is_continued(server: Server, cache: 
 def test_a_busy_server_is_asked_again_and_a_refusal_is_not(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samcmp.download.WAIT", 0.0)
+    monkeypatch.setattr("samcmp.data.download.WAIT", 0.0)
     server.busy_first = 503
     assert fetch.ensure(card(server.url)).read_bytes() == CONTENT
     assert len(server.asked) == 2
@@ -261,7 +261,7 @@ def test_a_disk_that_refuses_is_named(
         raise OSError(number, "refused")
 
     (tmp_path / "set.csv").write_bytes(CONTENT)
-    monkeypatch.setattr("samcmp.fetch.os.replace", refuse)
+    monkeypatch.setattr("samcmp.data.fetch.os.replace", refuse)
     with pytest.raises(DataError, match=said):
         fetch.ensure(card(), source=tmp_path)
     assert left_behind(cache) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from samcmp import cards
+from samcmp.data import cards
 from tests.places import MIRROR, ROOT, needs_mirror
 
 

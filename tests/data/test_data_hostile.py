@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from samcmp import bundle, cards, molecules, splits, table
+from samcmp.data import bundle, cards, molecules, splits, table
+from samcmp.data.molecules import Molecules
 from samcmp.errors import SamcmpError
-from samcmp.molecules import Molecules
 
 RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 T = TypeVar("T")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from samcmp import cards, molecules, splitfile, splits
+from samcmp.data import cards, molecules, splitfile, splits
+from samcmp.data.molecules import Molecules
 from samcmp.errors import DataError, UsageError
-from samcmp.molecules import Molecules
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samcmp import cards, molecules, splits
+from samcmp.data import cards, molecules, splits
+from samcmp.data.molecules import Molecules, hash_of, keys
 from samcmp.errors import DataError, UsageError
-from samcmp.molecules import Molecules, hash_of, keys
 from tests.places import MIRROR, needs_mirror
 
 # name: dataset hash, random/0, random/1, cv5/0 fold 0, scaffold, scaffold-balanced/0, partition

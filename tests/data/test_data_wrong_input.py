@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samcmp import cards, molecules, splits, table
+from samcmp.data import cards, molecules, splits, table
+from samcmp.data.molecules import Molecules
 from samcmp.errors import DataError, SamcmpError, UsageError
-from samcmp.molecules import Molecules
 
 GOOD = [f"{'C' * i}O,{i % 2},{i / 10}" for i in range(1, 31)]
 

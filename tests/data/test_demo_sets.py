@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from samcmp import demo
-from samcmp.cards import shipped_folder
+from samcmp.data import demo
+from samcmp.data.cards import shipped_folder
 
 LABELS = {"demo": ("logS",), "demo-tox": demo.TASKS, "demo-large": ("logS",)}
 

@@ -10,7 +10,7 @@ import pytest
 from rdkit import Chem
 
 from samcmp.errors import DataError, UsageError
-from samcmp.featurize import (
+from samcmp.features.featurize import (
     ATOM_CODES,
     MAX_SMILES,
     expand_atoms,
@@ -92,7 +92,7 @@ def test_extended_smiles_have_the_codes_that_rdkit_gives() -> None:
 
 
 def real(name: str, every: int) -> list[str]:
-    from samcmp import table
+    from samcmp.data import table
 
     content = table.read(MIRROR / name)
     return [text for text in content.text(content.column("smiles"))[::every] if readable(text)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samcmp.featurize import expand_atoms, expand_bonds, featurize_many
+from samcmp.features.featurize import expand_atoms, expand_bonds, featurize_many
 from tests.places import MIRROR, ORACLES, needs_mirror, needs_oracles
 
 
@@ -88,7 +88,7 @@ def test_chemprops_own_featurizers_agree_on_real_molecules(name: str) -> None:
     from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
-    from samcmp import table
+    from samcmp.data import table
 
     content = table.read(MIRROR / name)
     texts = content.text(content.column("smiles"))[::41]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from samcmp.columns import ATOM_COLUMNS, BOND_COLUMNS
-from samcmp.featurize import expand_atoms, expand_bonds, featurize
+from samcmp.data.molecules import Molecules
+from samcmp.features.columns import ATOM_COLUMNS, BOND_COLUMNS
+from samcmp.features.featurize import expand_atoms, expand_bonds, featurize
+from samcmp.features.graphset import GraphSet
 from samcmp.graphs import Columns, MolGraph
-from samcmp.graphset import GraphSet
-from samcmp.molecules import Molecules
 
 SMILES = (
     "CCO",
@@ -186,7 +186,7 @@ def test_a_set_of_bond_columns_is_as_wide_as_the_backbones_are_told(name: str) -
 
 
 def test_descriptors_of_any_width_ride_along_with_their_molecule() -> None:
-    from samcmp import graphstore
+    from samcmp.features import graphstore
 
     molecules, columns = made(), Columns("chemprop-v1")
     descriptors = np.random.default_rng(0).normal(size=(len(SMILES), 7)).astype(np.float32)
@@ -250,7 +250,7 @@ def test_batches_appear_on_the_gpu_equal_to_the_hosts() -> None:
 
 @pytest.mark.parametrize("reach", [2, 200, 30000])
 def test_kinds_number_the_distinct_rows_of_codes(reach: int) -> None:
-    from samcmp.graphstore import _kinds
+    from samcmp.features.graphstore import _kinds
 
     draw = np.random.default_rng(reach)
     few = draw.integers(-reach, reach, size=(40, 18)).astype(np.int16)

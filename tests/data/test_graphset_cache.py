@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from samcmp import cachefile, chunks, featurize, graphstore
+from samcmp.data.molecules import Molecules
 from samcmp.errors import DataError, SamcmpError
+from samcmp.features import cachefile, chunks, featurize, graphstore
+from samcmp.features.graphset import GraphSet
 from samcmp.graphs import Columns, MolGraph
-from samcmp.graphset import GraphSet
-from samcmp.molecules import Molecules
 
 COLUMNS = Columns("compt", "compt", scalars=("gasteiger",))
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,7 +201,7 @@ def test_a_prepare_that_carries_values_is_not_cached(
 
 
 def test_descriptors_are_computed_once_and_ride_along(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from samcmp import descriptors
+    from samcmp.features import descriptors
 
     expected = descriptors.compute("rdkit2d", made().smiles)
     columns = Columns("grover", molecule="rdkit2d")
@@ -215,7 +215,7 @@ def test_descriptors_are_computed_once_and_ride_along(folder: Path, monkeypatch:
 def test_two_processes_that_build_one_cache_at_once_both_succeed(folder: Path) -> None:
     program = (
         "import numpy as np; from samcmp import cards, molecules; from samcmp.graphs import Columns\n"
-        "from samcmp.graphset import GraphSet\n"
+        "from samcmp.features.graphset import GraphSet\n"
         "graphs = GraphSet.load_or_build(molecules.load(cards.find('demo')), Columns('grover'))\n"
         "print(len(graphs), sum(int(a.sum()) for a in graphs.arrays()[:4]))"
     )
@@ -237,7 +237,7 @@ def test_worker_processes_make_the_same_arrays_and_report_progress() -> None:
     calls: list[tuple[str, int, int | None]] = []
     found = [
         chunks.work(
-            "samcmp.featurize:chunk",
+            "samcmp.features.featurize:chunk",
             smiles,
             rows=range(len(smiles)),
             options=options,
@@ -257,7 +257,7 @@ def test_worker_processes_make_the_same_arrays_and_report_progress() -> None:
 def test_a_worker_names_the_row_of_a_smiles_that_cannot_be_read() -> None:
     with pytest.raises(DataError, match="C1CC") as caught:
         chunks.work(
-            "samcmp.featurize:chunk",
+            "samcmp.features.featurize:chunk",
             ["C", "C", "C1CC", "C"],
             rows=[3, 5, 7, 9],
             options={"scalars": []},

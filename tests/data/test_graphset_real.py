@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from samcmp import cards, graphstore, molecules
+from samcmp.data import cards, molecules
+from samcmp.features import graphstore
+from samcmp.features.graphset import GraphSet
 from samcmp.graphs import Columns
-from samcmp.graphset import GraphSet
 from tests.places import MIRROR, needs_mirror
 
 LARGEST = {  # atoms of the largest molecule, molecules without any bond: from the files' published statistics

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from samcmp import cadence, optim
+from samcmp import optim
+from samcmp.profiling import cadence
 
 N, EPOCHS = 51, 30  # BBBP at batch 32, as the paper trains it
 

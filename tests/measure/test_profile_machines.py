@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from samcmp import profiling
 from samcmp.cli import profile_table
 from samcmp.measure import energy
 from samcmp.measure.nvml import Gpu, open_gpu
-from samcmp.profiling import profile
+from samcmp.profiling import session as profiling
+from samcmp.profiling.session import profile
 from samcmp.records import Case, Protocol, Record
 from samcmp.setup import Options, Setup, assemble
 from tests.measure.fake_nvml import MACHINES, MIG_UUID, UUID

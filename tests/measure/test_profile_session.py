@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from samcmp import contenders
 from samcmp.cli import profile_table
 from samcmp.errors import DeviceError, UsageError
 from samcmp.measure.lock import device_lock
-from samcmp.profiling import Wishes, profile
+from samcmp.profiling import contenders
+from samcmp.profiling.session import Wishes, profile
 from samcmp.records import Case, Protocol, Record, from_json, to_json
 from samcmp.setup import Options, Setup, assemble
 

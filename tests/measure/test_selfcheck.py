@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from samcmp import selfcheck
 from samcmp.measure.clocks import HostClock, working_after
 from samcmp.measure.rounds import Session, Track
+from samcmp.profiling import selfcheck
 
 CPU = torch.device("cpu")
 

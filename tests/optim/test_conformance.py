@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from samcmp import optim
-from samcmp.conformance import STEPS_PER_EPOCH, Build, check_optimizer
-from samcmp.conformance_ddp import ranks_agree
-from samcmp.promises import NotApplicable, Report
+from samcmp.conformance.ddp import ranks_agree
+from samcmp.conformance.optimizer import STEPS_PER_EPOCH, Build, check_optimizer
+from samcmp.conformance.report import NotApplicable, Report
 
 DDP = "replicas of two ranks stay identical"
 PASSES = {  # of eight steps, three an epoch, four epochs

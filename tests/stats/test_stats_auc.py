@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from samcmp.stats_auc import bootstrap_auc, bootstrap_error, delong
+from samcmp.stats.auc import bootstrap_auc, bootstrap_error, delong
 
 
 def labels_and_scores(n: int = 120, *, seed: int = 0, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samcmp.stats_cells import (
+from samcmp.stats.cells import (
     critical_difference,
     friedman,
     geometric_mean,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samcmp.stats_distributions import chi2_above, range_quantile, t_above, t_central, t_quantile
+from samcmp.stats.distributions import chi2_above, range_quantile, t_above, t_central, t_quantile
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 9, 24, 99, 500])

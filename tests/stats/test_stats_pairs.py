@@ -10,8 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
-from samcmp.power import detectable, floor
-from samcmp.stats import (
+from samcmp.stats.paired import (
     Interval,
     blocks_needed,
     decide,
@@ -24,7 +23,8 @@ from samcmp.stats import (
     standard_error,
     within_half_widths,
 )
-from samcmp.stats_speed import independent_ratio, median_interval, ratio_interval, speed_word
+from samcmp.stats.power import detectable, floor
+from samcmp.stats.speed import independent_ratio, median_interval, ratio_interval, speed_word
 
 D = np.array([0.012, -0.003, 0.008, 0.021, -0.006, 0.004, 0.010])
 

@@ -1,0 +1,236 @@
+"""A dataset in memory: the rows that are used, their SMILES and labels, and the hash that identifies all three."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samcmp.data import fetch, table
+from samcmp.data.cards import COMPT, DatasetCard, Kind
+from samcmp.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHOWN = 1000  # characters of a skipped SMILES that are kept
+NAN = "7ff8000000000000"  # binary64, big-endian; no number has these digits
+MIN_SPLIT = 9  # the fewest rows whose 8/1/1 split has no empty part
+
+
+@dataclass(frozen=True, eq=False)
+class Molecules:
+    """M molecules with T labels each, in the order of the file."""
+
+    name: str
+    rows: NDArray[np.int64]  # (M,) row of the published file, ascending
+    smiles: tuple[str, ...]  # as in the file, outer blanks stripped
+    y: NDArray[np.float64]  # (M, T) NaN where a label is missing
+    tasks: tuple[str, ...]  # (T,)
+    kind: Kind
+    metric: str
+    dataset_hash: str
+    notes: tuple[str, ...] = ()  # to be said to the user
+    skipped: tuple[tuple[int, str, str], ...] = ()  # row, SMILES, reason
+    groups: NDArray[np.int64] | None = None  # (M,) scaffold group that the file itself gives
+    partition: str | None = None  # the frozen scaffold partition, first 16 digits
+    frozen: bool = False  # whether the rows are a frozen list of a known dataset
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def load(card: DatasetCard, *, source: str | Path | None = None, progress: fetch.Progress | None = None) -> Molecules:
+    """Read the molecules of a card, fetching its file first where needed.
+
+    Raises DataError when the file does not hold what the card says. In a user's file a SMILES that cannot be parsed
+    is skipped and listed in ``skipped``.
+    """
+    path = fetch.ensure(card, source=source, progress=progress)
+    content = table.read(path)
+    where = content.where
+    positions = _target_positions(card, content)
+    smiles = content.text(content.column(card.smiles_column))
+    y = content.numbers(positions)
+    groups = _groups(card, content)
+    n = len(smiles)
+    if card.file_rows is not None and n != card.file_rows:
+        raise DataError(f"the file has {n:,} rows where its card says {card.file_rows:,}", where=where)
+    if max(card.leave_out, default=-1) >= n:
+        raise DataError(f"the card leaves out row {max(card.leave_out)} of {n:,} rows", where=str(card.path))
+    keep = np.ones(n, dtype=bool)
+    keep[list(card.leave_out)] = False
+    skipped = () if card.frozen else _unusable(tuple(smiles))
+    keep[[row for row, _, _ in skipped]] = False
+    rows = np.flatnonzero(keep).astype(np.int64)
+    y = y[rows]
+    notes = (*card.notes, *_skip_notes(skipped, n))
+    if not len(rows):
+        raise DataError("no row has a usable molecule", where=where, remedy=_first_reason(skipped))
+    notes += _check_labels(card, y, rows, where)
+    kept = tuple(smiles[i] for i in rows)
+    digest = hash_of(card.name.removesuffix(COMPT), rows, smiles=kept, y=y)
+    if card.dataset_hash is not None and digest != card.dataset_hash:
+        raise DataError(
+            f"the dataset hash is {digest[:16]} where its card says {card.dataset_hash[:16]}",
+            where=where,
+            remedy="The file holds other molecules or labels than the card describes.",
+        )
+    return Molecules(
+        name=card.name,
+        rows=rows,
+        smiles=kept,
+        y=y,
+        tasks=card.target_columns,
+        kind=card.task,
+        metric=card.metric,
+        dataset_hash=digest,
+        notes=notes,
+        skipped=skipped,
+        groups=None if groups is None else groups[rows],
+        partition=card.scaffold_partition,
+        frozen=card.frozen,
+    )
+
+
+def subset(molecules: Molecules, n: int, *, seed: int = 0) -> Molecules:
+    """Return n molecules drawn by hash: sort by SHA-256("split-v1:subset:{seed}:{row}") and take the first n.
+
+    The same rows come out on every machine. Raises UsageError when n is larger than the set or too small to split.
+    """
+    total = len(molecules)
+    if n > total:
+        raise UsageError(f"a subset of {n:,} molecules is asked for, {molecules.name} has {total:,}", where="--subset")
+    if n < MIN_SPLIT:
+        raise UsageError(
+            f"{n} molecules are too few to split into train, validation and test",
+            where="--subset",
+            remedy=f"Take at least {MIN_SPLIT}.",
+        )
+    if n == total:
+        return molecules
+    drawn = keys("subset", seed, rows=molecules.rows)
+    chosen = np.sort(np.array(sorted(range(total), key=drawn.__getitem__)[:n], dtype=np.int64))
+    rows, y = molecules.rows[chosen], molecules.y[chosen]
+    smiles = tuple(molecules.smiles[i] for i in chosen)
+    return replace(
+        molecules,
+        rows=rows,
+        smiles=smiles,
+        y=y,
+        dataset_hash=hash_of(molecules.name.removesuffix(COMPT), rows, smiles=smiles, y=y),
+        notes=(*molecules.notes, f"a subset of {n:,} of the {total:,} molecules, seed {seed}"),
+        groups=None if molecules.groups is None else molecules.groups[chosen],
+        partition=None,
+    )
+
+
+def keys(tag: str, seed: int, *, rows: Sequence[int] | NDArray[np.int64]) -> list[bytes]:
+    """K(tag, seed, i) = SHA-256("split-v1:{tag}:{seed}:{i}") for every row i, as raw bytes."""
+    start = hashlib.sha256(f"split-v1:{tag}:{seed}:".encode())
+    out = []
+    for row in rows:
+        key = start.copy()
+        key.update(b"%d" % row)
+        out.append(key.digest())
+    return out
+
+
+def hash_of(name: str, rows: NDArray[np.int64], *, smiles: Sequence[str], y: NDArray[np.float64]) -> str:
+    """Hash a dataset's content: SHA-256 of "dataset-v1", name, size, tasks, and each row's SMILES and labels.
+
+    A label is the 16 hexadecimal digits of its big-endian binary64, "-" where missing, so neither the spelling of a
+    number nor the order of columns or the line ends of a file change the hash.
+    """
+    m, tasks = y.shape
+    whole = hashlib.sha256(f"dataset-v1\n{name}\n{m}\n{tasks}\n".encode())
+    missing = np.isnan(y)
+    plain = np.where(missing, np.nan, y + 0.0)  # one spelling of NaN, and adding zero makes -0.0 into 0.0
+    text = plain.astype(">f8").tobytes().hex("\t", 8)
+    gaps = set(np.flatnonzero(missing.any(axis=1)).tolist())
+    width = 17 * tasks  # 16 digits and a tab a label
+    lines = []
+    for i, row in enumerate(rows.tolist()):
+        labels = text[width * i : width * (i + 1) - 1]
+        if i in gaps:
+            labels = labels.replace(NAN, "-")
+        lines.append(f"{row}\t{smiles[i]}\t{labels}\n")
+    whole.update("".join(lines).encode())
+    return whole.hexdigest()
+
+
+def _target_positions(card: DatasetCard, content: table.Table) -> list[int]:
+    if not card.target_positions:
+        return [content.column(target) for target in card.target_columns]
+    width = len(content.header)
+    for target, position in zip(card.target_columns, card.target_positions, strict=True):
+        if position >= width or content.header[position] != target:
+            found = repr(content.header[position]) if position < width else "nothing"
+            raise DataError(f"column {position} should be {target!r} and is {found}", where=content.where)
+    return list(card.target_positions)
+
+
+def _groups(card: DatasetCard, content: table.Table) -> NDArray[np.int64] | None:
+    if not card.group_column:
+        return None
+    column = content.numbers([content.column(card.group_column)])[:, 0]
+    if not np.array_equal(column, np.floor(column)):
+        raise DataError(f"column {card.group_column!r} must hold whole numbers", where=content.where)
+    return column.astype(np.int64)
+
+
+@lru_cache(maxsize=4)  # every run of a comparison loads its molecules; they are parsed for the first
+def _unusable(smiles: tuple[str, ...]) -> tuple[tuple[int, str, str], ...]:
+    """Find the rows of a user's file that RDKit makes no molecule of, each with the reason."""
+    from samcmp.features.featurize import parse
+
+    found = []
+    for row, text in enumerate(smiles):
+        try:
+            parse(text)
+        except DataError as error:
+            found.append((row, text[:SHOWN], error.what))
+    return tuple(found)
+
+
+def _skip_notes(skipped: Sequence[tuple[int, str, str]], n: int) -> tuple[str, ...]:
+    if not skipped:
+        return ()
+    row, _, why = skipped[0]
+    return (f"{len(skipped):,} of {n:,} rows skipped; the first is row {row}: {why}",)
+
+
+def _first_reason(skipped: Sequence[tuple[int, str, str]]) -> str | None:
+    return f"Row {skipped[0][0]}: {skipped[0][2]}." if skipped else None
+
+
+def _check_labels(card: DatasetCard, y: NDArray[np.float64], rows: NDArray[np.int64], where: str) -> tuple[str, ...]:
+    """Refuse labels that no model can learn from; return notes about those that only some tasks lack."""
+    known: NDArray[np.bool_] = ~np.isnan(y)
+    if not known.any():
+        raise DataError("all labels are missing", where=where, remedy="Choose another target column.")
+    if card.task == "classification":
+        wrong = known & (y != 0) & (y != 1)
+        if wrong.any():
+            i, t = (int(k) for k in np.argwhere(wrong)[0])
+            raise DataError(
+                f"row {rows[i]}, column {card.target_columns[t]!r}: {y[i, t]:g} is no class; classes are 0 and 1",
+                where=where,
+                remedy="Write the labels as 0 and 1, or take --task regression.",
+            )
+    lowest = np.where(known, y, np.inf).min(axis=0)
+    highest = np.where(known, y, -np.inf).max(axis=0)
+    flat: NDArray[np.bool_] = np.asarray(lowest >= highest)  # a single value, or no label at all
+    if flat.all():
+        value = f"{lowest[0]:g}" if len(flat) == 1 else "in every task"
+        what = "all labels are of one class" if card.task == "classification" else "all labels are equal"
+        raise DataError(f"{what} ({value})", where=where, remedy="There is nothing to learn from them.")
+    return tuple(
+        f"task {card.target_columns[t]!r} has {'a single value' if known[:, t].any() else 'no label'}"
+        for t in np.flatnonzero(flat)
+    )

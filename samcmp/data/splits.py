@@ -1,0 +1,260 @@
+"""split-v1: partitions made of integers and SHA-256 alone, with a hash that says which molecules are where.
+
+No random number generator of any library is involved, so two machines with the same split hash used the same
+molecules, labels and partition. RDKit is needed for scaffold groups only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samcmp.data.molecules import Molecules, keys
+from samcmp.errors import DataError, UsageError, unknown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from rdkit.Chem import Mol
+
+NAMES = ("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed", "file")
+ONE_PARTITION = frozenset({"scaffold", "fixed", "file"})  # the seed changes nothing, or is not meant to
+FOLDS = 5
+Rows = Sequence[int]
+Parts = tuple[Rows, Rows, Rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which rows of the published file train, validate and test."""
+
+    name: str
+    seed: int
+    fold: int | None
+    train: NDArray[np.int64]  # rows, ascending
+    valid: NDArray[np.int64]
+    test: NDArray[np.int64]
+    hash: str  # 64 hexadecimal digits
+    dataset: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Name the split as reports do: ``esol/random/0 b56100ad601891af``."""
+        fold = "" if self.fold is None else f"/{self.fold}"
+        return f"{self.dataset}/{self.name}/{self.seed}{fold} {self.hash[:16]}"
+
+
+def make(
+    molecules: Molecules, split: str, *, seed: int = 0, fold: int | None = None, file: Path | None = None
+) -> Split:
+    """Split a dataset. ``fold`` (0 to 4) is for cv5, ``file`` for the split "file".
+
+    Raises UsageError for an unknown name or a missing fold, DataError when a part would be empty.
+    """
+    if split not in NAMES:
+        raise unknown("split", split, NAMES, where="--split")
+    if (split == "cv5") != (fold is not None):
+        raise UsageError("the split cv5 has folds 0 to 4, the other splits have none", where=f"split {split}")
+    if (split == "file") != (file is not None):
+        raise UsageError("the split 'file' and a split file belong together", where="--split-file")
+    if seed < 0:
+        raise UsageError(f"a split seed is 0 or larger, got {seed}", where="--seed")
+    notes: tuple[str, ...] = ()
+    if file is not None:
+        from samcmp.data.splitfile import read_parts
+
+        parts: Parts = read_parts(file, molecules)
+    elif fold is not None:
+        if not 0 <= fold < FOLDS:
+            raise UsageError(f"cv5 has folds 0 to {FOLDS - 1}, got {fold}", where="fold")
+        parts = cross_validation(molecules.rows.tolist(), seed, fold=fold)
+    elif split.startswith("scaffold"):
+        groups = scaffold_groups(molecules)
+        notes = _partition_notes(molecules, groups)
+        parts = scaffold(groups) if split == "scaffold" else scaffold_balanced(groups, seed)
+    elif split == "stratified":
+        parts = stratified(molecules, seed)
+    else:
+        parts = random(molecules.rows.tolist(), seed)
+    return _finish(molecules, split, parts=parts, seed=seed, fold=fold, notes=notes)
+
+
+def _finish(
+    molecules: Molecules, name: str, *, parts: Parts, seed: int, fold: int | None, notes: tuple[str, ...]
+) -> Split:
+    train, valid, test = (np.sort(np.asarray(part, dtype=np.int64)) for part in parts)
+    for part, rows in (("train", train), ("validation", valid), ("test", test)):
+        if not len(rows):
+            raise DataError(
+                f"the {part} part of the split {name!r} would be empty with {len(molecules)} molecules",
+                where=molecules.name,
+                remedy="Take more molecules or another split.",
+            )
+    digest = split_hash(molecules.dataset_hash, train.tolist(), valid=valid.tolist(), test=test.tolist())
+    return Split(name, seed, fold, train, valid, test, digest, molecules.name, notes)
+
+
+def split_hash(dataset_hash: str, train: Iterable[int], *, valid: Iterable[int], test: Iterable[int]) -> str:
+    """SHA-256 of "split-v1", the dataset hash and the rows of each part, ascending."""
+    lines = [f"split-v1\n{dataset_hash}\n"]
+    for part, rows in (("train", train), ("valid", valid), ("test", test)):
+        lines.append(f"{part}:{','.join(map(str, sorted(rows)))}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def by_key(rows: Rows, tag: str, *, seed: int) -> list[int]:
+    """Sort rows by K(tag, seed, row)."""
+    found = dict(zip(rows, keys(tag, seed, rows=rows), strict=True))
+    return sorted(rows, key=found.__getitem__)
+
+
+def random(rows: Rows, seed: int) -> Parts:
+    """Rows in the order of K("random", seed, row): 8n//10 train, up to 9n//10 valid, the rest test."""
+    order, n = by_key(rows, "random", seed=seed), len(rows)
+    return order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :]
+
+
+def cross_validation(rows: Rows, seed: int, *, fold: int) -> Parts:
+    """Five folds in the order of K("cv", seed, row), 70/10/20: every molecule is tested in one fold."""
+    order, n = by_key(rows, "cv", seed=seed), len(rows)
+    low, high = fold * n // FOLDS, (fold + 1) * n // FOLDS
+    rest = by_key(order[:low] + order[high:], f"cv-valid-{fold}", seed=seed)
+    return rest[n // 10 :], rest[: n // 10], order[low:high]
+
+
+def stratified(molecules: Molecules, seed: int) -> Parts:
+    """Blocks of 10 rows with neighbouring labels, 8/1/1 of each in the order of K("strat", seed, row)."""
+    if molecules.y.shape[1] != 1 or np.isnan(molecules.y).any():
+        raise UsageError(
+            "a stratified split needs one task without missing labels", where=molecules.name, remedy="Take random."
+        )
+    rows = molecules.rows.tolist()
+    found = dict(zip(rows, keys("strat", seed, rows=rows), strict=True))
+    label = dict(zip(rows, molecules.y[:, 0].tolist(), strict=True))
+    order = sorted(rows, key=lambda row: (label[row], found[row]))
+    train: list[int] = []
+    valid: list[int] = []
+    test: list[int] = []
+    for start in range(0, len(order), 10):
+        block = sorted(order[start : start + 10], key=found.__getitem__)
+        if len(block) < 10:
+            train += block
+            continue
+        train += block[:8]
+        valid.append(block[8])
+        test.append(block[9])
+    return train, valid, test
+
+
+Groups = Mapping[int, Sequence[int]]  # smallest row of a group -> its rows, ascending
+
+
+def scaffold(groups: Groups) -> Parts:
+    """Whole scaffold groups, the largest first, equal ones by K("scaffold", 0, smallest row)."""
+    found = dict(zip(groups, keys("scaffold", 0, rows=list(groups)), strict=True))
+    return _fill(sorted(groups, key=lambda g: (-len(groups[g]), found[g])), groups)
+
+
+def scaffold_balanced(groups: Groups, seed: int) -> Parts:
+    """Whole scaffold groups, those above half the validation or test size first, in the order of K."""
+    found = dict(zip(groups, keys("scaffold-balanced", seed, rows=list(groups)), strict=True))
+    _, valid, test = _capacities(groups)
+    big = {g for g, rows in groups.items() if 2 * len(rows) > valid or 2 * len(rows) > test}
+    return _fill(sorted(groups, key=lambda g: (g not in big, found[g])), groups)
+
+
+def _capacities(groups: Groups) -> tuple[int, int, int]:
+    n = sum(map(len, groups.values()))
+    return 8 * n // 10, 9 * n // 10 - 8 * n // 10, n - 9 * n // 10
+
+
+def _fill(order: Sequence[int], groups: Groups) -> Parts:
+    train: list[int] = []
+    valid: list[int] = []
+    test: list[int] = []
+    room_train, room_valid, _ = _capacities(groups)
+    for g in order:
+        rows = groups[g]
+        if len(train) + len(rows) <= room_train:
+            train += rows
+        elif len(valid) + len(rows) <= room_valid:
+            valid += rows
+        else:
+            test += rows
+    return train, valid, test
+
+
+def scaffold_groups(molecules: Molecules) -> Groups:
+    """Group rows by Bemis-Murcko scaffold without chirality; molecules without a ring are one group."""
+    if molecules.groups is not None:
+        labels: Sequence[object] = molecules.groups.tolist()
+    else:
+        labels = _scaffolds(molecules.smiles)
+    by_label: dict[object, list[int]] = {}
+    for label, row in zip(labels, molecules.rows.tolist(), strict=True):
+        by_label.setdefault(label, []).append(row)
+    return {rows[0]: rows for rows in by_label.values()}
+
+
+def murcko(mol: Mol) -> str:
+    """Return the Bemis-Murcko scaffold of a molecule as SMILES without chirality, "" when it has no ring."""
+    from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
+
+    return str(MurckoScaffoldSmiles(mol=mol, includeChirality=False))  # type: ignore[no-untyped-call]
+
+
+@lru_cache(maxsize=4)
+def _scaffolds(smiles: tuple[str, ...]) -> tuple[str, ...]:
+    from rdkit.rdBase import BlockLogs
+
+    from samcmp.features.featurize import parse
+
+    with BlockLogs():
+        return tuple(murcko(parse(text)) for text in smiles)
+
+
+def partition_hash(groups: Groups) -> str:
+    """SHA-256 of lines "row:smallest row of its group", rows ascending."""
+    pairs = sorted((row, g) for g, rows in groups.items() for row in rows)
+    return hashlib.sha256("\n".join(f"{row}:{g}" for row, g in pairs).encode()).hexdigest()
+
+
+def _partition_notes(molecules: Molecules, groups: Groups) -> tuple[str, ...]:
+    if molecules.partition is None or partition_hash(groups).startswith(molecules.partition):
+        return ()
+    return (
+        f"{molecules.name}: this RDKit groups scaffolds differently from the recorded version "
+        f"({partition_hash(groups)[:16]} instead of {molecules.partition}); the split hash shows it",
+    )
+
+
+def refuse_repeats(splits: Sequence[Split]) -> tuple[str, ...]:
+    """Raise UsageError when two splits are the same partition: repeating it is not a replicate.
+
+    The splits of :data:`ONE_PARTITION` are one partition by definition, whatever the seed. They may repeat, and a
+    note says what such repeats do not measure.
+    """
+    seen: dict[str, Split] = {}
+    notes: dict[str, str] = {}
+    for split in splits:
+        other = seen.setdefault(split.hash, split)
+        if other is split:
+            continue
+        if split.name not in ONE_PARTITION:
+            raise UsageError(
+                f"the splits {other} and {split} are the same partition", where="splits", remedy=f"{_REPEATS} "
+                "Take other seeds, or --split fixed to say that one split is meant.",
+            )  # fmt: skip
+        notes[split.name] = f"the split {split.name!r} is one partition whatever the seed. {_REPEATS}"
+    return tuple(notes.values())
+
+
+_REPEATS = (
+    "Repeats of one split measure the spread of the model seed only; on ESOL, BBBP and BACE the spread of the split "
+    "is 6 to 17 times larger."
+)

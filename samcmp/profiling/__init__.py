@@ -1,0 +1,1 @@
+"""Profile cases -> Records: speed, memory and energy of optimizers measured side by side."""

@@ -1,0 +1,235 @@
+"""Optimizers made ready to be timed: equal models, one recorded list of batches, blocks that fit each rhythm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from samcmp.measure.clocks import Mark
+from samcmp.measure.memory import tensors_in
+from samcmp.measure.rounds import Contender, Part
+from samcmp.profiling import cadence
+from samcmp.records import Case
+from samcmp.train import Trainer, learning_rate, stream
+
+if TYPE_CHECKING:
+    from samcmp.graphs import GraphBatch
+    from samcmp.setup import Setup
+
+EPOCHS = 30  # of the training that shares and schedules are those of; a profile case itself has none
+BASE, SAM = "adam", "sam"  # catalogue names of the references: the base optimizer alone, whichever it is, and SAM
+GRADIENT = "(gradient)"  # closure calls without an optimizer, for the gradient-count bound
+
+
+def training_case(case: Case) -> Case:
+    """Return ``case`` with the length of a training: a profile case leaves it out."""
+    return replace(case, protocol=replace(case.protocol, epochs=max(EPOCHS, case.protocol.epochs)))
+
+
+def new_trainer(setup: Setup, case: Case, *, steps_per_epoch: int | None = None, epochs: int | None = None) -> Trainer:
+    """Build a fresh model with its optimizer; other lengths than the case's make a twin (see ``cadence``)."""
+    from samcmp import optim
+    from samcmp.setup import base_optimizer
+
+    long = training_case(case)
+    model = setup.new_model()
+    model.train()
+    recipe = optim.build(
+        case.optimizer,
+        base_optimizer(long, model),
+        steps_per_epoch=steps_per_epoch or setup.steps_per_epoch,
+        epochs=epochs or long.protocol.epochs,
+        seed=stream(case.seed, "optimizer"),
+        settings=dict(case.optimizer_settings),
+    )
+    protocol = long.protocol if recipe.schedule is None else replace(long.protocol, schedule=recipe.schedule)
+    return Trainer(
+        model,
+        recipe,
+        criterion=setup.criterion,
+        loss_power=protocol.loss_power,
+        lr_schedule=learning_rate(
+            protocol.schedule, protocol=protocol, train_size=len(setup.train_positions), dataset=case.dataset
+        ),
+        dropout_seed=stream(case.seed, "dropout"),
+    )
+
+
+def rhythm(setup: Setup, case: Case) -> cadence.Cadence:
+    """Find how many gradient evaluations the steps of ``case``'s optimizer take."""
+    from samcmp import optim
+
+    def build(base: Any, steps_per_epoch: int, epochs: int) -> Any:
+        return optim.build(
+            case.optimizer,
+            base,
+            steps_per_epoch=steps_per_epoch,
+            epochs=epochs,
+            seed=stream(case.seed, "optimizer"),
+            settings=dict(case.optimizer_settings),
+        )
+
+    long = training_case(case)
+    return cadence.of(build, steps_per_epoch=setup.steps_per_epoch, epochs=long.protocol.epochs)
+
+
+def recorded(setup: Setup) -> list[GraphBatch]:
+    """Return the first epoch's batches on the device, full ones only, so that every block has as many graphs."""
+    batches = list(setup.train_batches(0))
+    full = [b for b in batches if b.num_graphs == batches[0].num_graphs]
+    return full or batches
+
+
+class Runner:
+    """Steps of one trainer over the recorded list. The trainer goes on from block to block, as in training."""
+
+    def __init__(self, trainer: Trainer, batches: Sequence[GraphBatch], *, steps_per_epoch: int) -> None:
+        self.trainer = trainer
+        self.batches = batches
+        self.steps_per_epoch = steps_per_epoch
+        self._begin_epoch(trainer.epochs)
+
+    def _begin_epoch(self, epoch: int) -> None:
+        """Tell schedules and loss terms; beyond a training's length nothing changes any more."""
+        term = self.trainer.recipe.loss_term
+        if term is not None and hasattr(term, "start_epoch"):
+            term.start_epoch(epoch)
+
+    def __call__(self, first: int, steps: int, mark: Mark) -> Sequence[int]:
+        trainer, batches = self.trainer, self.batches
+        closure = trainer.closure
+        passes = []
+        for i in range(first, first + steps):
+            before = closure.passes
+            trainer.step(batches[i % len(batches)])
+            mark()
+            passes.append(closure.passes - before)
+            if trainer.steps % self.steps_per_epoch == 0 and trainer.epochs < EPOCHS:
+                self._turn()
+        return passes
+
+    def _turn(self) -> None:
+        for scheduler in self.trainer.recipe.epoch_schedulers:
+            scheduler.step()
+        self.trainer.epochs += 1
+        self._begin_epoch(self.trainer.epochs)
+
+
+class GradientRunner:
+    """Closure calls and nothing else: the price of a gradient."""
+
+    def __init__(self, trainer: Trainer, batches: Sequence[GraphBatch]) -> None:
+        self.trainer = trainer
+        self.batches = batches
+
+    def __call__(self, first: int, steps: int, mark: Mark) -> Sequence[int]:
+        import torch
+
+        closure = self.trainer.closure
+        for i in range(first, first + steps):
+            torch.manual_seed(i)
+            closure.batch = self.batches[i % len(self.batches)]
+            closure()
+            mark()
+        return [1] * steps
+
+
+@dataclass(slots=True)
+class Arm:
+    """One optimizer of a session: its trainers, its rhythm, and what went wrong while it was made."""
+
+    key: str
+    case: Case
+    cadence: cadence.Cadence = field(default_factory=lambda: cadence.Cadence("periodic", 1, {1: 1.0}))
+    main: Runner | None = None
+    twin: Runner | None = None
+    failure: tuple[str, str] | None = None
+    seconds_per_step: float = math.nan
+
+    @property
+    def name(self) -> str:
+        return self.case.arm
+
+    @property
+    def trainer(self) -> Trainer:
+        if self.main is None:
+            raise ValueError(f"{self.name} has no trainer: {self.failure}")
+        return self.main.trainer
+
+    def prepare(self, setup: Setup, batches: Sequence[GraphBatch]) -> None:
+        """Build the trainer and, for rare or late steps, a twin in which they are frequent; run each once."""
+        self.cadence = rhythm(setup, self.case)
+        self.main = self._runner(setup, batches)
+        if self.cadence.kind in ("rare", "late") and self.cadence.twin_share > 0:
+            self.twin = self._runner(setup, batches, steps_per_epoch=1, epochs=self.cadence.twin_epochs)
+        for runner in (self.main, self.twin):
+            if runner is not None:
+                runner(0, max(2, min(self.cadence.period + 1, 4)), lambda: None)
+
+    def _runner(self, setup: Setup, batches: Sequence[GraphBatch], **lengths: int) -> Runner:
+        trainer = new_trainer(setup, self.case, **lengths)
+        if trainer.recipe.loss_term is not None:
+            trainer.epochs = EPOCHS // 2  # terms that begin after some epochs are timed while they act
+        return Runner(trainer, batches, steps_per_epoch=setup.steps_per_epoch)  # a twin's radius must not decay by step
+
+    def contender(self, steps: int) -> Contender:
+        """Return what the rounds time: blocks of ``steps`` steps, and the twin's where there is one."""
+        if self.main is None:
+            raise ValueError(f"{self.name} was not prepared")
+        rhythm = self.cadence
+        if self.twin is not None:
+            part = rhythm.unusual_share / rhythm.twin_share
+            length = rhythm.period * max(1, steps // (4 * rhythm.period))
+            return Contender(self.name, (Part(self.main, steps, 1 - part), Part(self.twin, length, part)))
+        whole = rhythm.kind == "periodic" and steps % rhythm.period == 0
+        return Contender(self.name, (Part(self.main, steps),), whole=whole, shares=rhythm.shares)
+
+
+def block_steps(arms: Iterable[Arm], *, longest: int = 64) -> int:
+    """Return the shortest block that is whole periods for every arm whose period fits."""
+    steps = 1
+    for arm in arms:
+        if arm.cadence.kind == "periodic":
+            common = math.lcm(steps, arm.cadence.period)
+            steps = common if common <= longest else steps
+    return steps
+
+
+class MemorySubject:
+    """A fresh trainer that steps over the largest batches, for the memory pass."""
+
+    def __init__(self, setup: Setup, case: Case, batches: Sequence[GraphBatch], *, steps: int) -> None:
+        self.trainer = new_trainer(setup, case)
+        order = sorted(batches, key=lambda b: b.num_atoms + b.num_bonds, reverse=True)
+        self.batches = order[: max(1, min(4, len(order)))]
+        self.steps = steps
+
+    def run(self) -> None:
+        for i in range(self.steps):
+            self.trainer.step(self.batches[i % len(self.batches)])
+
+    def tensors(self) -> Mapping[str, Iterable[Any]]:
+        model, optimizer = self.trainer.model, self.trainer.optimizer
+        base = getattr(optimizer, "base", None)
+        parameters = list(model.parameters())
+        return {
+            "parameters": parameters,
+            "buffers": list(model.buffers()),
+            "gradients": [p.grad for p in parameters],
+            "base_state": tensors_in(dict((base if base is not None else optimizer).state)),
+            "perturbation_state": [*tensors_in(dict(optimizer.state)), *own_tensors(optimizer, self.trainer.recipe)],
+        }
+
+
+def own_tensors(optimizer: Any, recipe: Any) -> list[Any]:
+    """Collect the tensors an optimizer or a loss term keeps beyond the base's state, wherever it keeps them."""
+    found: list[Any] = []
+    for owner in (optimizer, recipe.loss_term):
+        if owner is None:
+            continue
+        for name, value in vars(owner).items():
+            if name not in {"base", "param_groups", "defaults", "model", "state"}:
+                found += tensors_in(value)
+    return found

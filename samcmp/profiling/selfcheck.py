@@ -1,0 +1,262 @@
+"""Measure the measuring: differences that are there must be found, and those that are not must not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from samcmp.measure.clocks import Clock, Mark, clock_for, working_after
+from samcmp.measure.estimate import Ratio
+from samcmp.measure.memory import measure as weigh
+from samcmp.measure.phases import phases_for
+from samcmp.measure.rounds import Contender, Part, Rounds, Session
+from samcmp.profiling.session import STILL_BUSY
+
+SLOWDOWN = 0.02
+STEPS = 8
+GRAPHS, WIDTH = 256, 192
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: passed, failed, or None where this machine is too noisy or lacks what it needs."""
+
+    name: str
+    passed: bool | None
+    found: str
+
+
+class Toy:
+    """A small network that an optimizer trains on one batch: the device's own noise, and no data."""
+
+    def __init__(self, device: torch.device, wrap: Callable[[Any], Any], *, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        layers = (nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+        self.model = nn.Sequential(*layers).to(device)
+        self.x = torch.randn(GRAPHS, WIDTH, device=device)
+        self.y = torch.randn(GRAPHS, 1, device=device)
+        self.optimizer = wrap(torch.optim.Adam(self.model.parameters(), lr=1e-4, fused=True))
+        self.passes = 0
+
+    def loss(self) -> torch.Tensor:
+        return nn.functional.mse_loss(self.model(self.x), self.y)
+
+    def closure(self) -> torch.Tensor:
+        self.passes += 1
+        self.model.zero_grad(set_to_none=True)
+        loss = self.loss()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def step(self) -> None:
+        self.optimizer.step(self.closure)
+
+    def run(self, first: int = 0, steps: int = STEPS, mark: Mark = lambda: None) -> Sequence[int]:
+        taken = []
+        for _ in range(steps):
+            before = self.passes
+            self.step()
+            mark()
+            taken.append(self.passes - before)
+        return taken
+
+    def tensors(self) -> dict[str, list[Any]]:
+        parameters = list(self.model.parameters())
+        return {"parameters": parameters, "gradients": [p.grad for p in parameters]}
+
+
+class Slowed(Toy):
+    """A toy whose steps take a known share longer, by waiting on the host after the device is done."""
+
+    seconds = 0.0
+    synchronize: Callable[[], None] = staticmethod(lambda: None)
+
+    def step(self) -> None:
+        super().step()
+        self.synchronize()
+        until = time.perf_counter() + self.seconds
+        while time.perf_counter() < until:
+            pass
+
+
+class Careless(Toy):
+    """A toy that leaves work behind: in a thread on a CPU, on a stream that nobody waits for on a GPU."""
+
+    busy_seconds = 0.4
+
+    def step(self) -> None:
+        super().step()
+        if self.x.device.type == "cuda":
+            aside = torch.cuda.Stream(self.x.device)  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(aside):
+                for _ in range(40):
+                    torch.randn(2048, 2048, device=self.x.device).mm(torch.randn(2048, 2048, device=self.x.device))
+        else:
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        until = time.perf_counter() + self.busy_seconds
+        while time.perf_counter() < until:
+            sum(range(2000))
+
+
+def run(device: torch.device, *, seconds: float = 60.0, seed: int = 0) -> Iterator[Check]:
+    """Yield the checks, each as soon as it is done. ``seconds`` are shared by those that need rounds."""
+    from samcmp.optim.sam import SAM
+
+    def plain(base: Any) -> Any:
+        return base
+
+    clock = clock_for(device)
+    yield clocks(device, clock)
+    yield phases(device, seed=seed)
+    yield memory(device)
+    yield careless(device, clock)
+    toys = {"adam": Toy(device, plain), "adam again": Toy(device, plain), "sam": Toy(device, SAM)}
+    toys["sam again"] = Toy(device, SAM)
+    session = rounds(
+        toys, clock, seconds=0.5 * seconds, seed=seed, pairs=[("adam again", "adam"), ("sam again", "sam")]
+    )
+    yield equal(session, "adam")
+    yield equal(session, "sam")
+    yield two_passes(session)
+    yield slowdown(device, clock, seconds=0.4 * seconds, seed=seed)
+
+
+def rounds(
+    toys: dict[str, Toy], clock: Clock, *, seconds: float, seed: int, pairs: list[tuple[str, str]], steps: int = STEPS
+) -> Session:
+    """Let toys run in interleaved rounds."""
+    contenders = [Contender(name, (Part(toy.run, steps),)) for name, toy in toys.items()]
+    return Rounds(contenders, clock, seconds=seconds, seed=seed, pairs=pairs).run()
+
+
+def clocks(device: torch.device, clock: Clock) -> Check:
+    """Events against the host (GPU); two independent host clocks against each other (CPU)."""
+    toy = Toy(device, lambda base: base)
+    toy.run()
+    other = time.monotonic()
+    timed = clock.block(lambda mark: toy.run(0, 200, mark))
+    other = time.monotonic() - other
+    if device.type == "cuda":
+        share = timed.seconds / timed.host_seconds
+        return Check("events against host clock", timed.agrees, f"events/host {share:.4f}, within 1 % wanted")
+    share = timed.seconds / other
+    resolution = time.get_clock_info("perf_counter").resolution
+    text = f"perf_counter/monotonic {share:.4f}, resolution {resolution * 1e9:.0f} ns"
+    return Check("two host clocks agree", abs(share - 1) < 0.02 and resolution < 1e-6, text)
+
+
+def phases(device: torch.device, *, seed: int) -> Check:
+    """Forward, backward and optimizer must add up to the wall time."""
+    toy = Toy(device, lambda base: base, seed=seed)
+    toy.run()
+    found = phases_for(device)
+    found.start()
+    for _ in range(64):
+        with found.inside("optimizer"):
+            with found.inside("forward"):
+                loss = toy.loss()
+            with found.inside("backward"):
+                toy.model.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+            toy.optimizer.step()
+    seconds, wall = found.stop()
+    share = sum(seconds.values()) / wall
+    return Check("phases add up to wall time", abs(share - 1) <= 0.01, f"sum/wall {share:.4f}, within 1 % wanted")
+
+
+class Weight:
+    """Keeps 48 MiB and uses 32 MiB for a moment."""
+
+    kept, passing = 48 << 20, 32 << 20
+
+    def __init__(self, device: torch.device) -> None:
+        self.tensor = torch.ones(self.kept // 4, device=device)
+
+    def run(self) -> None:
+        torch.ones(self.passing // 4, device=self.tensor.device).sum()
+
+    def tensors(self) -> dict[str, list[Any]]:
+        return {"parameters": [self.tensor]}
+
+
+def memory(device: torch.device) -> Check:
+    """A known allocation must be found."""
+    found = weigh(lambda: Weight(device), device)
+    name = "a known allocation is found"
+    if found.peak_bytes is None:
+        return Check(name, None, found.missing.get("peak_bytes", "not measured"))
+    wanted = Weight.kept + Weight.passing
+    text = f"{found.peak_bytes / 2**20:.1f} MiB, {wanted / 2**20:.1f} MiB wanted"
+    return Check(name, abs(found.peak_bytes - wanted) < 0.06 * wanted, text)
+
+
+def careless(device: torch.device, clock: Clock) -> Check:
+    """An optimizer that does not wait for its own work must be caught, and an honest one must not."""
+    name = "an unsynchronised optimizer is caught"
+    honest, guilty = Toy(device, lambda base: base), Careless(device, lambda base: base)
+    for toy in (honest, guilty):
+        toy.run(0, 1)
+        time.sleep(0.0 if device.type == "cuda" else 1.5 * Careless.busy_seconds)
+    if device.type == "cuda":
+        good, bad = clock.block(lambda mark: honest.run(0, 200, mark)), clock.block(lambda mark: guilty.run(0, 4, mark))
+        text = (
+            f"events/host {good.seconds / good.host_seconds:.3f} honest, {bad.seconds / bad.host_seconds:.3f} careless"
+        )
+        return Check(name, good.agrees and not bad.agrees, text)
+    honest.run()
+    idle = working_after()
+    guilty.run(0, 2)
+    busy = working_after()
+    time.sleep(1.5 * Careless.busy_seconds)
+    passed = idle <= STILL_BUSY < busy
+    return Check(name, passed, f"cores busy after the step: {idle:.2f} honest, {busy:.2f} careless")
+
+
+def equal(session: Session, name: str) -> Check:
+    """The same optimizer twice must not come out fast or slow."""
+    found = session.ratio(f"{name} again", name)
+    passed = None if found.verdict == "ambiguous" else found.verdict == "same"
+    return Check(f"{name} against itself", passed, f"{shown(found)}: {found.verdict}, {session.rounds} rounds")
+
+
+def two_passes(session: Session) -> Check:
+    """SAM takes two gradients a step: 0.45 to 1 of the base's speed."""
+    found = session.ratio("sam", "adam")
+    passed = found.high >= 0.45 and found.low <= 1.0
+    return Check("SAM at 0.45 to 1 of the base", passed, shown(found))
+
+
+def slowdown(device: torch.device, clock: Clock, *, seconds: float, seed: int) -> Check:
+    """A slowdown of 2 % must be found: the interval holds 0.98 and excludes 1."""
+
+    def synchronize() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    names = ("as it is", "slower")
+    toys: dict[str, Toy] = {name: Slowed(device, lambda base: base) for name in names}
+    for toy in toys.values():
+        toy.synchronize = synchronize  # type: ignore[attr-defined]
+        toy.run()
+    step = min(clock.block(lambda mark: toys["as it is"].run(0, STEPS, mark)).seconds for _ in range(9)) / STEPS
+    toys["slower"].seconds = SLOWDOWN / (1 - SLOWDOWN) * step  # type: ignore[attr-defined]
+    session = rounds(toys, clock, seconds=seconds, seed=seed, pairs=[("slower", "as it is")])
+    found = session.ratio("slower", "as it is")
+    text = f"{shown(found)}, {1 - SLOWDOWN:.2f} injected, {session.rounds} rounds"
+    name = f"an injected slowdown of {SLOWDOWN:.0%} is found"
+    if found.half_width > SLOWDOWN:
+        return Check(name, None, f"{text}: this machine is too noisy for it now")
+    return Check(name, found.high < 1.0 and found.low > 1 - 3 * SLOWDOWN, text)
+
+
+def shown(found: Ratio) -> str:
+    """Return a ratio with its interval."""
+    return f"{found.ratio:.4f} [{found.low:.4f}, {found.high:.4f}]"

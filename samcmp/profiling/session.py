@@ -1,0 +1,304 @@
+"""Profile cases -> Records: all optimizers of one dataset and model, interleaved in one process that holds the device.
+
+One session of ``seconds``: every optimizer takes its first steps (a failure is recorded, the others go on), then
+interleaved rounds, then a memory pass of its own for each, then energy where a counter exists. Interrupted, it returns
+what was measured, marked ``partial``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from samcmp import machine
+from samcmp.errors import SamcmpError, UsageError
+from samcmp.measure.clocks import Clock, clock_for, working_after
+from samcmp.measure.lock import device_lock
+from samcmp.measure.nvml import Gpu, open_torch_device
+from samcmp.measure.rounds import Contender, Part, Rounds
+from samcmp.measure.watch import watch_for
+from samcmp.profiling import contenders as ready
+from samcmp.profiling import facts as profile_facts
+from samcmp.profiling.after import After
+from samcmp.profiling.contenders import BASE, GRADIENT, Arm
+from samcmp.profiling.found import Found, Wishes
+from samcmp.records import Case, Record
+from samcmp.runner import cause_of
+from samcmp.setup import Options, Setup, assemble
+
+BUDGET_SECONDS = 240.0
+FEWEST = 6  # rounds: below, no signed-rank interval exists
+LEAST_FOR_ROUNDS = 0.4  # of the budget, whatever else is wished for
+VISITS_SHARE = 0.05  # of the budget, for finding out what steps cost
+ROUNDS_SHARE = 0.8  # of the time of rounds; the rest warms up and collects garbage
+STILL_BUSY = 0.5  # cores in use when a step has returned
+BLOCK_SECONDS = 0.05  # shorter blocks are lengthened to this
+Say = Callable[[str], None]
+
+
+def profile(
+    cases: Mapping[str, Case],
+    options: Options,
+    *,
+    budget_seconds: float = BUDGET_SECONDS,
+    wishes: Wishes | None = None,
+    say: Say = lambda text: None,
+    setup: Setup | None = None,
+) -> list[Record]:
+    """Measure the cases of one dataset and model side by side; ``cases`` maps content keys to profile cases.
+
+    Raises SamcmpError for what the user can mend (data, names, device, a budget that is not positive).
+    """
+    wishes = replace(wishes or Wishes(), seconds=budget_seconds)
+    if not (wishes.seconds > 0 and np.isfinite(wishes.seconds)):
+        raise UsageError(
+            f"a budget must be a positive number of seconds, got {wishes.seconds:g}",
+            where="--budget",
+            remedy="Give the seconds that one model and dataset may take, such as --budget 60.",
+        )
+    _check_one_family(cases)
+    began = time.perf_counter()
+    setup = setup or assemble(next(iter(cases.values())), options)
+    gpu = open_torch_device(setup.device)
+    key = gpu.read("uuid") or str(setup.device)
+    with device_lock(key, wait_seconds=wishes.wait_seconds, say=say) as unlocked:
+        run = _Profile(cases, setup, gpu, wishes=wishes, say=say)
+        if unlocked:
+            run.found.warnings.append(unlocked)
+        run.go()
+    return profile_facts.records(run.found, cases, seconds=time.perf_counter() - began)
+
+
+def _check_one_family(cases: Mapping[str, Case]) -> None:
+    families = {(c.dataset, c.model, c.protocol, c.seed, str(c.model_settings)) for c in cases.values()}
+    if len(families) != 1:
+        raise ValueError(f"a session measures one dataset and model, got {len(families)} kinds of case")
+
+
+def cause(error: Exception) -> tuple[str, str]:
+    """Name why a contender failed: a status and a reason in one line. The others go on."""
+    if isinstance(error, SamcmpError):
+        return "error", " ".join(str(error).split())[:300]
+    status, reason = cause_of(error)
+    if status == "out-of-memory" and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return status, reason
+
+
+class _Profile:
+    """One session on one device."""
+
+    def __init__(self, cases: Mapping[str, Case], setup: Setup, gpu: Gpu, *, wishes: Wishes, say: Say) -> None:
+        self.setup = setup
+        self.gpu = gpu
+        self.wishes = wishes
+        self.say = say
+        self.clock: Clock = clock_for(setup.device)
+        self.start = self.clock.now()
+        self.batches = ready.recorded(setup)
+        arms = [Arm(key, case) for key, case in cases.items()]
+        self.found = Found(setup, arms, self.clock.name)
+        graphs = [b.num_graphs for b in self.batches]
+        self.found.graphs_per_step = float(np.mean(graphs))
+        self.found.atoms_per_step = float(np.mean([b.num_atoms for b in self.batches]))
+        self.watch = watch_for(gpu)
+        self.load = machine.load()
+        if self.load is not None and self.load > 0.5 * machine.usable_cores():
+            self.found.warnings.append(
+                f"the machine was busy before the session (load {self.load} on {machine.usable_cores():g} cores)"
+            )
+        self.after = After(
+            self.found, self.batches, clock=self.clock, gpu=gpu, wishes=wishes, left=self.left, say=say, cause=cause
+        )
+
+    @property
+    def alive(self) -> list[Arm]:
+        return [arm for arm in self.found.arms if arm.failure is None]
+
+    def left(self) -> float:
+        return self.wishes.seconds - (self.clock.now() - self.start)
+
+    def go(self) -> None:
+        """Run the passes in order; an interruption keeps what is there."""
+        try:
+            with _quiet_allocator(self.setup.device):
+                self.after.idle()
+                self._prepare()
+                if self.alive:
+                    self._loader()
+                    self._rounds()
+                    if not self.found.interrupted:
+                        self.after.run()
+        except KeyboardInterrupt:
+            self.found.interrupted = True
+        self.found.device = {"load_before": self.load, **self.gpu.facts(), **self.watch.summary()}
+
+    # ------------------------------------------------------------------ first steps
+
+    def _prepare(self) -> None:
+        """Build every arm and let it take its first steps, untimed; a second visit tells what a step costs."""
+        for arm in self.found.arms:
+            self.say(f"first steps of {arm.name}")
+            with self._recorded(arm):
+                arm.prepare(self.setup, self.batches)
+        for arm in self.alive:
+            runner = arm.main
+            if runner is None:
+                continue
+            self.found.parameters = sum(p.numel() for p in arm.trainer.model.parameters() if p.requires_grad)
+            with self._recorded(arm):
+                arm.seconds_per_step = self._seconds_per_pass(runner) * (arm.cadence.mean_passes or 1.5)
+                self._look_after(arm)
+
+    def _seconds_per_pass(self, runner: ready.Runner) -> float:
+        """The fastest of three steps; of fewer where they are slow against the budget."""
+        times: list[float] = []
+        while len(times) < 3 and sum(times) < VISITS_SHARE * self.wishes.seconds / len(self.found.arms):
+            timed = self.clock.block(lambda mark: runner(0, 1, mark))
+            times.append(timed.seconds / max(1, sum(timed.passes)))
+        return min(times)
+
+    def _look_after(self, arm: Arm) -> None:
+        """A CPU optimizer that works on in a thread would be timed too fast; on a GPU the two clocks tell."""
+        if self.setup.device.type == "cpu" and working_after() > STILL_BUSY:
+            again = working_after(seconds=0.05)
+            if again > STILL_BUSY:
+                self.found.warnings.append(
+                    f"{arm.name}: {again:.1f} cores are busy after its step has returned: its time is not all of it"
+                )
+
+    @contextlib.contextmanager
+    def _recorded(self, arm: Arm) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            arm.failure = cause(error)
+            arm.main = arm.twin = None
+
+    def _loader(self) -> None:
+        """Time the data path alone: slicing, collating and, on a GPU, copying the batches of an epoch."""
+        wanted = min(len(self.batches), 64)
+
+        def load(mark: Any) -> Sequence[int]:
+            batches = self.setup.train_batches(1)
+            return [0 for _, _batch in zip(range(wanted), batches, strict=False)]
+
+        times = []
+        for _ in range(3):
+            timed = self.clock.block(load)
+            times.append(timed.seconds / max(1, len(timed.passes)))
+        self.found.loader_seconds = float(np.median(times))
+
+    # ------------------------------------------------------------------ rounds
+
+    def _rounds(self) -> None:
+        arms = self.alive
+        per_step = sum(arm.seconds_per_step for arm in arms)
+        budget = max(LEAST_FOR_ROUNDS * self.wishes.seconds, self.left() - self.after.reserved())
+        steps = self._block_steps(arms, per_step, budget)
+        self.found.steps = steps
+        contenders = [arm.contender(steps) for arm in arms]
+        gradient = self._gradient(steps)
+        if gradient is not None:
+            contenders.append(gradient)
+        self.say(f"interleaved rounds: {len(arms)} optimizers, blocks of {steps} steps, up to {budget:.0f} s")
+        rounds = Rounds(
+            contenders,
+            self.clock,
+            seconds=budget,
+            seed=self.setup.case.seed,
+            pairs=self._pairs(arms),
+            watch=self.watch,
+            expected_seconds=per_step * steps,
+            failing=cause,
+            on_round=lambda n: self.say(f"round {n}"),
+        )
+        self.found.session = rounds.run()
+        self.found.interrupted = self.found.session.stopped == "interrupted"
+        self._note_shares(rounds)
+
+    def _block_steps(self, arms: Sequence[Arm], per_step: float, budget: float) -> int:
+        """Whole periods for all, longer where steps are short, shorter where six rounds would not fit."""
+        whole = ready.block_steps(arms)
+        fastest = min(arm.seconds_per_step for arm in arms)
+        steps = whole * max(1, int(np.ceil(BLOCK_SECONDS / max(1e-9, fastest * whole))))
+        while steps > whole and 12 * steps * per_step > 0.8 * budget:
+            steps -= whole
+        per_round = (per_step + fastest) / ROUNDS_SHARE  # of one step each: the bare gradient and warming up, too
+        if FEWEST * whole * per_round > budget:
+            steps = max(1, int(budget / (FEWEST * per_round)))
+            if steps < whole:
+                self.found.warnings.append(
+                    f"the budget does not hold six rounds of whole periods ({whole} steps): "
+                    f"blocks of {steps} steps, the time of a mean step is composed from the kinds of steps"
+                )
+        return min(steps, max(whole, 4096))
+
+    def _gradient(self, steps: int) -> Contender | None:
+        """A contender of closure calls alone, for the gradient-count bound; needs the plain base beside it."""
+        base = next((a for a in self.alive if a.case.optimizer == BASE), None)
+        if base is None:
+            return None
+        try:
+            trainer = ready.new_trainer(self.setup, base.case)
+            runner = ready.GradientRunner(trainer, self.batches)
+            runner(0, 1, lambda: None)
+        except Exception as error:
+            self.found.warnings.append(f"no gradient-count bound: {cause(error)[1]}")
+            return None
+        return Contender(GRADIENT, (Part(runner, steps),))
+
+    def _pairs(self, arms: Sequence[Arm]) -> list[tuple[str, str]]:
+        """Return the declared comparisons: each against the base and against SAM."""
+        names = [arm.name for arm in arms]
+        anchors = [n for n in profile_facts.anchors(self.found) if n in names] or names[:1]
+        return [(name, anchor) for anchor in anchors for name in names if name != anchor]
+
+    def _note_shares(self, rounds: Rounds) -> None:
+        session = rounds.session
+        n = self.setup.steps_per_epoch
+        for arm in self.alive:
+            if session.tracks[arm.name].failure is not None:
+                arm.failure = session.tracks[arm.name].failure
+                continue
+            blocks = [blocks[0] for blocks in session.tracks[arm.name].blocks]
+            if not blocks:
+                continue
+            taken = [p for block in blocks for p in block.passes]
+            how = arm.cadence.kind
+            if how == "data-dependent":
+                taken += self._finish_epoch(arm, len(taken))
+            shares = arm.cadence.shares or {p: taken.count(p) / len(taken) for p in sorted(set(taken))}
+            self.found.shares[arm.name] = {
+                "kind": how,
+                "shares": {str(p): share for p, share in shares.items()},
+                "mean_passes": sum(p * share for p, share in shares.items()),
+                "steps": len(taken),
+                "epochs": len(taken) / n,
+            }
+
+    def _finish_epoch(self, arm: Arm, steps: int) -> list[int]:
+        """Take untimed steps up to a whole epoch where the budget allows, so that the share is an epoch's."""
+        missing = -steps % self.setup.steps_per_epoch
+        if self.found.interrupted or arm.main is None or missing * arm.seconds_per_step > 0.1 * self.wishes.seconds:
+            return []
+        return list(arm.main(steps, missing, lambda: None))
+
+
+@contextlib.contextmanager
+def _quiet_allocator(device: torch.device) -> Iterator[None]:
+    """Leave no cached blocks of this session to whoever comes next."""
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+__all__ = ["BUDGET_SECONDS", "Found", "Wishes", "profile"]

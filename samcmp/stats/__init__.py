@@ -1,0 +1,1 @@
+"""Statistics: plain arrays in, plain numbers out."""
