@@ -63,6 +63,7 @@ _TRAIN_ROOTS = (
     "samcmp.data.splits",
     "samcmp.features.graphset",
     "samcmp.optim.base",
+    "samcmp.optim.building",
 )
 _PROFILE_ROOTS = (*_TRAIN_ROOTS, "samcmp.profiling.session")
 # nouns, error messages and look-ups: they carry results, they do not decide them

@@ -1,4 +1,4 @@
-"""The promises of :mod:`samcmp.conformance.optimizer`, one function each: returns, or raises Broken or NotApplicable."""
+"""The promises of an optimizer, one function each: returns, or raises Broken or NotApplicable."""
 
 from __future__ import annotations
 

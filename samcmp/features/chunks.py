@@ -1,7 +1,7 @@
 """Work on many molecules in chunks: in this process when it is quick, else in several.
 
-A worker is ``python -m samcmp.features.chunks module:function``. It reads one JSON request a line and answers with safetensors
-bytes, so nothing is pickled, and the user's own script is never run again as multiprocessing would.
+A worker is ``python -m samcmp.features.chunks module:function``. It reads one JSON request a line and answers with
+safetensors bytes, so nothing is pickled, and the user's own script is never run again as multiprocessing would.
 """
 
 from __future__ import annotations

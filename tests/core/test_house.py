@@ -13,15 +13,12 @@ from tests.places import ROOT
 
 LAYERS: dict[str, int] = {
     **dict.fromkeys(["errors", "graphs", "records"], 0),
-    **dict.fromkeys(
-        ["cards", "fetch", "bundle", "table", "molecules", "featurize", "columns", "splits", "splitfile"], 1
-    ),
-    **dict.fromkeys(["demo", "audit", "descriptors", "cachefile", "download"], 1),
-    **dict.fromkeys(["graphset", "graphstore", "tasks", "optim", "backbones", "measure", "machine", "weights"], 2),
+    **dict.fromkeys(["data", "features"], 1),
+    **dict.fromkeys(["features.graphset", "tasks", "optim", "backbones", "measure", "machine", "weights"], 2),
     "train": 3,
-    **dict.fromkeys(["setup", "runner", "profiling", "workers", "store", "keys", "contenders", "cadence", "roles"], 4),
-    **dict.fromkeys(["stats", "stats_cells", "stats_distributions", "power", "published", "conformance"], 4),
-    **dict.fromkeys(["profile_found", "profile_facts", "profile_after", "profile_detail", "largest", "selfcheck"], 4),
+    **dict.fromkeys(
+        ["setup", "runner", "profiling", "workers", "store", "keys", "stats", "published", "conformance"], 4
+    ),
     **dict.fromkeys(["suites", "plan", "report", "estimate", "budgets", "gate"], 5),
     "cli": 6,
 }
@@ -34,24 +31,29 @@ def rooms() -> list[Path]:
 
 
 def room_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return "backbones" if parts[0] == "backbones" else parts[1]
+    return room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+def room(module: str) -> str:
+    """Name the room of a module: the package or file under samcmp, or a file with a layer of its own."""
+    parts = module.split(".")
+    if parts[0] == "backbones":
+        return "backbones"
+    return ".".join(parts[1:3]) if ".".join(parts[1:3]) in LAYERS else parts[1]
 
 
 def imports_of(path: Path) -> set[str]:
+    """Name the rooms that a file imports, inside functions, too."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         names: list[str] = []
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names = [f"{node.module}.{a.name}" for a in node.names] if node.module == "samcmp" else [node.module]
+            packages = {"samcmp", "samcmp.features"}
+            names = [f"{node.module}.{a.name}" for a in node.names] if node.module in packages else [node.module]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "backbones":
-                found.add("backbones")
-            elif parts[0] == "samcmp" and len(parts) > 1 and parts[1] != "__version__":
-                found.add(parts[1])
+        ours = (name for name in names if name.startswith(("samcmp.", "backbones")) and name != "samcmp.__version__")
+        found |= {room(name) for name in ours}
     return found
 
 
