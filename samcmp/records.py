@@ -122,7 +122,7 @@ class Throughput:
     """Training speed of one optimizer within one interleaved session (spec: whole periods, same batches)."""
 
     graphs_per_second: float  # resident batches: median over the rounds; details have the total and every block
-    passes_per_step: float  # gradient evaluations, counted
+    passes_per_step: float | None  # gradient evaluations, counted
     steps: int  # that were timed
     rounds: int
     block_seconds: tuple[float, ...]  # raw, one a round, never trimmed

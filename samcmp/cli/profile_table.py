@@ -35,7 +35,7 @@ def _row(record: Record) -> dict[str, Any]:
         "graphs_per_second": speed.graphs_per_second if speed else None,
         "pipeline_graphs_per_second": speed.pipeline_graphs_per_second if speed else None,
         "atoms_per_second": speed.atoms_per_second if speed else None,
-        "passes_per_step": speed.passes_per_step if speed and math.isfinite(speed.passes_per_step) else None,
+        "passes_per_step": speed.passes_per_step if speed else None,
         "of_bound": speed.efficiency if speed else None,
         "peak_bytes": memory.peak_bytes if memory else None,
         "joules_per_graph": energy.joules_per_graph if energy else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +79,7 @@ def _throughput(found: Found, arm: Arm) -> Throughput | None:
     per_step = session.step_seconds[arm.name]
     step = float(np.median(per_step))  # bursts of other processes are recorded, they are not this optimizer's speed
     share = found.shares.get(arm.name, {})
-    passes = share.get("mean_passes", math.nan)
+    passes = share.get("mean_passes")
     pipeline = found.pipeline_seconds.get(arm.name)
     return Throughput(
         graphs_per_second=found.graphs_per_step / step,
@@ -129,13 +128,13 @@ def bound(found: Found) -> tuple[float, float] | None:
     return float(np.median(whole[:n] - g[:n])), float(np.median(g[:n]))
 
 
-def _efficiency(found: Found, arm: Arm, *, passes: float) -> float | None:
+def _efficiency(found: Found, arm: Arm, *, passes: float | None) -> float | None:
     """t_bound / t with t_bound = F + g * evaluations: what the algorithm must cost over what it does cost.
 
     Taken within rounds, as the ratios are.
     """
     fixed, session = bound(found), found.session
-    if fixed is None or session is None or math.isnan(passes):
+    if fixed is None or session is None or passes is None:
         return None
     g, t = session.step_seconds[GRADIENT], session.step_seconds[arm.name]
     n = min(len(g), len(t))

@@ -55,7 +55,7 @@ def row_of(arm: str, group: Group, *, roles: Mapping[str, Role], factor: float |
         holes=holes,
         graphs_per_second=speed.graphs_per_second if speed else None,
         speed_to=_speeds(arm, group, roles),
-        passes_per_step=speed.passes_per_step if speed and math.isfinite(speed.passes_per_step) else None,
+        passes_per_step=speed.passes_per_step if speed else None,
         peak_bytes=memory.peak_bytes if memory else None,
         joules_per_graph=energy.joules_per_graph if energy else None,
         efficiency=speed.efficiency if speed else None,
