@@ -88,15 +88,16 @@ def build_config(source: str, settings: Mapping[str, Any]) -> Config:
 def load_class(source: str) -> type[nn.Module]:
     """Return the class that ``source`` names. Raises :class:`UsageError`."""
     path, name = _split(source)
-    module = _import_file(path, source) if path is not None else _import_installed(source)
+    where = f"--model {source}"
+    module = (
+        import_file(path, where=where) if path is not None else import_installed(source.rpartition(":")[0], where=where)
+    )
     found = getattr(module, name, None)
     if found is None:
         classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
-        raise unknown("class", name, classes, where=f"--model {source}")
+        raise unknown("class", name, classes, where=where)
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
-        raise UsageError(
-            f"{name!r} is not a torch.nn.Module", where=f"--model {source}", remedy="Name a class that derives from it."
-        )
+        raise UsageError(f"{name!r} is not a torch.nn.Module", where=where, remedy="Name a class that derives from it.")
     return found
 
 
@@ -131,8 +132,8 @@ def _split(source: str) -> tuple[Path | None, str]:
     return (Path(place) if place.endswith(".py") else None), name
 
 
-def _import_file(path: Path, source: str) -> ModuleType:
-    where = f"--model {source}"
+def import_file(path: Path, *, where: str) -> ModuleType:
+    """Run a user's file, once for each state of it, and return the module. Raises :class:`UsageError`."""
     if not path.is_file():
         raise UsageError(
             f"there is no file {path}", where=where, remedy="Write file.py:Class with a path to your file."
@@ -156,13 +157,13 @@ def _import_file(path: Path, source: str) -> ModuleType:
     return module
 
 
-def _import_installed(source: str) -> ModuleType:
-    name = source.rpartition(":")[0]
+def import_installed(name: str, *, where: str) -> ModuleType:
+    """Import an installed module by its name. Raises :class:`UsageError`."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise UsageError(
             f"importing {name!r} failed: {error}",
-            where=f"--model {source}",
+            where=where,
             remedy="Write file.py:Class for a file of yours, or install the package.",
         ) from error

@@ -1,8 +1,10 @@
-"""``samcmp check``: try an optimizer of one's own against every promise of the family."""
+"""``samcmp check``: try an optimizer or a model of one's own against every promise of its family."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,87 +12,142 @@ import typer
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from samcmp.conformance.optimizer import Build
     from samcmp.conformance.report import Report
+
+OPTIMIZER, MODEL = "an optimizer", "a model"
 
 
 def check(
     target: Annotated[
-        str, typer.Argument(metavar="FILE.py[:CLASS]", help="Your optimizer, or the name of one in the catalogue.")
+        str,
+        typer.Argument(
+            metavar="FILE.py[:CLASS]", help="Your optimizer or model, or the name of one in the catalogues."
+        ),
     ],
     reads_host: Annotated[
         bool,
-        typer.Option("--reads-host", help="It decides by a device value, as AE-SAM does."),
+        typer.Option("--reads-host", help="The optimizer decides by a device value, as AE-SAM does."),
+    ] = False,
+    reads_order: Annotated[
+        bool,
+        typer.Option("--reads-order", help="The model reads a molecule's atoms as a sequence, as CMPNN does."),
     ] = False,
 ) -> None:
-    """Try your own optimizer against every promise of the family, and say which it keeps.
+    """Try your own optimizer or model against every promise of its family, and say which it keeps.
 
-    A class is called with a torch optimizer, as SAM(torch.optim.Adam(...)); the other arguments need defaults.
+    An optimizer class is called with a torch optimizer, as SAM(torch.optim.Adam(...)). A model class, any
+    torch.nn.Module that takes a torch-geometric batch, is called with the sizes that it names. The other arguments
+    need defaults. The exit code is 1 when a promise is broken.
 
     Examples:
 
       samcmp check my_optimizer.py
 
-      samcmp check my_optimizer.py:MySAM
+      samcmp check my_model.py:MyModel
+
+      samcmp check graphsam
     """
     from rich.console import Console
 
-    from samcmp.conformance.optimizer import check_optimizer
+    trial = _trial(target)
+    _refuse(trial, reads_host=reads_host, reads_order=reads_order)
+    console = Console(highlight=False)
+    console.print(f"{target}: tried as {trial.kind}", markup=False, soft_wrap=True)
+    if trial.kind == OPTIMIZER:
+        from samcmp.conformance.optimizer import check_optimizer
 
-    name, build = _named(target)
-    report = check_optimizer(build, reads_host=reads_host or name == "ae-sam")
-    _show(Console(), name, report)
+        report = check_optimizer(trial.made, reads_host=reads_host or target == "ae-sam")
+    else:
+        from samcmp.conformance.backbone import check_config
+
+        report = check_config(trial.made, **({"order_matters": True} if reads_order else {}))
+    _show(console, target, report)
     if not report.ok:
         raise typer.Exit(1)
 
 
-def _named(target: str) -> tuple[str, Build]:
-    path, _, class_name = target.partition(":")
-    if not path.endswith(".py"):
-        from samcmp import optim
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is tried: the kind, and the optimizer's ``build(base)`` or the model's configuration."""
+
+    kind: str
+    made: Any
+
+
+def _refuse(trial: Trial, *, reads_host: bool, reads_order: bool) -> None:
+    for flag, given, kind in (("--reads-host", reads_host, OPTIMIZER), ("--reads-order", reads_order, MODEL)):
+        if given and trial.kind != kind:
+            raise UsageError(f"this says something of {kind}, and {trial.kind} is tried", where=flag, remedy="Omit it.")
+
+
+def _trial(target: str) -> Trial:
+    """Find what ``target`` names, in the catalogues, in a file or in an installed package."""
+    place, _, class_name = target.partition(":")
+    if not place.endswith(".py") and not class_name:
+        return _of_catalogue(target)
+
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from backbones import user
+
+    if place.endswith(".py"):
+        module = user.import_file(Path(place), where=target)
+    else:
+        module = user.import_installed(place, where=target)
+    made = _class_in(module, class_name, (Optimizer, nn.Module), where=target)
+    if issubclass(made, Optimizer):
+        return Trial(OPTIMIZER, made)
+    return Trial(MODEL, _configured(f"{place}:{made.__name__}", where=target))
+
+
+def _of_catalogue(name: str) -> Trial:
+    import backbones
+    from samcmp import optim
+
+    if name in optim.names():
         from samcmp.conformance.optimizer import STEPS_PER_EPOCH
 
-        optim.entry(target)
-        return target, lambda base: optim.build(target, base, steps_per_epoch=STEPS_PER_EPOCH, epochs=4, seed=0)
-    found = _class_in(Path(path), class_name)
-    return found.__name__, found
+        return Trial(OPTIMIZER, lambda base: optim.build(name, base, steps_per_epoch=STEPS_PER_EPOCH, epochs=4, seed=0))
+    if name in backbones.names():
+        return Trial(MODEL, backbones.build_config(name))
+    raise unknown("optimizer or model", name, [*optim.names(), *backbones.names()])
 
 
-def _class_in(path: Path, class_name: str) -> Any:
-    """Run a user's file and return the optimizer class in it."""
-    import importlib.util
-
-    import torch
-
-    if not path.is_file():
-        raise UsageError("there is no such file", where=str(path), remedy="Name a Python file: my_optimizer.py:MySAM")
-    spec = importlib.util.spec_from_file_location(f"samcmp_check_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError("this file cannot be imported", where=str(path))
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file raises
+def _class_in(module: ModuleType, name: str, kinds: tuple[type, ...], *, where: str) -> Any:
+    """Return the class ``name``, or without a name the only class of these kinds that the module defines."""
+    own = {key: value for key, value in vars(module).items() if isinstance(value, type)}
+    fit = {key: value for key, value in own.items() if issubclass(value, kinds) and value.__module__ == module.__name__}
+    if not name:
+        if len(fit) == 1:
+            return next(iter(fit.values()))
         raise UsageError(
-            f"running the file failed with {type(error).__name__}: {error}", where=str(path), remedy="Mend the file."
-        ) from error
-    own = {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value.__module__ == module.__name__
-    }
-    if class_name:
-        if class_name not in own:
-            raise unknown("optimizer class", class_name, own, where=str(path))
-        return own[class_name]
-    if len(own) != 1:
-        listed = ", ".join(sorted(own)) or "none"
-        raise UsageError(
-            f"expected one torch.optim.Optimizer subclass in the file, found {listed}",
-            where=str(path),
-            remedy=f"Name the class: {path}:CLASS.",
+            f"expected one optimizer or model class, found {', '.join(sorted(fit)) or 'none'}",
+            where=where,
+            remedy=f"Name the class: {where}:CLASS. It derives from torch.optim.Optimizer or torch.nn.Module.",
         )
-    return next(iter(own.values()))
+    if name not in own:
+        raise unknown("class", name, fit, where=where)
+    if not issubclass(own[name], kinds):
+        raise UsageError(
+            f"{name!r} is neither a torch.optim.Optimizer nor a torch.nn.Module",
+            where=where,
+            remedy="Name a class that derives from one of them.",
+        )
+    return own[name]
+
+
+def _configured(source: str, *, where: str) -> Any:
+    """Return the configuration of a user's model; a constructor that cannot be called is the user's mistake."""
+    import backbones
+    from backbones import user
+
+    try:
+        config = backbones.build_config(source)
+        user.arguments(user.load_class(source), config, tasks=1)
+    except UsageError as error:
+        raise UsageError(error.what, where=where, remedy=error.remedy) from None
+    return config
 
 
 def _show(console: Any, name: str, report: Report) -> None:
@@ -105,5 +162,5 @@ def _show(console: Any, name: str, report: Report) -> None:
         table.add_row(words[result.kept], escape(result.promise), escape(result.found))
     console.print(table)
     kept = sum(result.kept is True for result in report.results)
-    line = f"{escape(name)}: {kept} promises kept, {len(report.broken)} broken"
-    console.print(f"[green]{line}[/]" if report.ok else f"[red]{line}[/]")
+    color = "green" if report.ok else "red"
+    console.print(f"[{color}]{escape(name)}: {kept} promises kept, {len(report.broken)} broken[/]", soft_wrap=True)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samcmp.conformance.report import Broken, NotApplicable
 from samcmp.data.molecules import Molecules
 from samcmp.features.graphset import GraphSet
 from samcmp.graphs import Columns, GraphBatch
@@ -39,14 +40,6 @@ REORDERED = {  # the same molecules without stereo marks, atoms written in anoth
 }
 STEPS = 4  # in which every parameter must have had a gradient
 CLOSE = 1e-9  # float64 differences that rounding explains, relative to the largest value
-
-
-class Broken(Exception):
-    """A promise that is not kept; the message says what was found."""
-
-
-class NotApplicable(Exception):
-    """A promise that this model does not give, or that cannot be tried here."""
 
 
 @dataclass(eq=False)

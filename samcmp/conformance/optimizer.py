@@ -20,12 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from samcmp.conformance.report import Broken, NotApplicable, Report, Result
+from samcmp.conformance.report import NotApplicable, Report, try_each
 
 Build = Callable[[torch.optim.Optimizer], Any]
 STEPS_PER_EPOCH = 3  # of the trial's training, for optimizers that count epochs
 STEPS = 8
-__all__ = ["Broken", "NotApplicable", "Report", "Result", "Subject", "check_optimizer"]
 
 
 class Net(nn.Module):
@@ -158,6 +157,17 @@ def same(a: Sequence[Tensor], b: Sequence[Tensor], *, within: float = 0.0) -> bo
     return all(torch.equal(x, y) or bool((x - y).abs().max() <= within) for x, y in zip(a, b, strict=True))
 
 
+def train(run: Run, steps: int = STEPS, *, first: int = 0) -> list[Tensor]:
+    """Take ``steps`` steps and return the weights after them."""
+    for t in range(first, first + steps):
+        run.step(t)
+    return run.weights()
+
+
+def finite(weights: Sequence[Tensor]) -> bool:
+    return all(bool(torch.isfinite(w).all()) for w in weights)
+
+
 def check_optimizer(
     build: Build,
     *,
@@ -172,16 +182,5 @@ def check_optimizer(
     """
     from samcmp.conformance.optimizer_promises import PROMISES
 
-    subject = Subject(build, passes, reads_host)
-    return Report(tuple(_tried(name, check, subject) for name, check in PROMISES.items() if name not in leave_out))
-
-
-def _tried(name: str, check: Callable[[Subject], str | None], subject: Subject) -> Result:
-    try:
-        return Result(name, True, check(subject) or "")
-    except NotApplicable as reason:
-        return Result(name, None, str(reason))
-    except Broken as broken:
-        return Result(name, False, str(broken))
-    except Exception as error:  # an optimizer that fails breaks the promise; the other promises are still tried
-        return Result(name, False, f"{type(error).__name__}: {error}".splitlines()[0])
+    tried = {name: promise for name, promise in PROMISES.items() if name not in leave_out}
+    return try_each(tried, Subject(build, passes, reads_host))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from textwrap import shorten
+from typing import TypeVar
+
+Subject = TypeVar("Subject")
 
 
 class Broken(Exception):
@@ -45,3 +50,19 @@ class Report:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.results))
+
+
+def try_each(promises: Mapping[str, Callable[[Subject], str | None]], subject: Subject) -> Report:
+    """Try every promise on ``subject``: a promise returns what it found, or raises Broken or NotApplicable."""
+    return Report(tuple(_tried(name, promise, subject) for name, promise in promises.items()))
+
+
+def _tried(name: str, promise: Callable[[Subject], str | None], subject: Subject) -> Result:
+    try:
+        return Result(name, True, promise(subject) or "")
+    except NotApplicable as reason:
+        return Result(name, None, str(reason))
+    except Broken as broken:
+        return Result(name, False, str(broken))
+    except Exception as error:  # whatever the subject raises breaks this promise; the others are still tried
+        return Result(name, False, shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ..."))

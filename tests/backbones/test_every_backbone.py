@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import backbones
-from samcmp.conformance.backbone import Report, check_backbone, check_config
+from samcmp.conformance.backbone import check_backbone, check_config
 from samcmp.conformance.backbone_promises import PROMISES
+from samcmp.conformance.report import Report
 from samcmp.graphs import Columns, GraphBatch
 
 SMALL: dict[str, dict[str, Any]] = {

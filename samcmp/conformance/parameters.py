@@ -1,0 +1,120 @@
+"""Promises about an optimizer's parameters: groups, frozen and unused ones, zero, sparse and bf16 values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from samcmp.conformance.optimizer import Net, Subject, finite, same, sgd, train
+from samcmp.conformance.report import Broken
+
+
+def two_groups(subject: Subject) -> None:
+    def split(model: Any) -> Any:
+        return [{"params": [*model.inner.parameters()]}, {"params": [*model.outer.parameters()], "lr": 0.0}]
+
+    run = subject.run(groups=split)
+    if len(run.optimizer.param_groups) != 2:
+        raise Broken("the optimizer does not show the base's two groups")
+    groups = run.optimizer.param_groups
+    for key in {"rho", "radius", "initial_rho", "initial_radius"} & set(groups[1]):
+        groups[0][key], groups[1][key] = 0.5, 0.0
+    moved: list[bool] = []
+    outer = [p.detach().clone() for p in run.net.outer.parameters()]
+    run.closure.watch = lambda: moved.append(not same([*run.net.outer.parameters()], outer))
+    inner = [p.detach().clone() for p in run.net.inner.parameters()]
+    train(run, 4)
+    if any(moved):
+        raise Broken("a group with rho = 0 and learning rate 0 was moved")
+    if same([*run.net.inner.parameters()], inner):
+        raise Broken("the other group was not trained")
+
+
+def _inner(model: Any) -> Any:
+    return model.inner.parameters()
+
+
+def group_added(subject: Subject) -> None:
+    run = subject.run(groups=_inner)
+    train(run, 4)
+    before = [p.detach().clone() for p in run.net.outer.parameters()]
+    run.optimizer.add_param_group({"params": [*run.net.outer.parameters()]})
+    if not finite(train(run, 4, first=4)):
+        raise Broken("weights are not finite after a group was added")
+    if same([*run.net.outer.parameters()], before):
+        raise Broken("a group that was added in mid-training is not trained")
+
+
+def absent_gradients(subject: Subject) -> None:
+    run = subject.run()
+    out_of_play = [run.net.inner.bias.requires_grad_(False), run.net.unused]
+    held = [p.detach().clone() for p in out_of_play]
+    moved: list[bool] = []
+    run.closure.watch = lambda: moved.append(not same(out_of_play, held))
+    if not finite(train(run)):
+        raise Broken("a frozen and an unused parameter make the weights non-finite")
+    if any(moved) or not same(out_of_play, held):
+        raise Broken("a frozen or an unused parameter moved")
+
+
+def frozen_later(subject: Subject) -> None:
+    run = subject.run(sgd)
+    train(run, 4)
+    frozen = run.net.inner.bias.requires_grad_(False)
+    frozen.grad = None
+    held = [frozen.detach().clone()]
+    moved: list[bool] = []
+    run.closure.watch = lambda: moved.append(not same([frozen], held))
+    train(run, 4, first=4)
+    if any(moved):
+        raise Broken("a parameter frozen in mid-training is still perturbed")
+
+
+class _Flat(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, 4, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ self.weight.T) * 0
+
+
+def zero_gradients(subject: Subject) -> None:
+    run = subject.run(model=_Flat())
+    if not finite(train(run)):
+        raise Broken("a zero gradient makes the weights non-finite")
+    if not same(run.weights(), [torch.ones(1, 4, dtype=torch.float64)]):
+        raise Broken("zero gradients move the weights")
+
+
+class _Sparse(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 1, sparse=True, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.table(x[:, 0].abs().long().clamp(max=4))
+        return out
+
+
+def sparse_refused(subject: Subject) -> None:
+    run = subject.run(lambda params: torch.optim.SGD(params, lr=0.1), model=_Sparse())
+    try:
+        train(run, 4)
+    except (ValueError, RuntimeError, TypeError) as error:
+        if "sparse" in str(error).lower():
+            return
+        raise Broken(f"a sparse gradient is refused with: {error}") from None
+    raise Broken("a sparse gradient was taken without a word")
+
+
+def bf16_weights(subject: Subject) -> None:
+    run = subject.run(sgd, model=Net(torch.bfloat16))
+    if not finite(train(run)) or any(p.dtype != torch.bfloat16 for p in run.model.parameters()):
+        raise Broken("bf16 weights do not stay finite bf16 weights")
+    still = subject.run(sgd, model=Net(torch.bfloat16), lr=0.0)
+    before = still.weights()
+    if not same(train(still), before):
+        raise Broken("bf16 weights do not come home bit for bit")
