@@ -143,8 +143,9 @@ def _suite(suites: Suites, request: Request) -> tuple[str, SuiteTable]:
 
 def _protocol(suites: Suites, suite: SuiteTable, request: Request) -> Protocol:
     known = {f.name for f in fields(Protocol)}
-    merged = {**suites.protocol, **suite.protocol.model_dump(exclude_none=True), **request.protocol}
-    return Protocol(**{key: value for key, value in merged.items() if key in known and value is not None})
+    asked = {key: value for key, value in request.protocol.items() if value is not None}
+    merged = {**suites.protocol, **suite.protocol.model_dump(exclude_none=True), **asked}
+    return Protocol(**{key: value for key, value in merged.items() if key in known})
 
 
 def _check(suites: Suites, request: Request, *, split: str, folds: int | None) -> None:

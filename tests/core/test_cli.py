@@ -128,6 +128,13 @@ def test_a_run_that_diverges_is_a_hole_with_its_cause_and_the_others_go_on(run: 
     assert statuses == {"adam": "ok", "sam": "diverged"}
 
 
+def test_a_suites_own_protocol_reaches_the_runs(run: Run) -> None:
+    code, out, _ = run("compare", "--suite", "smoke", "--dry-run")
+    assert code == 0
+    epochs = [line.split()[4] for line in out.splitlines() if line.split()[:2] in (["esol", "gcn"], ["esol", "grover"])]
+    assert epochs == ["2"] * 6
+
+
 def test_train_writes_a_record_and_the_best_weights(run: Run) -> None:
     words = ("-d", "demo", "-m", "gcn", "-o", "sam", "--epochs", "2", "--subset", "60", "--save", "best.safetensors")
     code, out, _ = run("train", *words)

@@ -45,6 +45,12 @@ def test_flags_override_the_suite() -> None:
     assert (case.model, case.protocol.epochs, case.protocol.subset) == ("gcn", 1, 32)
 
 
+def test_an_option_that_was_not_given_leaves_the_suites_protocol_alone() -> None:
+    not_given = {"epochs": None, "subset": None, "batch_size": None}
+    case = next(iter(a_plan(suite="smoke", protocol=not_given).train.values()))
+    assert (case.protocol.epochs, case.protocol.subset) == (2, 64)
+
+
 def test_a_sweep_makes_an_arm_of_each_value() -> None:
     planned = a_plan(optimizers=("adam", "graphsam"), settings=("graphsam.rho=0.05,0.005",), repeats=1)
     assert sorted(c.arm for c in planned.train.values()) == ["adam", "graphsam[rho=0.005]", "graphsam[rho=0.05]"]

@@ -92,7 +92,7 @@ def test_causes_are_told_apart(error: Exception, status: str) -> None:
 def test_a_bug_in_a_model_is_a_record_that_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "net.py"
     path.write_text(
-        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self, in_channels, edge_channels, tasks):\n"
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self, in_channels, bond_features, tasks):\n"
         "        super().__init__()\n        self.l = nn.Linear(in_channels, tasks)\n\n"
         "    def forward(self, data):\n        return self.l(data.edge_attr)\n"
     )

@@ -23,7 +23,7 @@ from torch_geometric.nn import global_mean_pool
 
 
 class Net(nn.Module):
-    def __init__(self, in_channels, edge_channels, tasks):
+    def __init__(self, in_channels, bond_features, tasks):
         super().__init__()
         self.head = nn.Linear(in_channels, tasks)
 

@@ -187,7 +187,7 @@ def test_cards_are_found_as_package_data_of_an_installed_wheel(tmp_path: Path) -
     shutil.copytree(ROOT / "samcmp", installed / "samcmp", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "datasets", installed / "samcmp" / "datasets")
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import samcmp; from samcmp import cards, molecules;"
+        "import sys; sys.path.insert(0, sys.argv[1]); import samcmp; from samcmp.data import cards, molecules;"
         "assert samcmp.__file__.startswith(sys.argv[1]);"
         "assert cards.shipped_folder().parent.name == 'samcmp';"
         "assert len(molecules.load(cards.find('demo'))) == 1128"
@@ -200,7 +200,7 @@ def test_cards_are_found_as_package_data_of_an_installed_wheel(tmp_path: Path) -
 
 def test_listing_cards_costs_no_heavy_import() -> None:
     code = (
-        "import sys; from samcmp import cards, fetch; [fetch.is_cached(cards.find(n)) for n in cards.names()];"
+        "import sys; from samcmp.data import cards, fetch; [fetch.is_cached(cards.find(n)) for n in cards.names()];"
         "heavy = {'numpy', 'torch', 'rdkit', 'pandas', 'scipy', 'pydantic'} & set(sys.modules);"
         "sys.exit(', '.join(heavy) or 0)"
     )

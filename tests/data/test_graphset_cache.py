@@ -214,7 +214,7 @@ def test_descriptors_are_computed_once_and_ride_along(folder: Path, monkeypatch:
 
 def test_two_processes_that_build_one_cache_at_once_both_succeed(folder: Path) -> None:
     program = (
-        "import numpy as np; from samcmp import cards, molecules; from samcmp.graphs import Columns\n"
+        "import numpy as np; from samcmp.data import cards, molecules; from samcmp.graphs import Columns\n"
         "from samcmp.features.graphset import GraphSet\n"
         "graphs = GraphSet.load_or_build(molecules.load(cards.find('demo')), Columns('grover'))\n"
         "print(len(graphs), sum(int(a.sum()) for a in graphs.arrays()[:4]))"
