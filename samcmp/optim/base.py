@@ -83,7 +83,7 @@ class SharpnessAware(Optimizer):
         self._pending: Lines | None = None
         self._ask: Ask | None = None
         self._came_from: Ask | None = None
-        self._home: Vector | None = None
+        self._away = False  # the weights are not home
         self._building = True
         super().__init__(base.param_groups, {} if rho is None else {"rho": rho})
         self._building = False
@@ -149,23 +149,30 @@ class SharpnessAware(Optimizer):
     def climbed(self, direction: Vector, *, sign: float = 1.0, length: Tensor | None = None) -> Iterator[None]:
         """Hold the weights at θ + ε inside and bring them home, bit for bit and in the same storage, after."""
         rho = [sign * r for r in self.rhos]
-        with self.displaced(lambda: self.radius.climb(self.space, direction, rho=rho, length=length)):
+        onto = getattr(self.radius, "climb_from", None)  # a rule that writes all of θ + ε needs no copy of θ there
+        if onto is None:
+            move = lambda home: self.radius.climb(self.space, direction, rho=rho, length=length)  # noqa: E731
+        else:
+            move = lambda home: onto(home, self.space, direction, rho=rho, length=length)  # noqa: E731
+        with self.displaced(move, written=onto is not None):
             yield
 
     @contextlib.contextmanager
-    def displaced(self, move: Callable[[], None]) -> Iterator[None]:
-        home = self.space.borrow()
+    def displaced(self, move: Callable[[Vector], None], *, written: bool = False) -> Iterator[None]:
+        """Hold the weights inside where ``move``, given θ, puts them; ``written``: it writes all of them."""
+        if self._away:
+            raise RuntimeError("the weights are perturbed already")
         with torch.no_grad():
-            vectors.save_(home, self.space.theta)
-        self._home = home
+            home = self.space.leave(written=written)
+        self._away = True
         try:
             with torch.no_grad():
-                move()
+                move(home)
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(self.space.theta.tensors, home.tensors)
-            self._home = None
+                self.space.come_home()
+            self._away = False
 
     def hold(self, gradient: Vector) -> Vector:
         """Keep a gradient over the next pass: free where the closure drops its tensors, else a copy."""
@@ -327,7 +334,7 @@ class SharpnessAware(Optimizer):
     @torch.no_grad()
     def _relay(self) -> None:
         """Lay the space out anew after parameters came or moved; own vectors follow their parameters."""
-        if self._home is not None:
+        if self._away:
             raise RuntimeError("parameters moved while they were perturbed")
         old = self.space
         self.space = Space(self.param_groups, flat=self._flat, mine=old.storages)
@@ -348,7 +355,7 @@ class SharpnessAware(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base's state dict and, under ``sharpness``, own vectors, numbers, clock and random state."""
-        if self._home is not None:
+        if self._away:
             raise RuntimeError("the weights are perturbed; take the state after the step")
         own = {
             "optimizer": type(self).__name__,

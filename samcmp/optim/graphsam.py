@@ -89,4 +89,5 @@ class GraphSAM(SharpnessAware):
             return
         length = vectors.norm(omega) + vectors.DELTA
         share = (1 - self.beta) / decay
-        self.numbers["length"] = vectors.add_and_norm_(self.space, d, omega, divisor=length, value=share)
+        vectors.add_(self.space, d, omega, divisor=length, values=share)
+        self.numbers["length"] = vectors.norm(d)

