@@ -1,7 +1,8 @@
 # Each target builds .venv when it is missing. PYTHON chooses the interpreter that builds it (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+# the backend's general word of caution about editable installs is no news here
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: compare test lint format bench gpu clean
