@@ -38,21 +38,27 @@ def key_of(case: Case, inputs: Inputs) -> str:
         "dataset": dataset_hash(case.dataset, inputs),
         "files": {name: inputs.content[name] for name in (case.model, "split-file") if name in inputs.content},
         "code": _code(case),
-        "torch": importlib.metadata.version("torch"),
-        "rdkit": importlib.metadata.version("rdkit"),
+        "torch": _version("torch"),
+        "rdkit": _version("rdkit"),
     }
     if case.kind == "profile":
         decides["machine"] = inputs.fingerprint
     return content_key(decides)
 
 
+_version = functools.cache(importlib.metadata.version)
+
+
 def dataset_hash(name: str, inputs: Inputs) -> str:
     """The content hash of a dataset: its card's, or of the file a user gave."""
-    if name in inputs.content:
-        return inputs.content[name]
+    return inputs.content[name] if name in inputs.content else _card_hash(name, inputs.cards)
+
+
+@functools.cache
+def _card_hash(name: str, folders: tuple[Path, ...]) -> str:
     from samcmp.data import cards
 
-    card = cards.find(name, inputs.cards)
+    card = cards.find(name, folders)
     return card.dataset_hash or ",".join(card.sha256)
 
 
