@@ -95,6 +95,10 @@ def _pareto(cell: Cell, axes: Axes, styles: Mapping[str, dict[str, Any]]) -> Non
     if not cell.higher_is_better:
         axes.invert_yaxis()  # better is up in every panel
     axes.margins(x=0.12, y=0.12)
+    # one wild interval of a speed must not squeeze all points into a corner: it runs out of the panel instead
+    speeds = [row.graphs_per_second or 0.0 for row in rows]
+    left, right = axes.get_xlim()
+    axes.set_xlim(max(left, 0.4 * min(speeds)), min(right, 1.5 * max(speeds)))
 
 
 def _within(rows: Sequence[Row], cell: Cell) -> dict[str, tuple[float, float]]:
