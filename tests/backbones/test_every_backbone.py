@@ -24,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "compt": {"hidden": 16, "depth": 2},
 }
 SAME_FILE = {"grover-base": "grover", "grover-large": "grover"}
+NAMES = [name for name in backbones.BACKBONES if name not in SAME_FILE]  # a new model is tried in its own size
 PARAMETERS = {  # with one task, from the specification's layer sizes
     "gcn": 66_817,
     "mpnn": 617_664 + 128 * 64 + 64 + 65,
@@ -34,16 +35,16 @@ PARAMETERS = {  # with one task, from the specification's layer sizes
 
 @cache
 def report_of(name: str) -> Report:
-    return check_config(backbones.build_config(name, settings=SMALL[name]))
+    return check_config(backbones.build_config(name, settings=SMALL.get(name, {})))
 
 
-def test_every_name_of_the_catalogue_is_tried() -> None:
-    assert set(backbones.BACKBONES) == set(SMALL) | set(SAME_FILE)
+def test_names_that_are_not_tried_are_other_sizes_of_a_model_that_is() -> None:
+    assert set(SMALL) <= set(NAMES)
     assert all(backbones.entry(a).module == backbones.entry(b).module for a, b in SAME_FILE.items())
 
 
 @pytest.mark.parametrize("promise", list(PROMISES))
-@pytest.mark.parametrize("name", list(SMALL))
+@pytest.mark.parametrize("name", NAMES)
 def test_promise_is_kept(name: str, promise: str) -> None:
     result = report_of(name)[promise]
     if result.kept is None:
