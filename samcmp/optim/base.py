@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import operator
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from samcmp.optim import vectors
 from samcmp.optim.radius import Ball, Radius
 from samcmp.optim.space import Space, Vector
 
+_ASKS = operator.attrgetter("requires_grad")
 Closure = Callable[[], Any]
 Context = Callable[[], contextlib.AbstractContextManager[Any]]
 
@@ -135,7 +137,7 @@ class SharpnessAware(Optimizer):
 
     def _in_play(self, direction: Vector) -> Vector:
         """Leave parameters out that were frozen since the direction was kept."""
-        asks = [p.requires_grad for p in self.space.params]
+        asks = list(map(_ASKS, self.space.params))
         if all(asks):
             return direction
         return Vector([part if asked else None for part, asked in zip(direction.parts, asks, strict=True)])

@@ -48,4 +48,4 @@ class MSAM(SharpnessAware):
                     "MSAM needs a base with momentum, or the name of its entry in `momentum`"
                 )
             parts.append(found[0] if found else None)
-        return Vector(parts)
+        return Vector(parts, blocks=self.space.blocks)

@@ -12,6 +12,7 @@ which autograd allocates one by one, runs on parts.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from samcmp.optim import pages
 
 _ALIGN = 64  # bytes between the starts of two parameters, so that every kernel stays vectorised
 _SHORT = 16384  # elements; below, a kernel's start costs more than its work
+_GRAD, _LAYOUT = operator.attrgetter("grad"), operator.attrgetter("layout")  # 151 tensors a step: no Python loops
 _USES_OF_ONE_OWNER = 2  # the parameter, and the storage object that we look through
 
 
@@ -51,7 +53,7 @@ class Block:
 class Vector:
     """One number for every parameter element; a ``None`` part counts as zero."""
 
-    __slots__ = ("blocks", "held", "parts", "wholes")
+    __slots__ = ("_pieces", "blocks", "held", "parts", "wholes")
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class Vector:
         self.parts = list(parts)
         self.wholes = None if wholes is None else list(wholes)
         self.blocks = blocks
+        self._pieces: list[Tensor] | None = None  # views of wholes
         self.held = False  # a gradient that is needed after the next pass
 
     def let_go(self) -> None:
@@ -77,14 +80,23 @@ class Vector:
             return self.wholes
         return [part for part in self.parts if part is not None]
 
+    @property
+    def has_gaps(self) -> bool:
+        """Whether parts are missing."""
+        return self.wholes is None and any(part is None for part in self.parts)
+
     def pieces(self) -> list[Tensor] | None:
         """Return few tensors that cover the vector, to read only; None where parts are missing or no blocks known."""
-        if self.blocks is None or any(part is None for part in self.parts):
+        if self._pieces is not None:
+            return self._pieces
+        if self.blocks is None or self.has_gaps:
             return None
         found: list[Tensor] = []
         for i, block in enumerate(self.blocks):
             whole = None if self.wholes is None or not block.offsets else self.wholes[i]
             found += block.pieces(self.parts, whole)  # type: ignore[arg-type]
+        if self.wholes is not None:
+            self._pieces = found
         return found
 
 
@@ -105,9 +117,9 @@ class Space:
     def holds(self, groups: Sequence[Mapping[str, Any]]) -> bool:
         """Tell whether every parameter is still where this space put it (``model.to`` and the like move them)."""
         current = [p for group in groups for p in group["params"]]
-        return len(current) == len(self.params) and all(
-            a is b and a.data_ptr() == place for a, b, place in zip(current, self.params, self._places, strict=True)
-        )
+        if len(current) != len(self.params) or not all(map(operator.is_, current, self.params)):
+            return False
+        return list(map(Tensor.data_ptr, current)) == self._places
 
     @property
     def storages(self) -> set[int]:
@@ -150,13 +162,13 @@ class Space:
 
     def gradient(self) -> Vector:
         """Return the gradients as they are. Raises ValueError for a sparse one."""
-        grads = [p.grad for p in self.params]
-        for grad in grads:
-            if grad is not None and grad.layout is not torch.strided:
-                raise ValueError(
-                    f"a gradient of layout {grad.layout} cannot be perturbed along; "
-                    "build the layer with sparse=False (torch.nn.Embedding has that option)"
-                )
+        grads = list(map(_GRAD, self.params))
+        layouts = set(map(_LAYOUT, (grad for grad in grads if grad is not None))) - {torch.strided}
+        if layouts:
+            raise ValueError(
+                f"a gradient of layout {layouts.pop()} cannot be perturbed along; "
+                "build the layer with sparse=False (torch.nn.Embedding has that option)"
+            )
         return Vector(grads, blocks=self.blocks)
 
     def paired(self, *vectors: Vector) -> tuple[list[int], list[list[Tensor]]]:

@@ -7,6 +7,7 @@ nothing is added, so that one bad gradient cannot leave a NaN in a direction tha
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +17,7 @@ from samcmp.optim.space import Space, Vector
 
 _SMALL = 1e-15  # float32 squares of smaller numbers lose digits
 _TINY = 1e-30  # the inverse of a smaller divisor leaves float32
+_KIND = operator.attrgetter("device", "dtype")
 DELTA = 1e-12  # in u(v) = v / (‖v‖ + δ): a zero gradient perturbs nothing
 
 
@@ -66,11 +68,12 @@ def add_(
     start = target if start is None else start
     groups, (into, terms, base) = space.paired(target, source, start)
     base = into if start is target else base
-    host = divisor.device.type == "cpu" and all(t.device.type == "cpu" for t in into)
+    kinds = _kinds([*into, *terms])
+    host = divisor.device.type == "cpu" and all(device.type == "cpu" for device, _ in kinds)
     if host and not math.isfinite(divisor.numpy()):  # a number in host memory: reading it waits for nothing
         groups, into = [], []
-    at_once = host and all(t.element_size() >= 4 for t in (*into, *terms))
-    if start is not target and not (at_once and into and all(part is not None for part in source.parts)):
+    at_once = host and all(dtype.itemsize >= 4 for _, dtype in kinds)
+    if start is not target and not (at_once and into and not source.has_gaps):
         for x, y in zip(target.tensors, start.tensors, strict=True):
             x.copy_(y)
         base = into
@@ -161,8 +164,9 @@ def _add_at_once(
     elif into[0] is start[0] and len(set(values)) == 1:
         torch._foreach_add_(into, terms, alpha=values[0] / by)
     else:
-        for x, base, y, value in zip(into, start, terms, values, strict=True):
-            torch.add(base, y, alpha=value / by, out=x)
+        # From the end: what the cache still has of a direction is what its norm read last.
+        for k in range(len(into) - 1, -1, -1):
+            torch.add(start[k], terms[k], alpha=values[k] / by, out=into[k])
 
 
 def _add_guarded(x: Tensor, y: Tensor, divisor: Tensor, value: float) -> None:
@@ -182,16 +186,23 @@ def _wide(tensor: Tensor) -> torch.dtype:
 
 def _alike(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     """Sort tensors by device and dtype."""
+    if len(_kinds(tensors)) == 1:
+        return [list(tensors)]
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for tensor in tensors:
         kinds.setdefault((tensor.device, tensor.dtype), []).append(tensor)
     return list(kinds.values())
 
 
+def _kinds(tensors: Sequence[Tensor]) -> set[tuple[torch.device, torch.dtype]]:
+    return set(map(_KIND, tensors))
+
+
 def _norm(tensors: list[Tensor]) -> Tensor:
     first = tensors[0]
     if first.device.type == "cpu" and first.element_size() >= 4:
-        squares = [_dot(t, t) for t in tensors]  # at the speed of memory, as vector_norm and foreach_norm are not
+        flat = list(map(torch.ravel, tensors))
+        squares = list(map(torch.dot, flat, flat))  # at the speed of memory, as vector_norm and foreach_norm are not
         length = (squares[0] if len(squares) == 1 else torch.stack(squares).sum()).sqrt_()
         if _SMALL < float(length.numpy()) < math.inf:
             return length
