@@ -160,6 +160,7 @@ def dmpnn_epoch(name: str) -> None:
     from chemprop.data import build_dataloader
     from lightning import pytorch as pl
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # importing it sets its own level
     graphs, loss = graphs_of(name, "chemprop-v2")
     tasks = graphs.y.shape[1]
     model = backbones.build(backbones.build_config("dmpnn", settings={"features": "chemprop-v2"}), tasks)
@@ -246,7 +247,6 @@ def gcn_epoch(name: str) -> None:
 
 def main() -> None:
     warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(f"{'ours | peer':52} {'graphs/s':>9} {'peer':>9} {'ratio':>7}")
