@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import operator
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -26,8 +26,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from samcmp.optim import vectors
+from samcmp.optim.around import Around
 from samcmp.optim.radius import Ball, Radius
-from samcmp.optim.space import Space, Vector
+from samcmp.optim.space import Vector
 
 _ASKS = operator.attrgetter("requires_grad")
 Closure = Callable[[], Any]
@@ -46,7 +47,7 @@ Lines = Generator[Ask, None, None]
 Asked = Generator[Ask, None, Vector]
 
 
-class SharpnessAware(Optimizer):
+class SharpnessAware(Around):
     """A torch optimizer whose gradients are taken at perturbed weights.
 
     ``base`` is any torch optimizer instance; its param groups are this optimizer's groups, so every torch scheduler
@@ -69,31 +70,13 @@ class SharpnessAware(Optimizer):
         flat: bool = True,
         no_sync: Context | None = None,
     ) -> None:
-        if not isinstance(base, Optimizer):
-            raise ValueError(f"base is a torch.optim.Optimizer instance, got {type(base).__name__}")
-        if rho is not None and not rho >= 0:
-            raise ValueError(f"rho is a radius and must be >= 0, got {rho}")
-        self.base = base
+        super().__init__(base, rho=rho, flat=flat)
         self.radius = Ball() if radius is None else radius
         self.no_sync = no_sync
         self.grad_scaler: Any = None  # torch.amp.GradScaler, for algorithms whose state depends on the loss scale
-        self.clock = 0  # steps taken
-        self.passes = 0  # gradients asked for since construction
-        self.kept: dict[str, Vector] = {}  # own vectors by name
-        self.numbers: dict[str, Any] = {}  # own 0-dim tensors and host numbers by name
-        self._flat = flat
         self._pending: Lines | None = None
         self._ask: Ask | None = None
         self._came_from: Ask | None = None
-        self._away = False  # the weights are not home
-        self._building = True
-        super().__init__(base.param_groups, {} if rho is None else {"rho": rho})
-        self._building = False
-        self.defaults = {**base.defaults, **self.defaults}
-        for group in base.param_groups:
-            if rho is not None:
-                group.setdefault("rho", rho)
-        self.space = Space(base.param_groups, flat=flat)
 
     # ---- the algorithm, and its verbs
 
@@ -186,17 +169,6 @@ class SharpnessAware(Optimizer):
         kept = Vector(held)
         kept.held = True
         return kept
-
-    def keep(self, name: str, *, precise: bool = False) -> Vector:
-        """Return this optimizer's own vector of that name, zero at first; it is part of the state."""
-        if name not in self.kept:
-            self.kept[name] = self.space.new(precise=precise)
-        return self.kept[name]
-
-    @property
-    def rhos(self) -> list[float]:
-        """ρ of each param group."""
-        return [float(group["rho"]) for group in self.param_groups]
 
     @property
     def second_pass(self) -> bool:
@@ -299,124 +271,12 @@ class SharpnessAware(Optimizer):
         with torch.enable_grad(), self.no_sync() if alone and self.no_sync is not None else contextlib.nullcontext():
             return closure()
 
-    # ---- groups
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The base optimizer's own groups."""
-        return self.base.param_groups
-
-    @param_groups.setter
-    def param_groups(self, value: list[dict[str, Any]]) -> None:
-        if not self._building:
-            self.base.param_groups = value
-
-    @property
-    def state(self) -> Any:
-        """The base optimizer's state; own vectors are in ``kept``."""
-        return self.base.state
-
-    @state.setter
-    def state(self, value: Any) -> None:
-        if not self._building:
-            self.base.state = value
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the base optimizer; its rho is the first group's where it names none."""
-        if self._building:
-            return
-        self.base.add_param_group(param_group)
-        for key in {"rho", "radius"} & set(self.param_groups[0]):
-            self.param_groups[-1].setdefault(key, self.param_groups[0][key])
-        self._relay()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        self.base.zero_grad(set_to_none=set_to_none)
-
-    @torch.no_grad()
-    def _relay(self) -> None:
-        """Lay the space out anew after parameters came or moved; own vectors follow their parameters."""
-        if self._away:
-            raise RuntimeError("parameters moved while they were perturbed")
-        old = self.space
-        self.space = Space(self.param_groups, flat=self._flat, mine=old.storages)
-        number = {id(p): i for i, p in enumerate(old.params)}
-        for name, vector in self.kept.items():
-            parts = [vector.parts[number[id(p)]] if id(p) in number else None for p in self.space.params]
-            wide = any(t.dtype != p.dtype for t, p in zip(vector.parts, old.params, strict=True) if t is not None)
-            self.kept[name] = self._filled(parts, precise=wide)
-
-    def _filled(self, parts: Sequence[Tensor | None], *, precise: bool) -> Vector:
-        vector = self.space.new(precise=precise)
-        for mine, part in zip(vector.parts, parts, strict=True):
-            if mine is not None and part is not None:
-                mine.copy_(part)
-        return vector
-
-    # ---- state
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the base's state dict and, under ``sharpness``, own vectors, numbers, clock and random state."""
-        if self._away:
-            raise RuntimeError("the weights are perturbed; take the state after the step")
-        own = {
-            "optimizer": type(self).__name__,
-            "clock": self.clock,
-            "passes": self.passes,
-            "numbers": {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in self.numbers.items()},
-            "vectors": {k: [None if t is None else t.clone() for t in v.parts] for k, v in self.kept.items()},
-            **self.extra_state(),
-        }
-        return {**self.base.state_dict(), "sharpness": own}
-
-    @torch.no_grad()
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave, on whatever device the parameters are now."""
-        own = state_dict.get("sharpness")
-        if own is None or own["optimizer"] != type(self).__name__:
-            found = "a plain torch optimizer" if own is None else own["optimizer"]
-            raise ValueError(f"this is the state of {found}, not of {type(self).__name__}")
-        self._abandon()
-        self.base.load_state_dict({k: v for k, v in state_dict.items() if k != "sharpness"})
-        if not self.space.holds(self.param_groups):
-            self._relay()
-        self.clock, self.passes = int(own["clock"]), int(own["passes"])
-        device = self.space.params[0].device if self.space.params else torch.device("cpu")
-        self.numbers = {k: v.to(device, copy=True) if isinstance(v, Tensor) else v for k, v in own["numbers"].items()}
-        self.kept = {}
-        for name, parts in own["vectors"].items():
-            wide = any(
-                t is not None and torch.promote_types(t.dtype, p.dtype) != p.dtype
-                for t, p in zip(parts, self.space.params, strict=True)
-            )
-            self.kept[name] = self._filled(parts, precise=wide)
-        self.load_extra_state(own)
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return what else a subclass keeps, such as its random state; plain values and tensors only."""
-        return {}
-
-    def load_extra_state(self, own: Mapping[str, Any]) -> None:
-        """Take back what :meth:`extra_state` gave."""
-
     def __getstate__(self) -> dict[str, Any]:
-        """Give everything but buffers that are views: a deep copy lays its own parameters out."""
-        state = {k: v for k, v in self.__dict__.items() if k not in ("space", "kept", "_pending", "_ask")}
-        state.pop("step", None)  # schedulers wrap it and hold this very object
-        state["_vectors"] = {k: list(v.parts) for k, v in self.kept.items()}
-        return state
+        return {k: v for k, v in super().__getstate__().items() if k not in ("_pending", "_ask")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        kept = state.pop("_vectors")
-        self.__dict__.update(state)
         self._pending = self._ask = None
-        with torch.no_grad():
-            self.space = Space(self.param_groups, flat=self._flat)
-            wide = {
-                name: any(t.dtype != p.dtype for t, p in zip(parts, self.space.params, strict=True))
-                for name, parts in kept.items()
-            }
-            self.kept = {name: self._filled(parts, precise=wide[name]) for name, parts in kept.items()}
+        super().__setstate__(state)
 
 
 class Plain(SharpnessAware):
