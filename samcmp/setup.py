@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samcmp.errors import DeviceError
+from samcmp.errors import DeviceError, UsageError
 from samcmp.records import Case
 
 if TYPE_CHECKING:
@@ -220,3 +220,32 @@ def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
         ]
         said += splits.refuse_repeats(made) or []
     return said
+
+
+def check_settings(cases: Iterable[Case]) -> None:
+    """Refuse a setting that a model or an optimizer does not take, before any run. Raises UsageError."""
+    import torch
+
+    import backbones
+    from samcmp import optim
+
+    tried: list[tuple[str, Mapping[str, Any]]] = []
+    for case in cases:
+        if (case.model, case.model_settings) not in tried:
+            tried.append((case.model, case.model_settings))
+            backbones.build_config(
+                case.model, dataset=case.dataset.partition("@")[0], settings=dict(case.model_settings)
+            )
+        if (case.optimizer, case.optimizer_settings) not in tried:
+            tried.append((case.optimizer, case.optimizer_settings))
+            base = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+            try:
+                optim.build(
+                    case.optimizer, base, steps_per_epoch=2, epochs=2, seed=0, settings=dict(case.optimizer_settings)
+                )
+            except ValueError as error:
+                raise UsageError(
+                    str(error),
+                    where=f"optimizer {case.arm}",
+                    remedy="Change this setting: --set, or in the suite file.",
+                ) from None

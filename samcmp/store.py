@@ -148,6 +148,14 @@ def writing(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
+        path = Path(os.path.realpath(path))  # a link keeps pointing where it did
+        if path.exists() and not path.is_file():
+            # a device or pipe is written into: renaming would put a file in its place
+            with tempfile.TemporaryDirectory() as folder:
+                aside = Path(folder) / "text"
+                yield aside
+                path.write_bytes(aside.read_bytes())
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
