@@ -77,8 +77,8 @@ def _done(record: Record | None, retry: bool) -> bool:
 def build(suites: Suites, request: Request) -> Plan:
     """Expand ``request`` against the suite file. Raises UsageError or ConfigError for what does not fit."""
     name, suite = _suite(suites, request)
-    datasets = request.datasets or tuple(suite.datasets)
-    models = request.models or tuple(suite.models)
+    datasets = tuple(dict.fromkeys(request.datasets or suite.datasets))
+    models = tuple(dict.fromkeys(request.models or suite.models))
     protocol = _protocol(suites, suite, request)
     split = request.split or suite.split
     folds = request.folds if request.folds is not None else suite.folds

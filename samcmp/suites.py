@@ -194,7 +194,7 @@ def check_split(split: str, folds: int | None, *, where: str) -> None:
     from samcmp.data import splits
 
     if split not in splits.NAMES:
-        raise _config_unknown("split", split, splits.NAMES, where=f"{where}.split")
+        raise _config_unknown("split", split, splits.NAMES, where=where if where.startswith("--") else f"{where}.split")
     if folds is not None and split not in {"random", "cv5"}:
         raise ConfigError(
             f"folds = {folds} and split = {split!r} contradict each other",
