@@ -226,6 +226,8 @@ def positive(value: float | None, option: str, *, whole: bool = True, least: flo
     """Raise UsageError unless ``value`` is None or finite and at least ``least``."""
     if value is None:
         return
+    if value > 1e9:
+        raise UsageError(f"{value:g} is more than any run can do", where=option, remedy="Name a smaller number.")
     if not math.isfinite(value) or value < least:
         kind = "a whole number" if whole else "a finite number"
         raise UsageError(f"must be {kind} of at least {least:g}, got {value:g}", where=option)
@@ -286,3 +288,8 @@ def progress_bars(shown: bool = True) -> Iterator[Progress | None]:
             bars.update(lines[what], completed=done, total=total, count=count)
 
         yield progress
+
+
+def counted(n: int, what: str) -> str:
+    """Say how many: ``1 run``, ``2 runs``."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")

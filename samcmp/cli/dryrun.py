@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from samcmp import estimate
+from samcmp.cli.common import counted
 from samcmp.stats import power
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ def show(planned: Plan, kept: Store, *, request: Request, retry: bool) -> None:
         console.print(Text(planned.title, style="bold"))
     console.print(_cases(planned, todo))
     console.print(
-        f"{len(planned.train)} training runs, {len(planned.train) - len(todo)} in the store, {len(todo)} to do; "
-        f"{len(planned.sessions)} profile sessions, {len(planned.sessions) - len(sessions)} in the store."
+        f"{counted(len(planned.train), 'training run')}, {len(planned.train) - len(todo)} in the store, "
+        f"{len(todo)} to do; {counted(len(planned.sessions), 'profile session')}, "
+        f"{len(planned.sessions) - len(sessions)} in the store."
     )
     for line in estimate.lines(todo, sessions=len(sessions), seconds=planned.profile_seconds, history=kept.records()):
         console.print(line, markup=False)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from samcmp import budgets, workers
 from samcmp.cli import common
+from samcmp.cli.common import counted
 from samcmp.setup import check_settings, check_splits
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
             training = planned.missing_train(kept, retry=how.retry)
         view.expect(training)
         _train(view, training, kept, how=how)
-    console.print(Text(f"{len(training)} training runs and {len(sessions)} profile sessions in {_spent(began)}."))
+    done = f"{counted(len(training), 'training run')} and {counted(len(sessions), 'profile session')}"
+    console.print(Text(f"{done} in {_spent(began)}."))
     return planned
 
 
@@ -199,7 +201,7 @@ class _Live(_View):
             self.overall = self.bars.add_task("all epochs", total=total, shown=self._left())
 
     def _left(self) -> str:
-        return f"{self.runs_left} runs left"
+        return f"{counted(self.runs_left, 'run')} left"
 
     def hear(self, now: Progress) -> None:
         name = name_of(now.case)

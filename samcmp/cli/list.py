@@ -64,12 +64,12 @@ def _datasets(folders: tuple[Path, ...]) -> Table:
 
     from samcmp.data import cards, fetch
 
-    table = _table("Datasets", "name", "molecules", "task", "metric", "cached", "what")
+    table = _table("Datasets", "name", "molecules", "tasks", "metric", "cached", "what")
     for name in cards.names(folders):
         card = cards.find(name, folders)
         size = "n/a" if card.molecules is None else f"{card.molecules:,}"
         where = "built in" if card.built_in else "yes" if fetch.is_cached(card) else "no"
-        tasks = f"{card.task}, {card.tasks} task{'s' if card.tasks != 1 else ''}"
+        tasks = f"{card.task} {card.tasks}"
         table.add_row(escape(name), size, tasks, card.metric, where, escape(card.title))
     return table
 

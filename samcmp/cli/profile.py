@@ -67,6 +67,7 @@ def profile(
     """
     from samcmp.cli.profile_table import FORMATS
     from samcmp.plan import Request
+    from samcmp.setup import check_settings
     from samcmp.store import Store
 
     if form not in FORMATS:
@@ -106,6 +107,7 @@ def profile(
     options = found.options(where)
     plans = [_planned(request, config, found.cards, size) for size in sizes]
     common.fetch_all(found.datasets, options)
+    check_settings(case for planned in plans for cases in planned.sessions for case in cases.values())
     if largest_batch:
         _largest(plans[0], options)
         return

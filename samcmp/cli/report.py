@@ -143,7 +143,10 @@ def _chosen(
         names = {getattr(record.case, kind) for record in every}
         for name in wanted or ():
             if name not in names:
-                raise unknown(kind, name, names, where=f"--{kind}")
+                there = ", ".join(sorted(names))
+                raise UsageError(
+                    f"no results for {name!r} in {kept.folder}", where=f"--{kind}", remedy=f"There: {there}."
+                )
         if wanted:
             records = [record for record in records if getattr(record.case, kind) in wanted]
     return records
