@@ -10,7 +10,7 @@ import typer
 
 from samcmp.cli import common
 from samcmp.cli.common import DATA, OUTPUT
-from samcmp.errors import UsageError, unknown
+from samcmp.errors import UsageError, nearest, unknown
 
 if TYPE_CHECKING:
     from samcmp.records import Record
@@ -143,9 +143,11 @@ def _chosen(
         names = {getattr(record.case, kind) for record in every}
         for name in wanted or ():
             if name not in names:
+                close = nearest(name, names)
+                meant = f"Did you mean {close!r}? " if close else ""
                 there = ", ".join(sorted(names))
                 raise UsageError(
-                    f"no results for {name!r} in {kept.folder}", where=f"--{kind}", remedy=f"There: {there}."
+                    f"no results for {name!r} in {kept.folder}", where=f"--{kind}", remedy=f"{meant}There: {there}."
                 )
         if wanted:
             records = [record for record in records if getattr(record.case, kind) in wanted]

@@ -33,12 +33,12 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "IDLE_SECONDS", 0.05)
 
 
-def session(name: str, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> list[Record]:
+def session(name: str, setup: Setup, monkeypatch: pytest.MonkeyPatch, *, seconds: float = 1.2) -> list[Record]:
     def opened(device: object) -> Gpu:
         return open_gpu(MIG_UUID if name == "MIG" else UUID, library=MACHINES[name]())
 
     monkeypatch.setattr(profiling, "open_torch_device", opened)
-    return profile(CASES, Options(), budget_seconds=1.2, setup=setup)
+    return profile(CASES, Options(), budget_seconds=seconds, setup=setup)
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -59,7 +59,7 @@ def test_a_session_ends_well_beside_every_machine_and_invents_no_energy(
 def test_bare_metal_gives_joules_idle_power_clocks_and_exclusivity(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = session("bare metal", setup, monkeypatch)[0]
+    record = session("bare metal", setup, monkeypatch, seconds=6.0)[0]
     assert record.energy is not None
     assert record.energy.joules_per_graph is not None
     assert record.energy.idle_watts is not None
@@ -71,7 +71,7 @@ def test_bare_metal_gives_joules_idle_power_clocks_and_exclusivity(
 
 
 def test_a_throttling_machine_is_named_in_the_notes(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    notes = " ".join(session("throttling", setup, monkeypatch)[0].notes)
+    notes = " ".join(session("throttling", setup, monkeypatch, seconds=6.0)[0].notes)
     assert "measured again" in notes or "throttled" in notes
 
 
