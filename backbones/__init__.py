@@ -17,11 +17,11 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from samcmp.errors import UsageError, unknown
+from samcmp.plugins import entries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,21 +98,8 @@ BACKBONES: dict[str, Entry] = {
 }
 
 
-@cache
 def _third_party() -> Mapping[str, Entry]:
-    from importlib.metadata import entry_points
-
-    found: dict[str, Entry] = {}
-    for point in entry_points(group=ENTRY_POINTS):
-        made = point.load()
-        if not isinstance(made, Entry):
-            raise UsageError(
-                f"entry point {point.name!r} is a {type(made).__name__}, not a backbones.Entry",
-                where=f"entry-point group {ENTRY_POINTS}",
-                remedy="Let it name a backbones.Entry object, or uninstall the package that brings it.",
-            )
-        found[point.name] = made
-    return found
+    return entries(ENTRY_POINTS, Entry)
 
 
 def names() -> list[str]:

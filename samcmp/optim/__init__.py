@@ -16,10 +16,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from samcmp.errors import UsageError, unknown
+from samcmp.errors import unknown
+from samcmp.plugins import entries
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -173,21 +173,8 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_CLASSES])
 
 
-@cache
 def _third_party() -> Mapping[str, Entry]:
-    from importlib.metadata import entry_points
-
-    found: dict[str, Entry] = {}
-    for point in entry_points(group=ENTRY_POINTS):
-        made = point.load()
-        if not isinstance(made, Entry):
-            raise UsageError(
-                f"entry point {point.name!r} is a {type(made).__name__}, not a samcmp.optim.Entry",
-                where=f"entry-point group {ENTRY_POINTS}",
-                remedy="Let it name a samcmp.optim.Entry object, or uninstall the package that brings it.",
-            )
-        found[point.name] = made
-    return found
+    return entries(ENTRY_POINTS, Entry)
 
 
 def names() -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from samcmp.report.comparison import SCHEMA, Comparison
 
-ID = f"https://samcmp.example/schema/comparison-{SCHEMA}.json"
+ID = f"urn:samcmp:schema:comparison-{SCHEMA}"
 
 
 def schema() -> dict[str, Any]:
