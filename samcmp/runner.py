@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from samcmp.tasks import Score
+    from samcmp.train import EpochSums
 
 __all__ = ["Diverged", "Options", "Predictions", "Progress", "Setup", "assemble", "cause_of", "train"]
 
@@ -170,7 +171,7 @@ class _Run:
         truth = np.asarray(setup.molecules.y[positions], dtype=np.float64)
         return record, Predictions(setup.molecules.rows[positions], truth, prediction)
 
-    def _timed_epoch(self, epoch: int):  # type: ignore[no-untyped-def]
+    def _timed_epoch(self, epoch: int) -> tuple[EpochSums, float]:
         import torch
 
         self.rho = self.trainer.optimizer.param_groups[0].get("rho")  # a schedule moves it at the epoch's end

@@ -95,15 +95,11 @@ class Setup:
         from samcmp.train import stream
 
         generator = torch.Generator().manual_seed(stream(self.case.seed, f"batches-{epoch}"))
-        return self.moved(self.graphs.batches(self.train_positions, self.case.protocol.batch_size, generator=generator))
+        return self.graphs.batches(self.train_positions, self.case.protocol.batch_size, generator=generator)
 
     def batches(self, positions: torch.Tensor) -> Iterator[GraphBatch]:
         """Batches in fixed order, none dropped, for evaluation."""
-        return self.moved(self.graphs.batches(positions, self.case.protocol.batch_size))
-
-    def moved(self, batches: Iterable[GraphBatch]) -> Iterator[GraphBatch]:
-        for batch in batches:
-            yield batch.to(self.device, non_blocking=True) if self.device.type == "cuda" else batch
+        return self.graphs.batches(positions, self.case.protocol.batch_size)
 
 
 def base_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:

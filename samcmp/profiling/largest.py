@@ -121,7 +121,7 @@ def _peak(setup: Setup, case: Case, size: int) -> int | None:
     larger = replace(setup, case=replace(case, protocol=replace(case.protocol, batch_size=size)))
     atoms = setup.graphs.atom_counts[setup.train_positions]
     heaviest = setup.train_positions[atoms.argsort(descending=True)[:size]]
-    batch = next(iter(setup.moved([setup.graphs.batch(heaviest)])))
+    batch = setup.graphs.batch(heaviest)
 
     def subject() -> MemorySubject:
         return MemorySubject(larger, larger.case, [batch], steps=2)
