@@ -47,7 +47,11 @@ class DeviceError(SamcmpError):
 
 
 class StoreError(SamcmpError):
-    """A store that cannot be read or written."""
+    """A store that cannot be read."""
+
+
+class WriteError(SamcmpError):
+    """A file that cannot be written."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:

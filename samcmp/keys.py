@@ -74,7 +74,7 @@ _TRAIN_ROOTS = (
 _PROFILE_ROOTS = (*_TRAIN_ROOTS, "samcmp.profiling.session")
 # nouns, error messages and look-ups: they carry results, they do not decide them
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_BESIDE = {"errors", "records", "cards", "fetch", "machine", "store", "runner", "keys"}
+_BESIDE = {"errors", "files", "records", "cards", "fetch", "machine", "store", "runner", "keys"}
 
 
 def _code(case: Case) -> str:

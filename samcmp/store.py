@@ -1,29 +1,30 @@
 """Records on disk: one JSON file each under its content key, predictions beside it.
 
-A file appears under its name whole or not at all (written aside, synced, renamed), so a killed run loses at most
-itself, no lock is needed, and two stores are merged by copying files.
+A file appears under its name whole or not at all, so a killed run loses at most itself, no lock is needed, and two
+stores are merged by copying files.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samcmp import files
 from samcmp.errors import StoreError
+from samcmp.files import write as write_atomically
+from samcmp.files import writing
 from samcmp.records import SCHEMA, Record, from_json, to_json
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+__all__ = ["Store", "write_atomically", "writing"]
+
+_REMEDY = "Make room, or name another store with --store DIR; finished runs are kept."
 
 
 class Store:
@@ -43,17 +44,17 @@ class Store:
         return self.folder / kind / key[:2] / f"{key}{suffix}"
 
     def check_writable(self) -> None:
-        """Raise StoreError now, before hours of work, if a Record could not be written."""
+        """Raise WriteError now, before hours of work, if a Record could not be written."""
         probe = self.folder / "records" / ".probe"
-        write_atomically(probe, b"samcmp\n")
+        files.write(probe, b"samcmp\n", remedy=_REMEDY)
         probe.unlink(missing_ok=True)
 
     def add(self, record: Record) -> Path:
-        """Write ``record``; a Record with the same key is replaced. Raises StoreError (full or read-only disk)."""
+        """Write ``record``; a Record with the same key is replaced. Raises WriteError."""
         path = self._path(record.key)
         data = json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, indent=1).encode()
         from_json(Record, data)  # what could not be read back must not be written: a bug is better found now
-        write_atomically(path, data)
+        files.write(path, data, remedy=_REMEDY)
         return path
 
     def add_predictions(
@@ -72,7 +73,7 @@ class Store:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, rows=rows, truth=truth, prediction=prediction.astype(np.float32))
         path = self._path(key, "predictions", ".npz")
-        write_atomically(path, buffer.getvalue())
+        files.write(path, buffer.getvalue(), remedy=_REMEDY)
         return path
 
     def predictions(self, key: str) -> dict[str, NDArray[np.generic]] | None:
@@ -132,51 +133,3 @@ def _schema(data: bytes) -> int:
         return int(json.loads(data)["schema"])
     except (ValueError, KeyError, TypeError):
         return 0
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` holds all of it or what it held before. Raises StoreError, naming the cause."""
-    with writing(path) as temporary:
-        temporary.write_bytes(data)
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside ``path`` that takes its place when the block ends well.
-
-    Raises StoreError (full or read-only disk), naming the cause and the remedy.
-    """
-    temporary: Path | None = None
-    try:
-        path = Path(os.path.realpath(path))  # a link keeps pointing where it did
-        if path.exists() and not path.is_file():
-            # a device or pipe is written into: renaming would put a file in its place
-            with tempfile.TemporaryDirectory() as folder:
-                aside = Path(folder) / "text"
-                yield aside
-                path.write_bytes(aside.read_bytes())
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> StoreError:
-    if error.errno in _FULL:
-        remedy = "The disk is full: free some space and run the same command again; finished runs are kept."
-    elif error.errno in _CLOSED:
-        remedy = "The folder is not writable: name another with --store DIR (or --output FILE)."
-    else:
-        remedy = "Name another place with --store DIR (or --output FILE); finished runs are kept."
-    return StoreError(f"cannot write: {error.strerror}", where=str(path), remedy=remedy)

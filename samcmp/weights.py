@@ -11,16 +11,14 @@ Everything else must be in the file.
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samcmp import files
 from samcmp.errors import DataError
 
 if TYPE_CHECKING:
@@ -73,22 +71,12 @@ def load_into(model: nn.Module, path: str | Path) -> Loaded:
 
 
 def save(model: nn.Module, path: str | Path) -> Path:
-    """Write the model's tensors as safetensors under our names, whole or not at all."""
+    """Write the model's tensors as safetensors under our names, whole or not at all. Raises WriteError."""
     from safetensors.torch import save as to_bytes
 
     path = Path(path)
-    content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    files.write(path, to_bytes(tensors))
     return path
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
-import os
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,10 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
+from samcmp.data.download import LARGEST
 from samcmp.errors import DataError
+from samcmp.files import writing
 
 T = TypeVar("T")
 SUMS = "SHA256SUMS"
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
 # What the decoders of a damaged or encrypted archive raise; OSError without a number is gzip's own.
 _DECODING = (zlib.error, lzma.LZMAError, RuntimeError, ValueError)
 
@@ -26,29 +27,17 @@ def write(path: Path, files: Sequence[tuple[str, Path]]) -> None:
     """Write files under their names into a tar archive (gzipped when the name ends in gz) with their checksums.
 
     The archive depends on names and contents alone, so making it twice gives the same bytes for a plain tar.
+    Raises WriteError.
     """
     import hashlib
 
     sums = []
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as raw, _open_new(raw, path) as archive:
-            for file_name, file in sorted(files):
-                content = file.read_bytes()
-                sums.append(f"{hashlib.sha256(content).hexdigest()}  {file_name}\n")
-                _add(archive, file_name, content)
-            _add(archive, SUMS, "".join(sums).encode())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _open_new(raw: IO[bytes], path: Path) -> tarfile.TarFile:
-    if path.name.endswith("gz"):
-        return tarfile.open(fileobj=raw, mode="w:gz")
-    return tarfile.open(fileobj=raw, mode="w")
+    with writing(path) as aside, tarfile.open(aside, "w:gz" if path.name.endswith("gz") else "w") as archive:
+        for file_name, file in sorted(files):
+            content = file.read_bytes()
+            sums.append(f"{hashlib.sha256(content).hexdigest()}  {file_name}\n")
+            _add(archive, file_name, content)
+        _add(archive, SUMS, "".join(sums).encode())
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -57,40 +46,64 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(info, io.BytesIO(content))
 
 
+def is_named_so(name: str) -> bool:
+    """Whether a file of this name is taken for a bundle."""
+    return name.lower().endswith(ENDINGS)
+
+
 @contextmanager
-def member(path: Path, name: str) -> Iterator[IO[bytes]]:
+def member(path: Path, name: str, *, where: str) -> Iterator[IO[bytes]]:
     """Open one file of a bundle (tar or zip) for reading; nothing else of it is unpacked.
 
     The whole list of names is checked first: an archive with an absolute name, ``..`` or a link in it was made to
-    write elsewhere and is refused as a whole. Raises DataError.
+    write elsewhere, and one that unpacks to more than LARGEST to fill the disk; both are refused as a whole.
+    ``where`` names the bundle in messages. Raises DataError.
     """
-    where = str(path)
     try:
-        if path.name.endswith(".zip"):
-            with zipfile.ZipFile(path) as archive:
-                entries = {_safe(info.filename, where): info for info in archive.infolist() if not info.is_dir()}
-                with archive.open(_one(entries, name, where)) as stream:
-                    yield stream
-            return
-        with tarfile.open(path) as archive:
-            members = {}
-            for info in archive:
-                if info.issym() or info.islnk() or not (info.isfile() or info.isdir()):
-                    raise _unsafe(info.name, "is a link or a device", where)
-                checked = _safe(info.name, where)
-                if info.isfile():
-                    members[checked] = info
-            file = archive.extractfile(_one(members, name, where))
-            if file is None:
-                raise DataError(f"{name} is no file", where=where)
-            with file:
-                yield file
+        with _zipped(path, name, where) if path.name.lower().endswith(".zip") else _tarred(path, name, where) as stream:
+            yield stream
     except FileNotFoundError:
         raise DataError("no such bundle", where=where, remedy="Check the path given to --from.") from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, *_DECODING) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise
+            raise DataError(f"cannot be read: {error.strerror}", where=where, remedy="Check the bundle.") from None
         raise DataError(f"the bundle is damaged: {error}", where=where, remedy="Copy it again.") from None
+
+
+@contextmanager
+def _zipped(path: Path, name: str, where: str) -> Iterator[IO[bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        entries = {_safe(info.filename, where): info for info in archive.infolist() if not info.is_dir()}
+        _check_size(sum(info.file_size for info in entries.values()), where)
+        with archive.open(_one(entries, name, where)) as stream:
+            yield stream
+
+
+@contextmanager
+def _tarred(path: Path, name: str, where: str) -> Iterator[IO[bytes]]:
+    with tarfile.open(path) as archive:
+        members = {}
+        for info in archive:
+            if not (info.isfile() or info.isdir()):
+                raise _unsafe(info.name, "is a link or a device", where)
+            checked = _safe(info.name, where)
+            _check_size(info.offset_data + info.size, where)  # before its bytes are unpacked to reach the next one
+            if info.isfile():
+                members[checked] = info
+        file = archive.extractfile(_one(members, name, where))
+        if file is None:
+            raise DataError(f"{name} is no file", where=where)
+        with file:
+            yield file
+
+
+def _check_size(size: int, where: str) -> None:
+    if size > LARGEST:
+        raise DataError(
+            f"it unpacks to {size / 2**30:,.1f} GiB, more than any bundle of datasets",
+            where=where,
+            remedy="This is not a bundle of `samcmp fetch --bundle`; nothing was read from it.",
+        )
 
 
 def _safe(name: str, where: str) -> str:

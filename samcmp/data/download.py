@@ -23,6 +23,7 @@ TRIES = 3
 WAIT = 1.0  # seconds before a busy server is asked again
 BUSY = frozenset({429, 500, 502, 503, 504})
 BLOCK = 1 << 16
+LARGEST = 8 << 30  # bytes of a file; all datasets together have less than a hundredth
 
 
 class Unreachable(DataError):
@@ -109,6 +110,8 @@ def _transfer(url: str, part: Path, *, have: int, name: str, progress: Progress 
         with part.open("r+b" if have else "wb") as out:
             out.seek(have)
             for done in copied(answer, out, have):
+                if done > LARGEST:
+                    raise DataError(f"{_host(url)} sends more than any dataset holds", where=name)
                 if progress:
                     progress(name, done, total)
     length = part.stat().st_size

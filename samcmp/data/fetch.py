@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
+from urllib.parse import quote, urlsplit
 
+from samcmp import files
 from samcmp.data.cards import DatasetCard
 from samcmp.data.download import Progress, Unreachable, copied, download
 from samcmp.errors import DataError
+from samcmp.files import refusals as writing
 
-__all__ = ["Progress", "Unreachable", "cache_folder", "cached_path", "ensure", "how_to_get", "is_cached"]
+__all__ = ["Progress", "Unreachable", "cache_folder", "cached_path", "ensure", "how_to_get", "is_cached", "writing"]
 
 MIRROR = "SAMCMP_MIRROR"
 CACHE = "SAMCMP_CACHE"
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+_bundles: dict[str, tempfile.TemporaryDirectory[str]] = {}  # URL -> where its bundle lies until this process ends
+_REMEDY = f"Make room, or name another folder with {CACHE}=FOLDER."
 
 
 def cache_folder() -> Path:
@@ -45,22 +46,17 @@ def is_cached(card: DatasetCard) -> bool:
 def ensure(card: DatasetCard, *, source: str | Path | None = None, progress: Progress | None = None) -> Path:
     """Return the card's file, getting it first when it is not cached.
 
-    ``source`` is a folder, a URL or a bundle; without it SAMCMP_MIRROR (a folder or a URL) is used, and without
-    that the card's own URL. A cached file whose SHA-256 is wrong is removed and got again. Raises DataError.
+    ``source`` is a folder or a bundle, here or at a URL; without it SAMCMP_MIRROR is used, and without that the card's
+    own URL. A cached file whose SHA-256 is wrong is got again. Raises DataError, and WriteError for the cache.
     """
     path = cached_path(card)
     if card.data is not None:
         return _local(card, path)
     if _is_good(card, path):
         return path
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    from filelock import FileLock
-
-    with writing(path), FileLock(path.with_name(path.name + ".lock")):
+    with files.alone(path, remedy=_REMEDY):
         if not _is_good(card, path):  # else another process was faster
-            path.unlink(missing_ok=True)
-            _get(card, path, source=source or os.environ.get(MIRROR) or None, progress=progress)
+            _get(card, path, source=str(source or os.environ.get(MIRROR) or ""), progress=progress)
     return path
 
 
@@ -83,24 +79,25 @@ def _local(card: DatasetCard, path: Path) -> Path:
     return path
 
 
-def _get(card: DatasetCard, path: Path, *, source: str | Path | None, progress: Progress | None) -> None:
-    if source is None:
+def _get(card: DatasetCard, path: Path, *, source: str, progress: Progress | None) -> None:
+    from samcmp.data import bundle
+
+    remote = source.startswith(("http://", "https://", "file://"))
+    if not source:
         if not card.url:
             raise DataError(f"{card.file_name} has no URL", where=f"dataset {card.name}", remedy=how_to_get(card))
         _download(card, card.url, path=path, progress=progress)
-    elif str(source).startswith(("http://", "https://", "file://")):
-        from urllib.parse import quote
-
-        _download(card, f"{str(source).rstrip('/')}/{quote(card.file_name)}", path=path, progress=progress)
-    elif str(source).endswith(ARCHIVES):
-        from samcmp.data import bundle
-
-        with bundle.member(Path(source).expanduser(), card.file_name) as stream:
-            _keep(card, stream, path=path, came_from=str(source), progress=progress, total=None)
+    elif remote and bundle.is_named_so(urlsplit(source).path):
+        archive = _here(source, remedy=how_to_get(card), progress=progress)
+        _from_bundle(card, archive, path=path, came_from=source, progress=progress)
+    elif remote:
+        _download(card, f"{source.rstrip('/')}/{quote(card.file_name)}", path=path, progress=progress)
+    elif bundle.is_named_so(source):
+        _from_bundle(card, Path(source).expanduser(), path=path, came_from=source, progress=progress)
     else:
         copy = Path(source).expanduser() / card.file_name
         if not copy.is_file():
-            raise DataError(f"there is no {card.file_name}", where=str(source), remedy=how_to_get(card))
+            raise DataError(f"there is no {card.file_name}", where=source, remedy=how_to_get(card))
         try:
             stream = copy.open("rb")
         except OSError as error:
@@ -113,33 +110,48 @@ def _download(card: DatasetCard, url: str, *, path: Path, progress: Progress | N
     """Download into a part file beside ``path``, which takes the file's name once its SHA-256 is right."""
     part = path.with_name(path.name + ".part")
     resumed = True
-    while resumed:
-        resumed = download(url, part, name=card.file_name, remedy=how_to_get(card), progress=progress)
-        digest = _sha256(part)
-        if _matches(card, digest):
-            os.replace(part, path)
-            return
-        part.unlink()  # when it was continued, its beginning may be of another file: start afresh once
+    with files.refusals(path, remedy=_REMEDY):
+        while resumed:
+            resumed = download(url, part, name=card.file_name, remedy=how_to_get(card), progress=progress)
+            digest = _sha256(part)
+            if _matches(card, digest):
+                os.replace(part, path)
+                return
+            part.unlink()  # when it was continued, its beginning may be of another file: start afresh once
     raise _damaged(card, url, digest)
+
+
+def _here(url: str, *, remedy: str, progress: Progress | None) -> Path:
+    """Download a bundle, once for all the datasets that this process takes from it."""
+    if url not in _bundles:
+        with files.refusals(cache_folder(), remedy=_REMEDY):
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            folder = tempfile.TemporaryDirectory(dir=cache_folder(), prefix="bundle-")
+            name = PurePosixPath(urlsplit(url).path).name
+            download(url, Path(folder.name) / name, name=name, remedy=remedy, progress=progress)
+        _bundles[url] = folder
+    return next(Path(_bundles[url].name).iterdir())
+
+
+def _from_bundle(card: DatasetCard, archive: Path, *, path: Path, came_from: str, progress: Progress | None) -> None:
+    from samcmp.data import bundle
+
+    with bundle.member(archive, card.file_name, where=came_from) as stream:
+        _keep(card, stream, path=path, came_from=came_from, progress=progress, total=None)
 
 
 def _keep(
     card: DatasetCard, stream: IO[bytes], *, path: Path, came_from: str, progress: Progress | None, total: int | None
 ) -> None:
     """Copy a stream to its place in the cache, under a temporary name until its SHA-256 is known to be right."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as out:
+    with files.writing(path, remedy=_REMEDY) as aside:
+        with aside.open("wb") as out:
             for done in copied(stream, out, 0):
                 if progress:
                     progress(card.file_name, done, total)
-        digest = _sha256(temporary)
+        digest = _sha256(aside)
         if not _matches(card, digest):
             raise _damaged(card, came_from, digest)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _matches(card: DatasetCard, digest: str) -> bool:
@@ -166,41 +178,10 @@ def how_to_get(card: DatasetCard) -> str:
     link = f"Get {card.file_name} from {card.url} on a machine with a network" if card.url else "Get a copy"
     return (
         f"{link}, put it in a folder, and name the folder with --from FOLDER or {MIRROR}=FOLDER "
-        "(a URL or a bundle of `samcmp fetch --bundle` will do too)."
+        "(a bundle of `samcmp fetch --bundle` will do too, and so will the URL of either)."
     )
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: under a temporary name beside it, then renamed. Raises DataError."""
-    with writing(path, remedy="Make room, or name another place."):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                out.write(text)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path, *, remedy: str = f"Make room, or name another folder with {CACHE}=FOLDER.") -> Iterator[None]:
-    """Turn the system's refusal to write into a message that names the folder and the remedy."""
-    reasons = {
-        errno.ENOSPC: "the disk is full",
-        getattr(errno, "EDQUOT", -1): "the disk quota is used up",
-        errno.EROFS: "the file system is read-only",
-        errno.EACCES: "there is no permission to write",
-        errno.EPERM: "there is no permission to write",
-        errno.ENOTDIR: "a part of the path is a file, not a folder",
-        errno.EEXIST: "a part of the path is a file, not a folder",
-        errno.ENOENT: "there is no such folder",
-        errno.EISDIR: "it is a folder",
-    }
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in reasons:
-            raise
-        why = reasons[error.errno]
-        raise DataError(f"cannot write {path.name}: {why}", where=str(path.parent), remedy=remedy) from None
+    """Write a whole file or nothing. Raises WriteError."""
+    files.write(path, text.encode())

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samcmp import files
 from samcmp.data import table
-from samcmp.data.fetch import write_text
 from samcmp.data.molecules import Molecules
 from samcmp.errors import DataError
 
@@ -116,4 +116,4 @@ def save(split: Split, path: Path, *, dataset_hash: str) -> None:
         rows = {part: getattr(split, part).tolist() for part in PARTS}
         head = {"split": str(split).split(" ")[0], "hash": split.hash, "dataset_hash": dataset_hash}
         text = json.dumps({**head, **rows}) + "\n"
-    write_text(path, text)
+    files.write(path, text.encode())

@@ -8,16 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from samcmp import files
+from samcmp.errors import WriteError
 
 Named = dict[str, NDArray[Any]]
 _say = logging.getLogger("samcmp")
@@ -43,26 +43,14 @@ def load_or_make(path: Path, make: Callable[[], Named], *, whole: Callable[[Name
     if found is not None:
         return found
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        from filelock import FileLock
-
-        lock = FileLock(path.with_name(path.name + ".lock"))
-        lock.acquire()
-    except OSError as error:
-        _say.warning("%s cannot be written (%s): its content is made anew in every run", path.parent, error.strerror)
-        return make()
-    try:
-        found = read(path, whole=whole, complain=True)
-        if found is not None:
-            return found
-        made = make()
-        try:
-            write(path, made)
-        except OSError as error:
-            _say.warning("%s cannot be written (%s): its content is made anew in every run", path, error.strerror)
-        return made
-    finally:
-        lock.release()
+        with files.alone(path):
+            found = read(path, whole=whole, complain=True)
+            if found is None:
+                found = make()
+                write(path, found)
+    except WriteError as error:
+        _say.warning("%s: %s; its content is made anew in every run", error.where, error.what)
+    return make() if found is None else found
 
 
 def read(path: Path, *, whole: Callable[[Named], bool], complain: bool = False) -> Named | None:
@@ -85,17 +73,7 @@ def read(path: Path, *, whole: Callable[[Named], bool], complain: bool = False) 
 
 
 def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the arrays under a temporary name beside ``path``, then rename: a reader sees all of it or nothing."""
+    """Write the arrays: a reader sees all of them or nothing. Raises WriteError."""
     from safetensors.numpy import save
 
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    files.write(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))

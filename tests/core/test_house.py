@@ -12,7 +12,7 @@ import pytest
 from tests.places import ROOT
 
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(["errors", "graphs", "records", "plugins"], 0),
+    **dict.fromkeys(["errors", "files", "graphs", "records", "plugins", "settings"], 0),
     **dict.fromkeys(["data", "features"], 1),
     **dict.fromkeys(["features.graphset", "tasks", "optim", "backbones", "measure", "machine", "weights"], 2),
     "train": 3,

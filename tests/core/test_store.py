@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samcmp.errors import StoreError
+from samcmp.errors import StoreError, WriteError
 from samcmp.records import SCHEMA, Case, Record, content_key
-from samcmp.store import Store, write_atomically
+from samcmp.store import Store
 
 
 def a_record(n: int = 0) -> Record:
@@ -82,18 +82,14 @@ def test_predictions_come_back_as_they_were(tmp_path: Path) -> None:
     assert store.predictions("0" * 64) is None
 
 
-@pytest.mark.parametrize(("number", "says"), [(errno.ENOSPC, "full"), (errno.EROFS, "not writable")])
-def test_a_full_or_read_only_disk_is_one_clear_error_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, says: str
+def test_a_full_disk_is_found_before_any_run_and_the_remedy_names_the_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    target = tmp_path / "record.json"
-    target.write_text("before")
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(StoreError) as caught:
-        write_atomically(target, b"after")
-    assert says in (caught.value.remedy or "")
-    assert target.read_text() == "before"
-    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+    for write in (Store(tmp_path).check_writable, lambda: Store(tmp_path).add(a_record())):
+        with pytest.raises(WriteError, match=r"(?s)the disk is full.*--store DIR.*finished runs are kept"):
+            write()
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []

@@ -20,7 +20,7 @@ import pytest
 
 from samcmp.data import bundle, cards, fetch
 from samcmp.data.cards import DatasetCard
-from samcmp.errors import DataError
+from samcmp.errors import DataError, WriteError
 from tests.places import MIRROR, needs_mirror
 
 CONTENT = b"smiles,activity\n" + b"".join(b"C%s,%d\n" % (b"C" * (i % 40), i % 2) for i in range(9000))
@@ -31,6 +31,7 @@ class Server:
     """A server on this machine whose answers can be cut short."""
 
     content: bytes = CONTENT
+    file: str = "set.csv"
     cut_first: int | None = None  # bytes after which the first answer breaks off
     ranges: bool = True
     busy_first: int | None = None  # status of the first answer
@@ -46,7 +47,7 @@ def server() -> Iterator[Server]:
         def do_GET(self) -> None:
             wanted = self.headers.get("Range")
             state.asked.append(wanted)
-            if not self.path.endswith("/set.csv"):
+            if not self.path.partition("?")[0].endswith(f"/{state.file}"):
                 self.send_error(404)
                 return
             if state.busy_first and len(state.asked) == 1:
@@ -247,22 +248,19 @@ def test_a_cache_that_is_no_folder_is_named(cache: Path, tmp_path: Path, monkeyp
     (tmp_path / "set.csv").write_bytes(CONTENT)
     (tmp_path / "occupied").write_text("a file")
     monkeypatch.setenv("SAMCMP_CACHE", str(tmp_path / "occupied"))
-    with pytest.raises(DataError, match="SAMCMP_CACHE=FOLDER"):
+    with pytest.raises(WriteError, match="SAMCMP_CACHE=FOLDER"):
         fetch.ensure(card(), source=tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("number", "said"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission")]
-)
-def test_a_disk_that_refuses_is_named(
-    number: int, said: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_is_named_with_the_variable_that_helps_and_nothing_is_left(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(number, "refused")
+        raise OSError(errno.ENOSPC, "refused")
 
     (tmp_path / "set.csv").write_bytes(CONTENT)
-    monkeypatch.setattr("samcmp.data.fetch.os.replace", refuse)
-    with pytest.raises(DataError, match=said):
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(WriteError, match=r"(?s)set\.csv: .*disk is full.*SAMCMP_CACHE=FOLDER"):
         fetch.ensure(card(), source=tmp_path)
     assert left_behind(cache) == []
 
@@ -288,7 +286,7 @@ def test_a_bundle_carries_a_file_to_a_machine_without_network(name: str, cache: 
     (tmp_path / "set.csv").write_bytes(CONTENT)
     bundle.write(tmp_path / name, [("set.csv", tmp_path / "set.csv")])
     assert fetch.ensure(card(), source=tmp_path / name).read_bytes() == CONTENT
-    with bundle.member(tmp_path / name, bundle.SUMS) as sums:
+    with bundle.member(tmp_path / name, bundle.SUMS, where=name) as sums:
         assert sums.read().decode() == f"{card().sha256[0]}  set.csv\n"
 
 
@@ -296,6 +294,88 @@ def test_a_zip_will_do_as_a_bundle(cache: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         archive.writestr("mirror/set.csv", CONTENT)
     assert fetch.ensure(card(), source=tmp_path / "all.zip").read_bytes() == CONTENT
+
+
+def _bundle_of(names: list[str], folder: Path, ending: str) -> bytes:
+    path = folder / f"packed{ending}"
+    if ending == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(name, CONTENT)
+    else:
+        (folder / "content").write_bytes(CONTENT)
+        bundle.write(path, [(name, folder / "content") for name in names])
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".zip"])
+@pytest.mark.parametrize("query", ["", "?download=1"])
+def test_a_bundle_at_a_url_is_downloaded_once_for_all_its_datasets_and_not_kept(
+    server: Server, cache: Path, tmp_path: Path, ending: str, query: str
+) -> None:
+    server.file = f"all{ending}"
+    server.content = _bundle_of(["set.csv", "other.csv"], tmp_path, ending)
+    url = f"{server.url}/{server.file}{query}"
+    other = replace(card(), name="other", file_name="other.csv")
+    for one in (card("https://samcmp.invalid"), other):
+        assert fetch.ensure(one, source=url).read_bytes() == CONTENT
+    assert len(server.asked) == 1
+    fetch._bundles.pop(url).cleanup()  # as at the end of the process
+    assert left_behind(cache) == ["other.csv", "set.csv"]
+
+
+def test_a_bundle_at_a_url_is_checked_as_one_that_lies_here(server: Server, cache: Path, tmp_path: Path) -> None:
+    server.file = "all.zip"
+    url = f"{server.url}/all.zip"
+    for content, said in (
+        (_bundle_of(["other.csv"], tmp_path, ".zip"), r"no set\.csv in the bundle"),
+        (_bundle_of(["set.csv", "../out.csv"], tmp_path, ".zip"), "leads out of the archive"),
+        (_bundle_of(["set.csv"], tmp_path, ".zip").replace(CONTENT[:20], b"?" * 20)[:-200], "damaged"),
+    ):
+        server.content = content
+        with pytest.raises(DataError, match=said) as caught:
+            fetch.ensure(card(), source=url)
+        assert caught.value.where == url
+        fetch._bundles.pop(url).cleanup()
+    assert left_behind(cache) == []
+
+
+def test_a_bundle_of_another_day_is_refused_by_the_checksum(server: Server, cache: Path, tmp_path: Path) -> None:
+    server.file, server.content = "all.tar", _bundle_of(["set.csv"], tmp_path, ".tar")
+    url = f"{server.url}/all.tar"
+    with pytest.raises(DataError, match="SHA-256"):
+        fetch.ensure(card(content=b"the file of today"), source=url)
+    fetch._bundles.pop(url).cleanup()
+    assert left_behind(cache) == []
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".zip"])
+def test_an_archive_that_unpacks_to_more_than_any_bundle_is_refused_before_it_is_unpacked(
+    cache: Path, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samcmp.data.bundle.LARGEST", len(CONTENT) + 5000)
+    path = tmp_path / f"packed{ending}"
+    _bundle_of(["set.csv"], tmp_path, ending)
+    assert fetch.ensure(card(), source=path).is_file()
+    fetch.cached_path(card()).unlink()
+    _bundle_of(["set.csv", "a.csv"], tmp_path, ending)
+    with pytest.raises(DataError, match="it unpacks to"):
+        fetch.ensure(card(), source=path)
+    assert left_behind(cache) == []
+
+
+def test_a_server_that_does_not_stop_sending_is_cut_off(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samcmp.data.download.LARGEST", 100_000)
+    with pytest.raises(DataError, match="sends more than any dataset holds"):
+        fetch.ensure(card(server.url))
+
+
+def test_a_folder_with_the_name_of_a_bundle_is_one_message(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "all.tar").mkdir()
+    with pytest.raises(DataError, match="cannot be read"):
+        fetch.ensure(card(), source=tmp_path / "all.tar")
 
 
 def _tar_with(path: Path, info: tarfile.TarInfo) -> None:

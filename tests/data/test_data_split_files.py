@@ -9,7 +9,7 @@ import pytest
 
 from samcmp.data import cards, molecules, splitfile, splits
 from samcmp.data.molecules import Molecules
-from samcmp.errors import DataError, UsageError
+from samcmp.errors import DataError, UsageError, WriteError
 
 
 @pytest.fixture(scope="module")
@@ -103,5 +103,6 @@ def test_the_split_file_and_the_split_name_belong_together(demo: Molecules, tmp_
 
 
 def test_a_folder_that_cannot_be_written_is_named(demo: Molecules, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder"):
-        splitfile.save(splits.make(demo, "random"), tmp_path / "no" / "x.json", dataset_hash=demo.dataset_hash)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="a part of the path is a file"):
+        splitfile.save(splits.make(demo, "random"), tmp_path / "file" / "x.json", dataset_hash=demo.dataset_hash)
