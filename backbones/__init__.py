@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from samcmp.errors import UsageError, unknown
 from samcmp.plugins import entries
+from samcmp.settings import misfit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,16 +143,30 @@ def build_config(name: str, *, dataset: str | None = None, settings: Mapping[str
     module = importlib.import_module(chosen.module)
     if is_user_model(name):
         return module.build_config(name, settings or {})
-    allowed = [f.name for f in fields(module.Config)]
-    for key in settings or {}:
+    by_dataset: Mapping[str, Mapping[str, Any]] = getattr(module, "DATASET_SETTINGS", {})
+    base = replace(module.Config(), **{**chosen.settings, **by_dataset.get(dataset or "", {})})
+    asked = dict(settings or {})
+    allowed = [f.name for f in fields(base)]
+    for key, value in asked.items():
         if key not in allowed:
             raise unknown("model setting", key, allowed, where=f"--model {name}")
-    by_dataset: Mapping[str, Mapping[str, Any]] = getattr(module, "DATASET_SETTINGS", {})
-    changes = {**chosen.settings, **by_dataset.get(dataset or "", {}), **(settings or {})}
+        problem = misfit(value, getattr(base, key))
+        if problem:
+            raise UsageError(f"{key}: {problem}", where=f"--model {name}", remedy=_defaults(base, [key]))
     try:
-        return replace(module.Config(), **changes)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error), where=f"--model {name}", remedy="Change this model setting.") from error
+        return replace(base, **asked)
+    except ValueError as error:
+        raise UsageError(str(error), where=f"--model {name}", remedy=_defaults(base, asked)) from error
+    except TypeError:  # a default of None tells no type
+        raise UsageError(
+            f"a value of another type than the model takes: {', '.join(f'{k}={v!r}' for k, v in asked.items())}",
+            where=f"--model {name}",
+            remedy=_defaults(base, asked),
+        ) from None
+
+
+def _defaults(base: Config, keys: Iterable[str]) -> str:
+    return f"The default is {', '.join(f'{key}={getattr(base, key)!r}' for key in keys)}."
 
 
 def build(config: Config, tasks: int) -> nn.Module:

@@ -1,19 +1,20 @@
 """A suite and flags -> Plan: the Cases, which of them the store already has, and what the rest will cost.
 
-Nothing here imports torch: ``--dry-run`` answers in well under a second.
+Nothing here imports torch (:meth:`Plan.check_settings` aside): ``--dry-run`` answers in well under a second.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
+from samcmp import settings
 from samcmp import suites as suite_file
 from samcmp.errors import UsageError, unknown
 from samcmp.keys import Inputs, key_of
 from samcmp.records import Case, Json, Protocol, Record
+from samcmp.setup import check_settings
 from samcmp.store import Store
 from samcmp.suites import Arm, Suites, SuiteTable
 
@@ -51,10 +52,17 @@ class Plan:
     sessions: Sequence[Mapping[str, Case]]  # profile: the arms of one dataset and model, measured together
     profile_seconds: float
     table: int | None = None
+    written: Mapping[str, str] = field(default_factory=dict)  # arm or model -> where a user wrote its settings
 
     @property
     def keys(self) -> list[str]:
         return [*self.train, *(key for session in self.sessions for key in session)]
+
+    def check_settings(self) -> None:
+        """Refuse values that a model or an optimizer does not take. Imports torch where a user wrote any."""
+        if self.written:
+            cases = [*self.train.values(), *(case for session in self.sessions for case in session.values())]
+            check_settings(cases, self.written)
 
     def missing_train(self, store: Store, *, retry: bool = False) -> dict[str, Case]:
         return {key: case for key, case in self.train.items() if not _done(store.get(key), retry)}
@@ -91,13 +99,15 @@ def build(suites: Suites, request: Request) -> Plan:
             where=f"--suite {name}",
             remedy="Name the checkpoint: --init-from FILE.",
         )
-    arms = _arms(suites, suite, request, models=models)
+    given = _settings(request.settings, request.optimizers or suite_file.optimizers_of(suite), models)
+    arms = _arms(suites, suite, request, given=given)
+    model_settings = {m: {s.key: s.values[0] for s in given if s.owner == m} for m in models}
     blocks = list(_blocks(split, folds, repeats=request.repeats or suite.repeats, seed=_or(request.seed, suite.seed)))
-    model_settings = _model_settings(request.settings, models)
 
     train: dict[str, Case] = {}
     sessions: list[Mapping[str, Case]] = []
     for dataset, model in itertools.product(datasets, models):
+        own = model_settings[model]
         for (block_split, split_seed, fold, seed), arm in itertools.product(blocks, arms):
             case = Case(
                 kind="train",
@@ -109,12 +119,14 @@ def build(suites: Suites, request: Request) -> Plan:
                 split_seed=split_seed,
                 fold=fold,
                 seed=seed,
-                model_settings=model_settings.get(model, {}),
+                model_settings=own,
                 optimizer_settings=arm.settings,
                 device=request.device,
             )
             train[key_of(case, request.inputs)] = case
-        sessions.append(_session(request, protocol, dataset=dataset, model=model, arms=arms, settings=model_settings))
+        sessions.append(
+            _session(request, protocol, dataset=dataset, model=model, arms=arms, settings=model_settings[model])
+        )
     return Plan(
         title=suite.title,
         suite=name,
@@ -122,6 +134,7 @@ def build(suites: Suites, request: Request) -> Plan:
         sessions=sessions if request.profile else [],
         profile_seconds=request.profile_seconds or suite.profile_seconds,
         table=suite.table,
+        written=_written(suites, arms, given=given, models=models),
     )
 
 
@@ -188,7 +201,7 @@ def _session(
     dataset: str,
     model: str,
     arms: Sequence[Arm],
-    settings: Mapping[str, Mapping[str, Json]],
+    settings: Mapping[str, Json],
 ) -> Mapping[str, Case]:
     """The profile Cases of one dataset and model. Epochs do not matter to speed and are left out of the key."""
     peers = tuple(sorted(_arm_name(arm) for arm in arms))
@@ -199,7 +212,7 @@ def _session(
             model=model,
             optimizer=arm.optimizer,
             protocol=replace(protocol, epochs=1),
-            model_settings=settings.get(model, {}),
+            model_settings=settings,
             optimizer_settings=arm.settings,
             device=request.device,
             peers=peers,
@@ -216,85 +229,95 @@ def _arm_name(arm: Arm) -> str:
 # ------------------------------------------------------------------------------------------------- settings
 
 
-def _arms(suites: Suites, suite: SuiteTable, request: Request, *, models: Sequence[str]) -> list[Arm]:
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One ``--set owner.key=value[,value...]``."""
+
+    owner: str  # an optimizer or a model
+    key: str
+    values: tuple[Json, ...]
+    typed: str
+
+
+def _settings(entries: Sequence[str], optimizers: Sequence[str], models: Sequence[str]) -> list[Setting]:
+    """Read the entries of ``--set``. Raises UsageError for one that does not belong to this run."""
+    found: dict[tuple[str, str], Setting] = {}
+    for entry in entries:
+        setting = _read_setting(entry)
+        if setting.owner not in {*optimizers, *models}:
+            raise _stranger(setting, optimizers, models)
+        if len(setting.values) > 1 and setting.owner in models:
+            raise UsageError(
+                "a model's setting takes one value",
+                where=_typed([setting]),
+                remedy="Run the command once for each value.",
+            )
+        if (setting.owner, setting.key) in found:
+            raise UsageError(
+                f"{setting.owner}.{setting.key} is set twice",
+                where=_typed([setting]),
+                remedy=f"Set it once; several values are a sweep: --set {setting.owner}.{setting.key}=VALUE,VALUE.",
+            )
+        found[setting.owner, setting.key] = setting
+    return list(found.values())
+
+
+def _read_setting(entry: str) -> Setting:
+    target, equals, text = entry.partition("=")
+    owner, dot, key = target.strip().rpartition(".")
+    if not (equals and dot and owner and key and text.strip()):
+        raise UsageError(
+            f"{entry!r} is not of the form OPTIMIZER.KEY=VALUE or MODEL.KEY=VALUE",
+            where="--set",
+            remedy="For example --set graphsam.rho=0.05, or a sweep: --set graphsam.rho=0.05,0.005.",
+        )
+    values = tuple(settings.read(part.strip()) for part in text.split(","))
+    return Setting(owner, key.replace("-", "_"), values, entry)
+
+
+def _stranger(setting: Setting, optimizers: Sequence[str], models: Sequence[str]) -> UsageError:
+    """Refuse a setting of something that is not part of this run, or that does not exist."""
+    for kind, run in (("optimizer", optimizers), ("model", models)):
+        if setting.owner in suite_file.catalogue(kind):
+            return UsageError(
+                f"{setting.owner!r} is not among the {kind}s of this run",
+                where=_typed([setting]),
+                remedy=f"Add --{kind} {setting.owner}, or set one of: {', '.join(dict.fromkeys(run))}.",
+            )
+    return unknown("optimizer or model", setting.owner, {*optimizers, *models}, where=_typed([setting]))
+
+
+def _arms(suites: Suites, suite: SuiteTable, request: Request, *, given: Sequence[Setting]) -> list[Arm]:
     """The optimizers with their settings; a setting with several values makes an arm of each."""
-    chosen = (
-        [Arm(name) for name in dict.fromkeys(request.optimizers)]
-        if request.optimizers
-        else suite_file.arms_of(suite.optimizers, where=f"suites.{request.suite or 'default'}.optimizers")
-    )
-    sweeps = _parse_settings(request.settings, [arm.optimizer for arm in chosen], models)
-    arms = []
+    section = f"{suites.path}: suites.{request.suite or 'default'}.optimizers"
+    chosen = [Arm(name) for name in request.optimizers] or suite_file.arms_of(suite.optimizers, where=section)
+    arms: list[Arm] = []
     for arm in chosen:
-        grid = sweeps.get(arm.optimizer, {})
-        for values in itertools.product(*grid.values()):
-            settings = {
-                **suites.settings.get(arm.optimizer, {}),
-                **arm.settings,
-                **dict(zip(grid, values, strict=True)),
-            }
-            new = Arm(arm.optimizer, settings)
-            suite_file.check_arm(new, where="--set" if grid else f"suites.{request.suite or 'default'}.optimizers")
+        own = [setting for setting in given if setting.owner == arm.optimizer]
+        for values in itertools.product(*(setting.values for setting in own)):
+            swept = dict(zip((setting.key for setting in own), values, strict=True))
+            new = Arm(arm.optimizer, {**suites.settings.get(arm.optimizer, {}), **arm.settings, **swept})
+            suite_file.check_arm(new, where=_typed(own) or section)
             if new not in arms:
                 arms.append(new)
     return arms
 
 
-def _parse_settings(
-    entries: Sequence[str], optimizers: Sequence[str], models: Sequence[str]
-) -> dict[str, dict[str, list[Json]]]:
-    sweeps: dict[str, dict[str, list[Json]]] = {}
-    for entry in entries:
-        owner, key, values = _split_setting(entry)
-        if owner in models:
-            continue
-        if owner not in optimizers:
-            suite_file.check_members("optimizer", [owner], where=f"--set {entry}")
-            raise UsageError(
-                f"{owner!r} is not among the optimizers of this run",
-                where=f"--set {entry}",
-                remedy=f"Add --optimizer {owner}, or set one of: {', '.join(dict.fromkeys(optimizers))}.",
-            )
-        sweeps.setdefault(owner, {})[key] = values
-    return sweeps
+def _typed(given: Iterable[Setting]) -> str:
+    return " ".join(f"--set {setting.typed}" for setting in given)
 
 
-def _split_setting(entry: str) -> tuple[str, str, list[Json]]:
-    target, equals, text = entry.partition("=")
-    owner, dot, key = target.strip().rpartition(".")
-    if not (equals and dot and owner and key and text.strip()):
-        raise UsageError(
-            f"{entry!r} is not of the form optimizer.key=value",
-            where="--set",
-            remedy="For example --set graphsam.rho=0.05, or a sweep: --set graphsam.rho=0.05,0.005.",
-        )
-    return owner, key.replace("-", "_"), [_value(part.strip()) for part in text.split(",")]
-
-
-def _value(text: str) -> Json:
-    lowered = text.lower()
-    if lowered in {"true", "false"}:
-        return lowered == "true"
-    if lowered in {"none", "null"}:
-        return None
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        if math.isfinite(number):
-            return number
-        raise UsageError(f"{text} is not a finite number", where="--set")
-    return text
-
-
-def _model_settings(entries: Sequence[str], models: Sequence[str]) -> dict[str, dict[str, Json]]:
-    settings: dict[str, dict[str, Json]] = {}
-    for entry in entries:
-        owner, key, values = _split_setting(entry)
-        if owner not in models:
-            continue
-        if len(values) > 1:
-            raise UsageError("a model's setting takes one value", where=f"--set {entry}")
-        settings.setdefault(owner, {})[key] = values[0]
-    return settings
+def _written(
+    suites: Suites, arms: Sequence[Arm], *, given: Sequence[Setting], models: Sequence[str]
+) -> Mapping[str, str]:
+    """Say of each arm and model where a user wrote its settings; those of the shipped file are known to be good."""
+    found: dict[str, str] = {}
+    for arm in arms:
+        own = [setting for setting in given if setting.owner == arm.optimizer]
+        if own or (arm.settings and suites.path != suite_file.DEFAULT_FILE):
+            found[_arm_name(arm)] = _typed(own) or f"{suites.path}: {_arm_name(arm)}"
+    for model in models:
+        own = [setting for setting in given if setting.owner == model]
+        if own or ":" in model:
+            found[model] = _typed(own) or f"--model {model}"
+    return found

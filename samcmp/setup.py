@@ -218,30 +218,50 @@ def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
     return said
 
 
-def check_settings(cases: Iterable[Case]) -> None:
-    """Refuse a setting that a model or an optimizer does not take, before any run. Raises UsageError."""
+def check_settings(cases: Iterable[Case], written: Mapping[str, str] | None = None) -> None:
+    """Refuse a value that a model or an optimizer does not take, before any run. Raises UsageError.
+
+    Args:
+        written: where the settings of an arm or a model were written; those that are not in it are not tried.
+    """
+    models: dict[tuple[str, str, str], Case] = {}
+    arms: dict[str, Case] = {}
+    for case in cases:
+        arms.setdefault(case.arm, case)
+        models.setdefault((case.model, case.dataset, repr(case.model_settings)), case)
+    for case in models.values():
+        if written is None or case.model in written:
+            _check_model(case, where=written[case.model] if written else f"--model {case.model}")
+    for arm, case in arms.items():
+        if written is None or arm in written:
+            _check_optimizer(case, where=written[arm] if written else f"optimizer {arm}")
+
+
+def _check_model(case: Case, *, where: str) -> None:
+    import backbones
+
+    try:
+        backbones.build_config(case.model, dataset=case.dataset.partition("@")[0], settings=dict(case.model_settings))
+    except UsageError as error:
+        raise UsageError(error.what, where=where, remedy=error.remedy) from None
+
+
+def _check_optimizer(case: Case, *, where: str) -> None:
     import torch
 
-    import backbones
     from samcmp import optim
 
-    tried: list[tuple[str, Mapping[str, Any]]] = []
-    for case in cases:
-        if (case.model, case.model_settings) not in tried:
-            tried.append((case.model, case.model_settings))
-            backbones.build_config(
-                case.model, dataset=case.dataset.partition("@")[0], settings=dict(case.model_settings)
-            )
-        if (case.optimizer, case.optimizer_settings) not in tried:
-            tried.append((case.optimizer, case.optimizer_settings))
-            base = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
-            try:
-                optim.build(
-                    case.optimizer, base, steps_per_epoch=2, epochs=2, seed=0, settings=dict(case.optimizer_settings)
-                )
-            except ValueError as error:
-                raise UsageError(
-                    str(error),
-                    where=f"optimizer {case.arm}",
-                    remedy="Change this setting: --set, or in the suite file.",
-                ) from None
+    base = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    settings = dict(case.optimizer_settings)
+    try:
+        optim.build(case.optimizer, base, steps_per_epoch=2, epochs=2, seed=0, settings=settings)
+    except UsageError as error:
+        raise UsageError(error.what, where=where, remedy=error.remedy) from None
+    except (TypeError, ValueError) as error:
+        defaults = optim.entry(case.optimizer).settings
+        what = str(error)
+        if isinstance(error, TypeError):  # a default of None tells no type
+            given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+            what = f"a value of another type than the optimizer takes: {given}"
+        shown = ", ".join(f"{key}={defaults[key]}" for key in settings)
+        raise UsageError(what, where=where, remedy=f"The default is {shown}.") from None

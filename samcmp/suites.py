@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samcmp.errors import ConfigError, nearest
 from samcmp.records import BASES, SCHEDULES, Json
+from samcmp.settings import misfit
 
 DEFAULT_FILE = Path(__file__).with_name("benchmarks.toml")
 
@@ -218,6 +219,11 @@ def arms_of(entries: Sequence[str | Mapping[str, Json]], *, where: str) -> list[
     return arms
 
 
+def optimizers_of(suite: SuiteTable) -> list[str]:
+    """Name a suite's optimizers, each once."""
+    return list(dict.fromkeys(arm.optimizer for arm in arms_of(suite.optimizers, where=suite.title)))
+
+
 def check_arm(arm: Arm, *, where: str) -> None:
     """Raise ConfigError for an unknown optimizer, an unknown setting or a value of another type."""
     from samcmp import optim
@@ -227,25 +233,8 @@ def check_arm(arm: Arm, *, where: str) -> None:
     for key, value in arm.settings.items():
         if key not in defaults:
             raise _config_unknown(f"setting of {arm.optimizer}", key, list(defaults), where=where)
-        problem = _misfit(value, defaults[key])
+        problem = misfit(value, defaults[key])
         if problem:
             raise ConfigError(
                 f"{arm.optimizer}.{key}: {problem}", where=where, remedy=f"The default is {defaults[key]!r}."
             )
-
-
-def _misfit(value: Json, default: Json) -> str | None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        return f"must be finite, found {value}"
-    if default is None or value is None:
-        return None
-    if isinstance(default, bool):
-        return None if isinstance(value, bool) else f"expected true or false, found {value!r}"
-    if isinstance(default, int):
-        return None if number and float(value).is_integer() else f"expected a whole number, found {value!r}"
-    if isinstance(default, float):
-        return None if number else f"expected a number, found {value!r}"
-    if isinstance(default, str):
-        return None if isinstance(value, str) else f"expected text, found {value!r}"
-    return None

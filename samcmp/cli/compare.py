@@ -166,12 +166,15 @@ def compare(
     known: Suites = suites.read(config, cards=found.cards)
     planned = plan.build(known, request)
     kept = Store(common.store_folder(store))
+    missing = planned.missing_train(kept, retry=retry_failed) or planned.missing_sessions(kept, retry=retry_failed)
+    if dry_run or missing:
+        planned.check_settings()
     if dry_run:
         from samcmp.cli import dryrun
 
         dryrun.show(planned, kept, request=request, retry=retry_failed)
         return
-    if planned.missing_train(kept, retry=retry_failed) or planned.missing_sessions(kept, retry=retry_failed):
+    if missing:
         from samcmp.cli import execute
 
         how = execute.How(found.options(where), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed)

@@ -15,7 +15,7 @@ from rich.text import Text
 from samcmp import budgets, workers
 from samcmp.cli import common
 from samcmp.cli.common import counted
-from samcmp.setup import check_settings, check_splits
+from samcmp.setup import check_splits
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +48,6 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     sessions = planned.missing_sessions(kept, retry=how.retry)
     training = planned.missing_train(kept, retry=how.retry)
     cases = [*training.values(), *(case for session in sessions for case in session.values())]
-    check_settings(cases)
     common.fetch_all({case.dataset for case in cases}, how.options)
     for note in check_splits(training.values(), how.options):
         console.print(Text(note))

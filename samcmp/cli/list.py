@@ -109,12 +109,11 @@ def _suites(config: Path | None, folders: tuple[Path, ...]) -> Table:
 
     table = _table("Suites", "name", "what", "datasets", "models", "optimizers")
     for name, suite in suites.read(config, cards=folders).suites.items():
-        arms = suites.arms_of(suite.optimizers, where=name)
         table.add_row(
             escape(name),
             escape(suite.title),
             escape(" ".join(suite.datasets)),
             escape(" ".join(suite.models)),
-            escape(" ".join(dict.fromkeys(arm.optimizer for arm in arms))),
+            escape(" ".join(suites.optimizers_of(suite))),
         )
     return table

@@ -67,7 +67,6 @@ def train(
       samcmp train --data my.csv --target activity --model gcn
     """
     from samcmp import plan, suites
-    from samcmp.setup import check_settings
     from samcmp.store import Store
 
     common.positive(epochs, "--epochs")
@@ -110,6 +109,7 @@ def train(
         profile=False,
     )
     planned = plan.build(suites.read(config, cards=found.cards), request)
+    planned.check_settings()
     cases = list(planned.train.items())
     if fold is not None:
         cases = [(key, case) for key, case in cases if case.fold == fold]
@@ -123,7 +123,6 @@ def train(
     console = common.stderr()
     options = found.options(where, save)
     common.fetch_all([case.dataset], options)
-    check_settings([case])
     if save_split is not None:
         _save_split(case, options, save_split)
     record = _run(console, kept, key=key, case=case, options=options)

@@ -26,6 +26,4 @@ class ASAM(SAM):
         flat: bool = True,
         no_sync: Context | None = None,
     ) -> None:
-        if not eta >= 0:
-            raise ValueError(f"eta is added to |θ| and must be >= 0, got {eta}")
         super().__init__(base, rho=rho, radius=Adaptive(eta, weights), flat=flat, no_sync=no_sync)

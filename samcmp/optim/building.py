@@ -35,12 +35,16 @@ def assemble(
     chosen = {**entry.settings, **settings}
     maker = getattr(importlib.import_module(entry.module), entry.class_name)
     takes = inspect.signature(maker).parameters
+    _refuse_idle(settings, chosen)
     scheduling = {key: chosen.pop(key) for key in SCHEDULED} if "rho_schedule" in chosen else {}
     facts: dict[str, Any] = {"anchor_every": steps_per_epoch, "total_steps": steps_per_epoch * epochs, "seed": seed}
     facts["weighted"] = entry.loss_power == 2
     arguments = {key: value for key, value in facts.items() if key in takes and key not in chosen}
     if "share" in chosen:
-        arguments["start"] = math.floor((1 - float(chosen.pop("share"))) * epochs + 1e-9) * steps_per_epoch
+        share = float(chosen.pop("share"))
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is a part of the epochs and must be in [0, 1], got {share}")
+        arguments["start"] = math.floor((1 - share) * epochs + 1e-9) * steps_per_epoch
     arguments |= _radius(chosen, takes)
     optimizer = maker(base, **arguments, **{RENAMED.get(key, key): value for key, value in chosen.items()})
     every_epoch, every_step = _schedulers(optimizer, scheduling)
@@ -52,6 +56,20 @@ def assemble(
         loss_term=getattr(optimizer, "term", None),
         schedule=entry.schedule,
     )
+
+
+def _refuse_idle(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
+    """Raise UsageError for a setting that changes nothing: its owner would compare an optimizer with itself."""
+    for keys, switch, off, on in (
+        (("gamma", "period"), "rho_schedule", ("constant", "lr"), "step"),
+        (("eta",), "adaptive", (False,), "true"),
+    ):
+        if chosen.get(switch) in off:
+            for key in settings.keys() & set(keys):
+                raise UsageError(
+                    f"{key} changes nothing while {switch} is {str(chosen[switch]).lower()}",
+                    remedy=f"Set {switch}={on} as well, or leave {key} out.",
+                )
 
 
 def _radius(chosen: dict[str, Any], takes: Mapping[str, Any]) -> dict[str, Any]:

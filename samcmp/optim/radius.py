@@ -78,6 +78,10 @@ class Adaptive:
     weights: WeightPredicate = is_weight
     delta: float = vectors.DELTA
 
+    def __post_init__(self) -> None:
+        if not self.eta >= 0:
+            raise ValueError(f"eta is added to |θ| and must be >= 0, got {self.eta}")
+
     def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None:
         scaled = Vector([None if d is None else self._scaled(space, k, d) for k, d in enumerate(direction.parts)])
         divisor = vectors.norm(scaled) + self.delta  # ‖Td‖

@@ -3,54 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from samcmp.cli import main
 from samcmp.store import Store
+from tests.core.commands import TINY, Run
 from tests.places import needs_mirror
-
-Run = Callable[..., tuple[int, str, str]]
-TINY = (
-    "--subset",
-    "40",
-    "--batch-size",
-    "8",
-    "--epochs",
-    "1",
-    "--repeats",
-    "2",
-    "--profile-seconds",
-    "1",
-    "--device",
-    "cpu",
-    "--jobs",
-    "1",
-)
-
-
-@pytest.fixture
-def run(
-    in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Run ``samcmp WORDS`` in an empty folder; return its exit code and what it printed."""
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["samcmp", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 def test_compare_trains_profiles_and_prints_every_arm_with_its_numbers(run: Run) -> None:

@@ -68,7 +68,7 @@ def test_a_sweep_makes_an_arm_of_each_value() -> None:
         ({"suite": "paper-tabel2"}, "Did you mean 'paper-table2'"),
         ({"settings": ("graphsam.roh=1",)}, "Did you mean 'rho'"),
         ({"settings": ("looksam.k=5",), "optimizers": ("adam",)}, "not among the optimizers"),
-        ({"settings": ("graphsam.rho",)}, "optimizer.key=value"),
+        ({"settings": ("graphsam.rho",)}, "OPTIMIZER.KEY=VALUE"),
         ({"settings": ("graphsam.rho=inf",)}, "finite"),
         ({"settings": ("graphsam.rho=wide",)}, "expected a number"),
         ({"split": "scafold"}, "Did you mean 'scaffold'"),
