@@ -119,6 +119,7 @@ def remarks(records: Sequence[Record]) -> list[str]:
             + (f" ({why})" if why else "")
             + f"; clock: {first.details.get('clock')}"
         )
+    said += [text for r in records if (text := mixture(r)) is not None]
     said += device_lines(records[0].machine) if records else []
     for record in records:
         if record.status != "ok":
@@ -130,6 +131,23 @@ def remarks(records: Sequence[Record]) -> list[str]:
     notes = dict.fromkeys(note for record in records for note in record.notes)
     warned = [f"warning: {note.removeprefix(WARNING)}" for note in notes if note.startswith(WARNING)]
     return said + [f"note: {note}" for note in notes if not note.startswith(WARNING)] + warned
+
+
+def mixture(record: Record) -> str | None:
+    """Say of which steps of a training the speed is the mean, where they differ from phase to phase."""
+    rhythm = record.throughput.details.get("rhythm", {}) if record.throughput else {}
+    shares = {int(passes): share for passes, share in rhythm.get("shares", {}).items()}
+    name = f"{record.case.arm}: the mean over a training of {rhythm.get('training_epochs')} epochs"
+    if "early_share" in rhythm:
+        return f"{name}: {rhythm['early_share']:.0%} of the steps come before its term begins"
+    if rhythm.get("kind") == "late":
+        return f"{name}: the last {shares[max(shares)]:.0%} of the steps take {max(shares)} passes"
+    if rhythm.get("kind") != "data-dependent" or not rhythm.get("by_third"):
+        return None
+    thirds = [MISSING if x is None or math.isnan(x) else f"{x:.2f}" for x in rhythm["by_third"]]
+    if MISSING in thirds:
+        return f"{record.case.arm}: the beginning of training only: {thirds[0]} passes, from {rhythm['steps']} steps"
+    return f"{name}: {', '.join(thirds)} passes in its thirds, counted over {rhythm['steps']} steps"
 
 
 def device_lines(machine: Mapping[str, Any]) -> list[str]:

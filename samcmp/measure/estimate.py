@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 Verdict = Literal["fast", "same", "slow", "ambiguous"]
 
 MARGIN = 0.02  # a difference that matters in practice
+NORMAL = 1.96  # standard errors in half a 95 % interval
 _FEW = 6  # below this no signed-rank interval reaches 95 %
 
 
@@ -41,6 +42,15 @@ class Ratio:
     @property
     def verdict(self) -> Verdict:
         return verdict(self.low, self.high)
+
+    def widened(self, error: float) -> Ratio:
+        """Return the ratio with an independent standard error of its logarithm in the interval, too."""
+        if not error or not (self.low > 0 and math.isfinite(self.high)):
+            return self
+        middle, extra = math.log(self.ratio), NORMAL * error
+        low = middle - math.hypot(middle - math.log(self.low), extra)
+        high = middle + math.hypot(math.log(self.high) - middle, extra)
+        return replace(self, low=math.exp(low), high=math.exp(high))
 
 
 def verdict(low: float, high: float, *, margin: float = MARGIN) -> Verdict:

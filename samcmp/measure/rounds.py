@@ -304,6 +304,11 @@ class Rounds:
             return "noise"
         return None
 
+    def mix(self, name: str, shares: Mapping[int, float]) -> None:
+        """Compose the time of a mean step of ``name`` anew, from shares (passes -> share) known better by now."""
+        self.composers[name].shares = shares
+        self._compose()
+
     def _compose(self) -> None:
         for name, track in self.session.tracks.items():
             self.session.step_seconds[name] = self.composers[name].step_seconds(track.blocks)

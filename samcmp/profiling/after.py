@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from samcmp.graphs import GraphBatch
 
 MEMORY_SHARE = 0.35  # of the budget, at most
+UNTIMED_SHARE = 0.05  # of the budget, for counting the kinds of steps that nothing else tells
 DETAIL_STEPS = 16
 PIPELINE_STEPS = 8  # a block through the data path on a GPU is at least this long
 Cause = Callable[[Exception], tuple[str, str]]
@@ -80,8 +81,7 @@ class After:
             wanted += min(len(self.alive) * 1.2 * energies.WINDOW_SECONDS, 0.4 * budget)
         if self.wishes.detail or self.wishes.trace:
             wanted += min(sum(2.5 * DETAIL_STEPS * arm.seconds_per_step for arm in self.alive), 0.3 * budget)
-        waiting = [arm.seconds_per_step for arm in self.alive if arm.cadence.kind == "data-dependent"]
-        return wanted + min(sum(waiting) * self.setup.steps_per_epoch / 2, 0.05 * budget)
+        return wanted + UNTIMED_SHARE * budget * any(arm.cadence.kind == "data-dependent" for arm in self.alive)
 
     def _memory_reserve(self) -> float:
         if not self.wishes.memory:

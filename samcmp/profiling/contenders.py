@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from samcmp.measure.clocks import Mark
 from samcmp.measure.memory import tensors_in
 from samcmp.measure.rounds import Contender, Part
 from samcmp.profiling import cadence
+from samcmp.profiling.runners import EPOCHS, LEAD, EarlyRunner, Runner, SpreadRunner
 from samcmp.records import Case
 from samcmp.train import Trainer, learning_rate, stream
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from samcmp.graphs import GraphBatch
     from samcmp.setup import Setup
 
-EPOCHS = 30  # of the training that shares and schedules are those of; a profile case itself has none
 BASE, SAM = "adam", "sam"  # catalogue names of the references: the base optimizer alone, whichever it is, and SAM
 GRADIENT = "(gradient)"  # closure calls without an optimizer, for the gradient-count bound
 
@@ -82,60 +81,6 @@ def recorded(setup: Setup) -> list[GraphBatch]:
     return full or batches
 
 
-class Runner:
-    """Steps of one trainer over the recorded list. The trainer goes on from block to block, as in training."""
-
-    def __init__(self, trainer: Trainer, batches: Sequence[GraphBatch], *, steps_per_epoch: int) -> None:
-        self.trainer = trainer
-        self.batches = batches
-        self.steps_per_epoch = steps_per_epoch
-        self._begin_epoch(trainer.epochs)
-
-    def _begin_epoch(self, epoch: int) -> None:
-        """Tell schedules and loss terms; beyond a training's length nothing changes any more."""
-        term = self.trainer.recipe.loss_term
-        if term is not None and hasattr(term, "start_epoch"):
-            term.start_epoch(epoch)
-
-    def __call__(self, first: int, steps: int, mark: Mark) -> Sequence[int]:
-        trainer, batches = self.trainer, self.batches
-        closure = trainer.closure
-        passes = []
-        for i in range(first, first + steps):
-            before = closure.passes
-            trainer.step(batches[i % len(batches)])
-            mark()
-            passes.append(closure.passes - before)
-            if trainer.steps % self.steps_per_epoch == 0 and trainer.epochs < EPOCHS:
-                self._turn()
-        return passes
-
-    def _turn(self) -> None:
-        for scheduler in self.trainer.recipe.epoch_schedulers:
-            scheduler.step()
-        self.trainer.epochs += 1
-        self._begin_epoch(self.trainer.epochs)
-
-
-class GradientRunner:
-    """Closure calls and nothing else: the price of a gradient."""
-
-    def __init__(self, trainer: Trainer, batches: Sequence[GraphBatch]) -> None:
-        self.trainer = trainer
-        self.batches = batches
-
-    def __call__(self, first: int, steps: int, mark: Mark) -> Sequence[int]:
-        import torch
-
-        closure = self.trainer.closure
-        for i in range(first, first + steps):
-            torch.manual_seed(i)
-            closure.batch = self.batches[i % len(self.batches)]
-            closure()
-            mark()
-        return [1] * steps
-
-
 @dataclass(slots=True)
 class Arm:
     """One optimizer of a session: its trainers, its rhythm, and what went wrong while it was made."""
@@ -144,7 +89,8 @@ class Arm:
     case: Case
     cadence: cadence.Cadence = field(default_factory=lambda: cadence.Cadence("periodic", 1, {1: 1.0}))
     main: Runner | None = None
-    twin: Runner | None = None
+    twin: Runner | None = None  # steps that are rare or early in training, in blocks of their own
+    twin_share: float = 0.0  # of the twin's blocks in the time of a mean step
     failure: tuple[str, str] | None = None
     seconds_per_step: float = math.nan
 
@@ -159,20 +105,28 @@ class Arm:
         return self.main.trainer
 
     def prepare(self, setup: Setup, batches: Sequence[GraphBatch]) -> None:
-        """Build the trainer and, for rare or late steps, a twin in which they are frequent; run each once."""
+        """Build the trainer and, where some steps need blocks of their own, a twin that takes them; run each once."""
         self.cadence = rhythm(setup, self.case)
         self.main = self._runner(setup, batches)
         if self.cadence.kind in ("rare", "late") and self.cadence.twin_share > 0:
             self.twin = self._runner(setup, batches, steps_per_epoch=1, epochs=self.cadence.twin_epochs)
+            self.twin_share = self.cadence.unusual_share / self.cadence.twin_share
+        elif 0 < (late := teaching_share(self.trainer)) < 1:
+            self.twin = EarlyRunner(self.trainer, batches, steps_per_epoch=setup.steps_per_epoch)
+            self.twin_share = 1 - late
         for runner in (self.main, self.twin):
             if runner is not None:
                 runner(0, max(2, min(self.cadence.period + 1, 4)), lambda: None)
 
     def _runner(self, setup: Setup, batches: Sequence[GraphBatch], **lengths: int) -> Runner:
         trainer = new_trainer(setup, self.case, **lengths)
+        kind = SpreadRunner if self.cadence.kind == "data-dependent" else Runner
         if trainer.recipe.loss_term is not None:
-            trainer.epochs = EPOCHS // 2  # terms that begin after some epochs are timed while they act
-        return Runner(trainer, batches, steps_per_epoch=setup.steps_per_epoch)  # a twin's radius must not decay by step
+            trainer.epochs = EPOCHS - 1 - LEAD
+        runner = kind(trainer, batches, steps_per_epoch=setup.steps_per_epoch)  # a twin's radius must not decay by step
+        if trainer.recipe.loss_term is not None:
+            runner.pass_epochs(LEAD)
+        return runner
 
     def contender(self, steps: int) -> Contender:
         """Return what the rounds time: blocks of ``steps`` steps, and the twin's where there is one."""
@@ -180,11 +134,25 @@ class Arm:
             raise ValueError(f"{self.name} was not prepared")
         rhythm = self.cadence
         if self.twin is not None:
-            part = rhythm.unusual_share / rhythm.twin_share
             length = rhythm.period * max(1, steps // (4 * rhythm.period))
-            return Contender(self.name, (Part(self.main, steps, 1 - part), Part(self.twin, length, part)))
+            return Contender(
+                self.name,
+                (Part(self.main, steps, 1 - self.twin_share), Part(self.twin, length, self.twin_share)),
+            )
         whole = rhythm.kind == "periodic" and steps % rhythm.period == 0
         return Contender(self.name, (Part(self.main, steps),), whole=whole, shares=rhythm.shares)
+
+
+def teaching_share(trainer: Trainer) -> float:
+    """Return the share of a training's epochs in which a loss term asks for a forward pass of its own (MESA)."""
+    term = trainer.recipe.loss_term
+    if not hasattr(term, "needs_reference"):
+        return 0.0
+    asks = 0
+    for epoch in range(EPOCHS):
+        term.start_epoch(epoch)
+        asks += bool(term.needs_reference)
+    return asks / EPOCHS
 
 
 def block_steps(arms: Iterable[Arm], *, longest: int = 64) -> int:
@@ -198,10 +166,14 @@ def block_steps(arms: Iterable[Arm], *, longest: int = 64) -> int:
 
 
 class MemorySubject:
-    """A fresh trainer that steps over the largest batches, for the memory pass."""
+    """A fresh trainer that steps over the largest batches as late in training, for the memory pass."""
 
     def __init__(self, setup: Setup, case: Case, batches: Sequence[GraphBatch], *, steps: int) -> None:
-        self.trainer = new_trainer(setup, case)
+        found = rhythm(setup, case)
+        lengths = {"steps_per_epoch": 1, "epochs": found.twin_epochs} if found.kind == "late" else {}
+        self.trainer = new_trainer(setup, case, **lengths)
+        if self.trainer.recipe.loss_term is not None:
+            self.trainer.recipe.loss_term.start_epoch(EPOCHS - 1)
         order = sorted(batches, key=lambda b: b.num_atoms + b.num_bonds, reverse=True)
         self.batches = order[: max(1, min(4, len(order)))]
         self.steps = steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +111,17 @@ def _ratios(found: Found, arm: Arm) -> dict[str, tuple[float, float, float]]:
         if session is None or peer == arm.name or not len(session.step_seconds.get(peer, ())):
             continue
         if len(session.log_ratios(arm.name, peer)):
-            r = session.ratio(arm.name, peer)
+            r = session.ratio(arm.name, peer).widened(
+                math.hypot(_share_error(found, arm.name), _share_error(found, peer))
+            )
             ratios[peer] = (r.ratio, r.low, r.high)
     return ratios
+
+
+def _share_error(found: Found, name: str) -> float:
+    """Return the standard error that counted shares leave in the log of a mean step's time; 0 where all is known."""
+    error = float(found.shares.get(name, {}).get("log_error", 0.0))
+    return error if math.isfinite(error) else 0.0
 
 
 def bound(found: Found) -> tuple[float, float] | None:
@@ -238,8 +247,8 @@ def _session_warnings(found: Found) -> list[str]:
     if worst and spread[worst] > BURSTY:
         said.append(f"bursts of other work: mean over median time is {spread[worst]:.2f} for {worst}")
     for name, share_ in found.shares.items():
-        if share_["kind"] == "data-dependent" and share_["epochs"] < 1:
-            said.append(f"{name}: its share of two-pass steps is from {share_['epochs']:.2f} epochs, not a whole one")
+        if not math.isfinite(share_.get("log_error", 0.0)):
+            said.append(f"{name}: {share_['steps']} steps are too few to know its share of two-pass steps")
     return said
 
 

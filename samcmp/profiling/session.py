@@ -25,9 +25,11 @@ from samcmp.measure.rounds import Contender, Part, Rounds
 from samcmp.measure.watch import watch_for
 from samcmp.profiling import contenders as ready
 from samcmp.profiling import facts as profile_facts
-from samcmp.profiling.after import After
+from samcmp.profiling import shares
+from samcmp.profiling.after import UNTIMED_SHARE, After
 from samcmp.profiling.contenders import BASE, GRADIENT, Arm
 from samcmp.profiling.found import Found, Wishes
+from samcmp.profiling.runners import GradientRunner, Runner
 from samcmp.records import Case, Record
 from samcmp.runner import cause_of
 from samcmp.setup import Options, Setup, assemble
@@ -156,7 +158,7 @@ class _Profile:
                 arm.seconds_per_step = self._seconds_per_pass(runner) * (arm.cadence.mean_passes or 1.5)
                 self._look_after(arm)
 
-    def _seconds_per_pass(self, runner: ready.Runner) -> float:
+    def _seconds_per_pass(self, runner: Runner) -> float:
         """The fastest of three steps; of fewer where they are slow against the budget."""
         times: list[float] = []
         while len(times) < 3 and sum(times) < VISITS_SHARE * self.wishes.seconds / len(self.found.arms):
@@ -221,7 +223,7 @@ class _Profile:
         )
         self.found.session = rounds.run()
         self.found.interrupted = self.found.session.stopped == "interrupted"
-        self._note_shares(rounds)
+        shares.note(self.found, rounds, seconds=UNTIMED_SHARE * self.wishes.seconds)
 
     def _block_steps(self, arms: Sequence[Arm], per_step: float, budget: float) -> int:
         """Whole periods for all, longer where steps are short, shorter where six rounds would not fit."""
@@ -247,7 +249,7 @@ class _Profile:
             return None
         try:
             trainer = ready.new_trainer(self.setup, base.case)
-            runner = ready.GradientRunner(trainer, self.batches)
+            runner = GradientRunner(trainer, self.batches)
             runner(0, 1, lambda: None)
         except Exception as error:
             self.found.warnings.append(f"no gradient-count bound: {cause(error)[1]}")
@@ -259,36 +261,6 @@ class _Profile:
         names = [arm.name for arm in arms]
         anchors = [n for n in profile_facts.anchors(self.found) if n in names] or names[:1]
         return [(name, anchor) for anchor in anchors for name in names if name != anchor]
-
-    def _note_shares(self, rounds: Rounds) -> None:
-        session = rounds.session
-        n = self.setup.steps_per_epoch
-        for arm in self.alive:
-            if session.tracks[arm.name].failure is not None:
-                arm.failure = session.tracks[arm.name].failure
-                continue
-            blocks = [blocks[0] for blocks in session.tracks[arm.name].blocks]
-            if not blocks:
-                continue
-            taken = [p for block in blocks for p in block.passes]
-            how = arm.cadence.kind
-            if how == "data-dependent":
-                taken += self._finish_epoch(arm, len(taken))
-            shares = arm.cadence.shares or {p: taken.count(p) / len(taken) for p in sorted(set(taken))}
-            self.found.shares[arm.name] = {
-                "kind": how,
-                "shares": {str(p): share for p, share in shares.items()},
-                "mean_passes": sum(p * share for p, share in shares.items()),
-                "steps": len(taken),
-                "epochs": len(taken) / n,
-            }
-
-    def _finish_epoch(self, arm: Arm, steps: int) -> list[int]:
-        """Take untimed steps up to a whole epoch where the budget allows, so that the share is an epoch's."""
-        missing = -steps % self.setup.steps_per_epoch
-        if self.found.interrupted or arm.main is None or missing * arm.seconds_per_step > 0.1 * self.wishes.seconds:
-            return []
-        return list(arm.main(steps, missing, lambda: None))
 
 
 @contextlib.contextmanager
