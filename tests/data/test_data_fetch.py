@@ -18,10 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from samcmp.data import bundle, cards, fetch
+from samcmp.data import bundle, fetch
 from samcmp.data.cards import DatasetCard
 from samcmp.errors import DataError, WriteError
-from tests.places import MIRROR, needs_mirror
 
 CONTENT = b"smiles,activity\n" + b"".join(b"C%s,%d\n" % (b"C" * (i % 40), i % 2) for i in range(9000))
 
@@ -431,9 +430,3 @@ def test_a_file_that_a_bundle_lacks_is_named(cache: Path, tmp_path: Path) -> Non
     bundle.write(tmp_path / "all.tar", [("other.csv", tmp_path / "other.csv")])
     with pytest.raises(DataError, match=r"no set\.csv in the bundle"):
         fetch.ensure(card(), source=tmp_path / "all.tar")
-
-
-@needs_mirror
-@pytest.mark.parametrize("name", [n for n in cards.names() if cards.find(n).url and n != "qm9"])
-def test_every_shipped_card_accepts_the_published_file(name: str, cache: Path) -> None:
-    assert fetch.ensure(cards.find(name), source=MIRROR).is_file()
