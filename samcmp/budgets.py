@@ -1,4 +1,4 @@
-"""Which part of a plan to run when time is short: whole blocks, spread over the cells.
+"""How much time there is, and which part of a plan to run in it: whole blocks, spread over the cells.
 
 A comparison is paired, so a block (a split with its seeds) is useful only with every optimizer in it, and a second
 block of one cell tells less than the first block of another. So blocks are taken in turn: the first of every cell,
@@ -7,16 +7,37 @@ then the second of every cell, until the time is used up. What is in the store a
 
 from __future__ import annotations
 
+import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from samcmp import estimate
+from samcmp.errors import UsageError
 from samcmp.plan import Plan
 from samcmp.records import Case
 from samcmp.store import Store
 
 Block = Mapping[str, Case]
+UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds_of(text: str, *, option: str = "--budget", least: float = 1.0) -> float:
+    """Read a time with its unit, such as 90s, 5min or 1.5h. Raises UsageError, for a bare number too."""
+    number = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([a-z]*)", text.strip())
+    unit = number[2] if number else ""
+    if number is None or unit not in UNITS:
+        bare = number is not None and not unit
+        raise UsageError(
+            f"{text!r} has no unit" if bare else f"{text!r} is not a time",
+            where=option,
+            remedy=f"Seconds, minutes or hours: {option} {text.strip() if bare else 90}s, {option} 5min, {option} 1h.",
+        )
+    seconds = float(number[1]) * UNITS[unit]
+    if not (math.isfinite(seconds) and seconds >= least):
+        raise UsageError(f"must be at least {least:g} s, got {text}", where=option)
+    return seconds
 
 
 def fit(planned: Plan, kept: Store, *, seconds: float) -> tuple[Plan, str]:

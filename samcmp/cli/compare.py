@@ -71,8 +71,10 @@ def compare(
         ),
     ] = None,
     budget: Annotated[
-        float | None,
-        typer.Option(metavar="MINUTES", help="Run the most informative part that fits.", rich_help_panel=RUNNING),
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Run the most informative part that fits: 90min, 2h.", rich_help_panel=RUNNING
+        ),
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Run recorded failures again.", rich_help_panel=RUNNING)] = False,
     plain: Annotated[bool, typer.Option("--plain", help="A line a run, for logs.", rich_help_panel=RUNNING)] = False,
@@ -118,7 +120,7 @@ def compare(
 
       samcmp compare --suite paper-table2 --dry-run
     """
-    from samcmp import plan, suites
+    from samcmp import budgets, plan, suites
     from samcmp.store import Store
 
     _check_numbers(
@@ -126,7 +128,7 @@ def compare(
     )
     common.positive(timeout, "--timeout", whole=False, least=1)
     common.positive(profile_seconds, "--profile-seconds", whole=False, least=1)
-    common.positive(budget, "--budget", whole=False, least=0.1)
+    seconds = None if budget is None else budgets.seconds_of(budget)
     common.positive(margin, "--margin", whole=False, least=0)
     _check_output(format_, output)
     where = common.pick_device(device)
@@ -178,7 +180,7 @@ def compare(
         from samcmp.cli import execute
 
         how = execute.How(found.options(where), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed)
-        planned = execute.run(planned, kept, how=how, budget=None if budget is None else 60 * budget)
+        planned = execute.run(planned, kept, how=how, budget=seconds)
     _finish(planned, kept, form=format_, output=output, margin=margin, published=published, baseline=baseline)
 
 

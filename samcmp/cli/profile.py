@@ -26,7 +26,7 @@ def profile(
     optimizer: Annotated[
         list[str] | None, typer.Option("--optimizer", "-o", help="Repeat for several.  [default: all]")
     ] = None,
-    budget: Annotated[float, typer.Option(metavar="SECONDS", help="Time for a model and dataset.")] = 240.0,
+    budget: Annotated[str, typer.Option(metavar="TIME", help="For a model and dataset: 90s, 5min, 1h.")] = "4min",
     batch_size: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Molecules a step; several give a curve.")
     ] = None,
@@ -61,10 +61,11 @@ def profile(
 
       samcmp profile --dataset bbbp --model grover
 
-      samcmp profile -d bbbp -m compt -o adam -o sam -o graphsam --budget 60 --detail
+      samcmp profile -d bbbp -m compt -o adam -o sam -o graphsam --budget 60s --detail
 
       samcmp profile -m gcn --batch-size 32,64,128 --format csv
     """
+    from samcmp import budgets
     from samcmp.cli.profile_table import FORMATS
     from samcmp.plan import Request
     from samcmp.setup import check_settings
@@ -72,7 +73,7 @@ def profile(
 
     if form not in FORMATS:
         raise unknown("format", form, FORMATS, where="--format")
-    common.positive(budget, "--budget", whole=False, least=0.001)
+    seconds = budgets.seconds_of(budget)
     common.positive(seed, "--seed", least=0)
     common.positive(subset, "--subset", least=10)
     common.positive(threads, "--threads")
@@ -97,7 +98,7 @@ def profile(
         protocol={"subset": subset, "threads": threads, "init_from": found.content.get("init-from")},
         repeats=1,
         seed=seed,
-        profile_seconds=budget,
+        profile_seconds=seconds,
         device=where.partition(":")[0],
         inputs=found.inputs(common.fingerprint(where)),
         train=False,
@@ -111,7 +112,7 @@ def profile(
     if largest_batch:
         _largest(plans[0], options)
         return
-    share = budget / len(plans)
+    share = seconds / len(plans)
     done = [_session(p, kept, options, seconds=share, detail=detail, trace=trace) for p in plans]
     _deliver(done, form=form)
     if any(record.status != "ok" for records in done for record in records):

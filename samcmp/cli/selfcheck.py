@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from samcmp import budgets
 from samcmp.cli import common
 
 MARKS = {True: ("passed", "green"), False: ("FAILED", "bold red"), None: ("not settled", "yellow")}
@@ -13,7 +14,7 @@ MARKS = {True: ("passed", "green"), False: ("FAILED", "bold red"), None: ("not s
 
 def selfcheck(
     device: common.Device = "auto",
-    budget: Annotated[float, typer.Option(metavar="SECONDS", help="Time for the checks that need rounds.")] = 60.0,
+    budget: Annotated[str, typer.Option(metavar="TIME", help="For the checks that need rounds.")] = "60s",
     seed: Annotated[int, typer.Option(help="Of the orders of rounds.")] = 0,
 ) -> None:
     """Measure the measuring: equal things must come out equal, and known differences must be found.
@@ -25,9 +26,9 @@ def selfcheck(
 
       samcmp selfcheck
 
-      samcmp selfcheck --device cuda:0 --budget 120
+      samcmp selfcheck --device cuda:0 --budget 2min
     """
-    common.positive(budget, "--budget", whole=False, least=1)
+    seconds = budgets.seconds_of(budget)
     common.positive(seed, "--seed", least=0)
     where = common.pick_device(device)
 
@@ -44,7 +45,7 @@ def selfcheck(
     key = open_torch_device(found_device).read("uuid") or str(found_device)
     failed = 0
     with device_lock(key, say=lambda text: common.stderr().print(text, markup=False)):
-        for check in checks.run(found_device, seconds=budget, seed=seed):
+        for check in checks.run(found_device, seconds=seconds, seed=seed):
             word, style = MARKS[check.passed]
             console.print(Text.assemble((f"{word:<12}", style), f"{check.name}: {check.found}"), soft_wrap=True)
             failed += check.passed is False

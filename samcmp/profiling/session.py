@@ -62,7 +62,7 @@ def profile(
         raise UsageError(
             f"a budget must be a positive number of seconds, got {wishes.seconds:g}",
             where="--budget",
-            remedy="Give the seconds that one model and dataset may take, such as --budget 60.",
+            remedy="Give the seconds that one model and dataset may take, such as --budget 60s.",
         )
     _check_one_family(cases)
     began = time.perf_counter()
