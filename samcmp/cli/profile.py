@@ -113,7 +113,11 @@ def profile(
         _largest(plans[0], options)
         return
     share = seconds / len(plans)
-    done = [_session(p, kept, options, seconds=share, detail=detail, trace=trace) for p in plans]
+    done: list[list[Record]] = []
+    for planned in plans:
+        done.append(_session(planned, kept, options, seconds=share, detail=detail, trace=trace))
+        if any(record.status == "partial" for record in done[-1]):
+            break  # interrupted: what was measured is shown, nothing further is started
     _deliver(done, form=form)
     if any(record.status != "ok" for records in done for record in records):
         raise typer.Exit(1)

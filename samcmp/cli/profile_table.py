@@ -121,16 +121,22 @@ def remarks(records: Sequence[Record]) -> list[str]:
         )
     said += [text for r in records if (text := mixture(r)) is not None]
     said += device_lines(records[0].machine) if records else []
-    for record in records:
-        if record.status != "ok":
-            said.append(f"{record.case.arm}: {record.status}: {record.reason}")
-        if record.memory is not None and record.memory.peak_bytes is None and "peak_bytes" in record.memory.missing:
-            said.append(f"{record.case.arm}: no peak memory: {record.memory.missing['peak_bytes']}")
+    said += shared(records, {r.case.arm: f"{r.status}: {r.reason}" for r in records if r.status != "ok"})
+    weightless = {r.case.arm: r.memory.missing.get("peak_bytes") for r in records if r.memory}
+    said += shared(records, {arm: f"no peak memory: {why}" for arm, why in weightless.items() if why})
     missing = {r.energy.missing for r in records if r.energy and r.energy.joules_per_graph is None}
     said += [f"energy n/a: {reason}" for reason in sorted(missing) if reason]
     notes = dict.fromkeys(note for record in records for note in record.notes)
     warned = [f"warning: {note.removeprefix(WARNING)}" for note in notes if note.startswith(WARNING)]
     return said + [f"note: {note}" for note in notes if not note.startswith(WARNING)] + warned
+
+
+def shared(records: Sequence[Record], said: Mapping[str, str]) -> list[str]:
+    """Return one line for each different text of ``said`` (optimizer -> text), with the optimizers that it is about."""
+    arms: dict[str, list[str]] = {}
+    for arm, text in said.items():
+        arms.setdefault(text, []).append(arm)
+    return [f"{'all' if len(of) == len(records) > 1 else ', '.join(of)}: {text}" for text, of in arms.items()]
 
 
 def mixture(record: Record) -> str | None:

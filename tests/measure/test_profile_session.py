@@ -186,6 +186,44 @@ def test_an_optimizer_that_fails_in_mid_session_is_recorded_and_the_others_go_on
     assert made["s2-sam"].throughput is not None
 
 
+def test_an_interruption_is_said_in_one_line_and_its_rows_are_shown(setup: Setup) -> None:
+    def press(text: str) -> None:
+        if text == "round 3":
+            raise KeyboardInterrupt
+
+    made = profile(cases("adam", "sam", "s2-sam"), Options(), budget_seconds=60, setup=setup, say=press)
+    lines = [line for line in profile_table.remarks(made) if "interrupted after" in line]
+    assert lines == ["all: partial: interrupted after 3 rounds"]
+    assert all(profile_table.rows(made)[i]["graphs_per_second"] for i in range(3))
+
+
+def test_an_interrupted_curve_of_batch_sizes_starts_no_further_session(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from samcmp.cli import app
+    from samcmp.profiling import session
+
+    sizes: list[int] = []
+    usual = session.profile
+
+    def interrupted(found: Mapping[str, Case], *rest: Any, **named: Any) -> list[Record]:
+        sizes.append(next(iter(found.values())).protocol.batch_size)
+
+        def press(text: str) -> None:
+            raise KeyboardInterrupt
+
+        return usual(found, *rest, **{**named, "say": press})
+
+    monkeypatch.setattr(session, "profile", interrupted)
+    words = ["profile", "-o", "adam", "--subset", "60", "--batch-size", "8,16", "--store", str(tmp_path)]
+    result = CliRunner().invoke(app, words)
+    assert sizes == [8]
+    assert result.exit_code == 1
+    assert result.output.count("interrupted after 0 rounds") == 1
+
+
 @pytest.mark.parametrize(("moment", "rounds"), [("first steps of sam", None), ("round 3", 3)])
 def test_an_interruption_keeps_what_was_measured_and_marks_it_partial(
     moment: str, rounds: int | None, setup: Setup
