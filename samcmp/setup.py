@@ -198,11 +198,12 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
 
 
 def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
-    """Refuse splits that repeat each other, before any run; return what should be said about them.
+    """Refuse splits that repeat each other or cannot be scored, before any run; return what should be said of them.
 
-    Raises DataError where two blocks of a dataset would be one partition under two names.
+    Raises UsageError where two blocks of a dataset would be one partition under two names, DataError where a part
+    holds a single class or no label.
     """
-    from samcmp.data import splits
+    from samcmp.data import labels, splits
 
     wanted: dict[tuple[str, int | None], dict[tuple[str, int, int | None], Case]] = {}
     for case in cases:
@@ -214,7 +215,9 @@ def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
         made = [
             splits.make(molecules, name, seed=seed, fold=fold, file=options.split_file) for name, seed, fold in blocks
         ]
-        said += splits.refuse_repeats(made) or []
+        said += splits.refuse_repeats(made)
+        for split in made:
+            labels.check_parts(molecules, split)
     return said
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.errors import DeviceError, SamcmpError, UsageError
+from samcmp.errors import DataError, DeviceError, SamcmpError, UsageError
 from samcmp.keys import Inputs
 
 if TYPE_CHECKING:
@@ -200,6 +200,12 @@ def sources(
         from samcmp.data import cards as dataset_cards
 
         card = dataset_cards.user_card(data, smiles_column, list(targets), task)
+        if card.shortage:
+            raise DataError(
+                card.shortage,
+                where=str(data),
+                remedy="Add molecules, or choose another --target. Rows are counted from 0 after the header.",
+            )
         user_cards[card.name] = card
         content[card.name] = f"{_digest(data)}:{smiles_column}:{','.join(targets)}:{card.task}"
         names.append(card.name)

@@ -67,6 +67,7 @@ def train(
       samcmp train --data my.csv --target activity --model gcn
     """
     from samcmp import plan, suites
+    from samcmp.setup import check_splits
     from samcmp.store import Store
 
     common.positive(epochs, "--epochs")
@@ -123,6 +124,7 @@ def train(
     console = common.stderr()
     options = found.options(where, save)
     common.fetch_all([case.dataset], options)
+    check_splits([case], options)
     if save_split is not None:
         _save_split(case, options, save_split)
     record = _run(console, kept, key=key, case=case, options=options)

@@ -124,7 +124,7 @@ def audit(card: DatasetCard, *, source: str | Path | None = None, progress: fetc
         acyclic=empty,
         largest_scaffolds=tuple(count for _, count in groups.most_common(3)),
         rdkit=rdkit.__version__,
-        notes=molecules.notes,
+        notes=(*molecules.notes, *filter(None, [card.shortage])),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from samcmp.errors import ConfigError, DataError, SamcmpError, UsageError, nearest, unknown
+from samcmp.errors import ConfigError, SamcmpError, UsageError, nearest, unknown
 
 Kind = Literal["classification", "regression"]
 METRICS: Mapping[str, tuple[str, ...]] = {"classification": ("roc-auc",), "regression": ("rmse", "mae")}
@@ -54,6 +54,7 @@ class DatasetCard:
     path: Path | None = field(default=None, compare=False)  # where the card was read
     data: Path | None = field(default=None, compare=False)  # the file itself, where no download is needed
     notes: tuple[str, ...] = ()  # to be said to the user
+    shortage: str = ""  # why a user's file can be looked into, but not be split
     population: str = ""  # "" or "compt"
 
     @property
@@ -188,7 +189,7 @@ def read(path: Path) -> DatasetCard:
     return replace(card, path=path, data=local)
 
 
-_INNER = {"path", "data", "notes", "population"}
+_INNER = {"path", "data", "notes", "shortage", "population"}
 _KEYS = {f.name: f for f in fields(DatasetCard) if f.name not in _INNER}
 _LISTS: Mapping[str, type] = {
     "target_columns": str,
@@ -271,7 +272,9 @@ def user_card(
     metric: str | None = None,
 ) -> DatasetCard:
     """Make the card of a user's CSV. Where ``task`` is not given it is guessed from the labels, and a note says so."""
-    from samcmp.data import table
+    import numpy as np
+
+    from samcmp.data import labels, table
 
     if not targets:
         raise UsageError("there is no target column", where=str(csv_path), remedy="Name one with --target COLUMN.")
@@ -284,27 +287,28 @@ def user_card(
     y = content.numbers([content.column(target) for target in targets])
     notes: tuple[str, ...] = ()
     if task is None:
-        labels = {float(v) for v in y[y == y]}
-        if not labels:
-            raise DataError("all labels are missing", where=str(csv_path), remedy="Choose another --target.")
-        binary = labels <= {0.0, 1.0}
+        binary = {float(v) for v in y[y == y]} <= {0.0, 1.0}
         task = "classification" if binary else "regression"
         why = "the labels are 0 and 1" if binary else "the labels are not only 0 and 1"
         notes = (f"task guessed to be {task}, because {why}; --task sets it",)
     elif task not in METRICS:
         raise unknown("task", task, METRICS, where="--task")
-    if metric is not None and metric not in METRICS[task]:
-        raise unknown(f"metric of a {task}", metric, METRICS[task], where="--metric")
+    kind: Kind = "classification" if task == "classification" else "regression"
+    if metric is not None and metric not in METRICS[kind]:
+        raise unknown(f"metric of a {kind}", metric, METRICS[kind], where="--metric")
+    labels.check(kind, y, tasks=targets, rows=np.arange(len(y)), where=str(csv_path))
     return DatasetCard(
         name=_user_name(csv_path),
         title=csv_path.name,
         smiles_column=smiles_column,
         target_columns=tuple(targets),
-        task="classification" if task == "classification" else "regression",
-        metric=metric or METRICS[task][0],
+        task=kind,
+        metric=metric or METRICS[kind][0],
         file_name=csv_path.name,
+        file_rows=len(y),
         data=csv_path,
         notes=notes,
+        shortage=labels.shortage(kind, y, tasks=targets),
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samcmp.data import fetch, table
+from samcmp.data import fetch, labels, table
 from samcmp.data.cards import COMPT, DatasetCard, Kind
 from samcmp.errors import DataError, UsageError
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SHOWN = 1000  # characters of a skipped SMILES that are kept
 NAN = "7ff8000000000000"  # binary64, big-endian; no number has these digits
-MIN_SPLIT = 9  # the fewest rows whose 8/1/1 split has no empty part
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +71,7 @@ def load(card: DatasetCard, *, source: str | Path | None = None, progress: fetch
     notes = (*card.notes, *_skip_notes(skipped, n))
     if not len(rows):
         raise DataError("no row has a usable molecule", where=where, remedy=_first_reason(skipped))
-    notes += _check_labels(card, y, rows, where)
+    notes += labels.check(card.task, y, tasks=card.target_columns, rows=rows, where=where)
     kept = tuple(smiles[i] for i in rows)
     digest = hash_of(card.name.removesuffix(COMPT), rows, smiles=kept, y=y)
     if card.dataset_hash is not None and digest != card.dataset_hash:
@@ -106,11 +105,11 @@ def subset(molecules: Molecules, n: int, *, seed: int = 0) -> Molecules:
     total = len(molecules)
     if n > total:
         raise UsageError(f"a subset of {n:,} molecules is asked for, {molecules.name} has {total:,}", where="--subset")
-    if n < MIN_SPLIT:
+    if n < labels.MIN_ROWS:
         raise UsageError(
             f"{n} molecules are too few to split into train, validation and test",
             where="--subset",
-            remedy=f"Take at least {MIN_SPLIT}.",
+            remedy=f"Take at least {labels.MIN_ROWS}.",
         )
     if n == total:
         return molecules
@@ -207,30 +206,3 @@ def _skip_notes(skipped: Sequence[tuple[int, str, str]], n: int) -> tuple[str, .
 
 def _first_reason(skipped: Sequence[tuple[int, str, str]]) -> str | None:
     return f"Row {skipped[0][0]}: {skipped[0][2]}." if skipped else None
-
-
-def _check_labels(card: DatasetCard, y: NDArray[np.float64], rows: NDArray[np.int64], where: str) -> tuple[str, ...]:
-    """Refuse labels that no model can learn from; return notes about those that only some tasks lack."""
-    known: NDArray[np.bool_] = ~np.isnan(y)
-    if not known.any():
-        raise DataError("all labels are missing", where=where, remedy="Choose another target column.")
-    if card.task == "classification":
-        wrong = known & (y != 0) & (y != 1)
-        if wrong.any():
-            i, t = (int(k) for k in np.argwhere(wrong)[0])
-            raise DataError(
-                f"row {rows[i]}, column {card.target_columns[t]!r}: {y[i, t]:g} is no class; classes are 0 and 1",
-                where=where,
-                remedy="Write the labels as 0 and 1, or take --task regression.",
-            )
-    lowest = np.where(known, y, np.inf).min(axis=0)
-    highest = np.where(known, y, -np.inf).max(axis=0)
-    flat: NDArray[np.bool_] = np.asarray(lowest >= highest)  # a single value, or no label at all
-    if flat.all():
-        value = f"{lowest[0]:g}" if len(flat) == 1 else "in every task"
-        what = "all labels are of one class" if card.task == "classification" else "all labels are equal"
-        raise DataError(f"{what} ({value})", where=where, remedy="There is nothing to learn from them.")
-    return tuple(
-        f"task {card.target_columns[t]!r} has {'a single value' if known[:, t].any() else 'no label'}"
-        for t in np.flatnonzero(flat)
-    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samcmp.data import cards, molecules, splits, table
+from samcmp.data import cards, labels, molecules, splits, table
 from samcmp.data.molecules import Molecules
 from samcmp.errors import DataError, SamcmpError, UsageError
 
@@ -231,7 +231,7 @@ def test_a_subset_larger_than_the_set_or_too_small_is_refused(n: int, said: str,
 
 
 def test_the_smallest_subset_allowed_can_be_split(tmp_path: Path) -> None:
-    small = molecules.subset(loaded(saved(tmp_path, GOOD)), molecules.MIN_SPLIT)
+    small = molecules.subset(loaded(saved(tmp_path, GOOD)), labels.MIN_ROWS)
     assert len(splits.make(small, "random").test) == 1
 
 
