@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -43,7 +43,7 @@ class ProtocolTable(_Table):
     warmup_epochs: NotNegative | None = None
     weight_decay: NotNegative | None = None
     subset: Annotated[int, Field(ge=10)] | None = None
-    loss_power: Annotated[int, Field(ge=1, le=2)] | None = None
+    loss_power: Literal[1, 2] | None = None
     threads: Count | None = None
 
 
@@ -56,7 +56,7 @@ class SuiteTable(_Table):
     optimizers: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
     split: str = "random"
     repeats: Count = 5
-    folds: Annotated[int, Field(ge=5, le=5)] | None = None
+    folds: Literal[5] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     profile_seconds: Seconds = 60.0
     protocol: ProtocolTable = Field(default_factory=ProtocolTable)
@@ -110,33 +110,61 @@ def _set(table: ProtocolTable) -> dict[str, Json]:
     return table.model_dump(exclude_none=True)
 
 
+_SAID = {  # pydantic's kinds of complaint, in the words of a file's writer
+    "bool_type": "expected true or false",
+    "dict_type": "expected a table",
+    "finite_number": "expected a finite number",
+    "float_type": "expected a number",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_type": "expected a whole number",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be {expected}",
+    "list_type": "expected a list in [ ]",
+    "model_type": "expected a table",
+    "string_type": "expected text in quotes",
+    "too_short": "must name at least {min_length}",
+}
+
+
 def _explained(path: Path, error: ValidationError) -> ConfigError:
     """Turn pydantic's first complaint into file, key, what was found, what is allowed, nearest match."""
     complaints = error.errors(include_url=False)
     # a misspelt key also leaves the right one missing: the misspelling is the cause
     first = next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
-    # a union's branch shows up in the location as a type name: not a key of the file
-    loc = [str(part) for part in first["loc"] if str(part) not in {"str", "dict[str,any]"}]
-    where = f"{path}: {'.'.join(loc)}"
-    found = first.get("input")
+    *table, key = (str(part) for part in first["loc"])
+    where = f"{path}: {'.'.join([*table, key])}"
     if first["type"] == "extra_forbidden":
-        allowed = _allowed(loc[:-1])
-        close = nearest(loc[-1], allowed)
-        meant = f"Did you mean {close!r}? " if close else ""
-        return ConfigError(f"unknown key {loc[-1]!r}", where=where, remedy=f"{meant}Allowed: {', '.join(allowed)}.")
+        return ConfigError(f"unknown key {key!r}", where=where, remedy=_meant(key, table))
     if first["type"] == "missing":
-        return ConfigError(
-            "this key is missing", where=where, remedy=f"Add it; keys here: {', '.join(_allowed(loc[:-1]))}."
-        )
-    return ConfigError(f"{first['msg']}, found {found!r}", where=where, remedy="Correct the value and run again.")
+        return ConfigError("this key is missing", where=where, remedy=f"Keys here: {', '.join(_keys_of(table))}.")
+    found = f"found {first['input']!r}"
+    if table[2:3] == ["optimizers"] and len(table) == 4:  # an entry: the key is the branch that pydantic tried
+        said = "expected a name, or a table { name = ..., setting = value }"
+        return ConfigError(f"{said}, {found}", where=f"{path}: {'.'.join(table[:3])}, entry {int(table[3]) + 1}")
+    said = _SAID[first["type"]].format(**first.get("ctx", {}))
+    return ConfigError(f"{said}, {found}", where=where, remedy="Correct the value and run again.")
 
 
-def _allowed(loc: Sequence[str]) -> list[str]:
-    if "protocol" in loc:
-        return list(ProtocolTable.model_fields)
-    if len(loc) >= 2 and loc[0] == "suites":
-        return list(SuiteTable.model_fields)
-    return list(FileTable.model_fields)
+def _meant(key: str, table: Sequence[str]) -> str:
+    """Name the nearest key of this table, or of the one beside it that the key may have been meant for."""
+    allowed = _keys_of(table)
+    in_suite = len(table) == 2
+    elsewhere = [name for name in ProtocolTable.model_fields if in_suite and name not in allowed]
+    close = nearest(key, [*allowed, *elsewhere])
+    if close in elsewhere:
+        return f"Did you mean protocol = {{ {close} = ... }}, or {close} under [{'.'.join(table)}.protocol]?"
+    meant = f"Did you mean {close!r}? " if close else ""
+    return f"{meant}Allowed: {', '.join(allowed)}."
+
+
+def _keys_of(table: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = FileTable
+    if table[-1:] == ["protocol"]:
+        model = ProtocolTable
+    elif len(table) == 2:
+        model = SuiteTable
+    return list(model.model_fields)
 
 
 def _check_names(suites: Suites, cards: Sequence[Path]) -> None:
