@@ -10,12 +10,14 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from samcmp.errors import SamcmpError
 from samcmp.records import Case, content_key
 
 KEY_VERSION = 1  # raised when the meaning of a Case changes without its fields changing
@@ -25,7 +27,7 @@ KEY_VERSION = 1  # raised when the meaning of a Case changes without its fields 
 class Inputs:
     """What a run rests on beyond its Case."""
 
-    content: Mapping[str, str] = field(default_factory=dict)  # dataset, model or split-file -> hash of a user's file
+    content: Mapping[str, str] = field(default_factory=dict)  # dataset or "split-file" -> hash of a user's file
     fingerprint: str = ""  # of the machine: speeds are comparable on one machine only
     cards: tuple[Path, ...] = ()  # folders of a user's dataset cards
 
@@ -36,8 +38,8 @@ def key_of(case: Case, inputs: Inputs) -> str:
         "version": KEY_VERSION,
         "case": case,
         "dataset": dataset_hash(case.dataset, inputs),
-        "files": {name: inputs.content[name] for name in (case.model, "split-file") if name in inputs.content},
-        "code": _code(case),
+        "split-file": inputs.content.get("split-file"),
+        "code": _digest(_roots(case)),
         "torch": _version("torch"),
         "rdkit": _version("rdkit"),
     }
@@ -62,53 +64,77 @@ def _card_hash(name: str, folders: tuple[Path, ...]) -> str:
     return card.dataset_hash or ",".join(card.sha256)
 
 
-_TRAIN_ROOTS = (
-    "samcmp.train",
-    "samcmp.tasks",
-    "samcmp.data.molecules",
-    "samcmp.data.splits",
-    "samcmp.features.graphset",
-    "samcmp.optim.base",
-    "samcmp.optim.building",
-)
-_PROFILE_ROOTS = (*_TRAIN_ROOTS, "samcmp.profiling.session")
+# What runs is what these modules import. Packages are not followed: an optimizer does not depend on the others.
+_ROOTS = {"train": "samcmp.runner", "profile": "samcmp.profiling.session"}
+_ALWAYS = "samcmp.optim.building"
 # nouns, error messages and look-ups: they carry results, they do not decide them
+_BESIDE = {"errors", "files", "records", "cards", "fetch", "machine", "store", "keys"}
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_BESIDE = {"errors", "files", "records", "cards", "fetch", "machine", "store", "runner", "keys"}
+_held: set[str] = set()  # modules that this process has imported as their comparison's keys say
 
 
-def _code(case: Case) -> str:
-    """Hash of the code that the case runs: its roots and what they import, comments and docstrings aside."""
+def code_of(case: Case) -> Mapping[str, str]:
+    """Every module that the case runs, and a user's own model file, with its hash, comments and docstrings aside.
+
+    A process reads a file once, so this is the code that the keys were made of, whenever it is asked for.
+    """
+    return _closure(_roots(case))
+
+
+def hold(code: Mapping[str, str]) -> None:
+    """Import ``code`` now, so that later edits do not reach this process, and refuse what was edited before.
+
+    A user's model file is read anew for every run, so it is compared at every call; modules are at the first.
+    Raises SamcmpError: a run of other code must not get the key of the code that the comparison began with.
+    """
+    for name in code.keys() - _held:
+        if _read(name)[0] != code[name]:
+            raise SamcmpError(
+                "has been edited since this comparison began",
+                where=str(_source(name) or name),
+                remedy="Run the same command again: what has finished is kept, and what the edit concerns is run anew.",
+            )
+        if not name.endswith(".py"):
+            importlib.import_module(name)
+            _held.add(name)
+
+
+def _roots(case: Case) -> tuple[str, ...]:
     import backbones
     from samcmp import optim
 
-    roots = [*(_PROFILE_ROOTS if case.kind == "profile" else _TRAIN_ROOTS), optim.entry(case.optimizer).module]
-    if ".py:" not in case.model:
-        roots.append(backbones.entry(case.model).module)
-    return _closure_digest(tuple(roots))
+    path = case.model.rpartition(":")[0]
+    model = path if path.endswith(".py") else backbones.entry(case.model).module
+    return _ROOTS[case.kind], _ALWAYS, optim.entry(case.optimizer).module, model
 
 
 @functools.cache
-def _closure_digest(roots: tuple[str, ...]) -> str:
+def _digest(roots: tuple[str, ...]) -> str:
+    return content_key(_closure(roots))
+
+
+@functools.cache
+def _closure(roots: tuple[str, ...]) -> Mapping[str, str]:
     seen: dict[str, str] = {}
     waiting = list(roots)
     while waiting:
-        module = waiting.pop()
-        if module in seen or module.rpartition(".")[2] in _BESIDE:
-            continue
-        digest, imports = _read_module(module)
-        seen[module] = digest
-        waiting.extend(imports)
-    return hashlib.sha256("".join(f"{m}:{d};" for m, d in sorted(seen.items())).encode()).hexdigest()
+        name = waiting.pop()
+        if name not in seen and name.rpartition(".")[2] not in _BESIDE:
+            seen[name], imports = _read_once(name)
+            waiting.extend(imports)
+    return {name: digest for name, digest in sorted(seen.items()) if digest}
 
 
-@functools.cache
-def _read_module(module: str) -> tuple[str, tuple[str, ...]]:
-    """SHA-256 of a module's syntax tree without docstrings, and what of this project it imports; not imported."""
-    path = _source(module)
+def _read(name: str) -> tuple[str, tuple[str, ...]]:
+    """SHA-256 of a module's or file's syntax tree without docstrings, and what of this project it imports."""
+    path = _source(name)
     if path is None:
         return "", ()
-    tree = ast.parse(path.read_bytes())
+    text = path.read_bytes()
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):  # a user's file: whoever runs it says what is wrong
+        return hashlib.sha256(text).hexdigest(), ()
     imports: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -121,10 +147,16 @@ def _read_module(module: str) -> tuple[str, tuple[str, ...]]:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), ours
 
 
-def _source(module: str) -> Path | None:
-    package, _, name = module.rpartition(".")
+_read_once = functools.cache(_read)
+
+
+def _source(name: str) -> Path | None:
+    """The file of a module, found without importing it, or a user's file itself; None where there is none."""
+    if name.endswith(".py"):
+        return Path(name) if Path(name).is_file() else None
+    package, _, name = name.rpartition(".")
     try:
-        spec = importlib.util.find_spec(package) if package else importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(package) if package else importlib.util.find_spec(name)
     except ModuleNotFoundError:
         return None
     if spec is None:

@@ -11,10 +11,12 @@ import multiprocessing as mp
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+from samcmp import keys
 from samcmp.errors import SamcmpError
 from samcmp.records import Case, Record
 
@@ -44,12 +46,21 @@ def default_jobs(runs: int, *, device: str) -> int:
 
 
 def run_here(cases: Mapping[str, Case], options: Options, *, hear: Hear) -> Iterator[Finished]:
-    """Run cases one after the other in this process. Raises SamcmpError for what the user can mend."""
+    """Run cases one after the other in this process. Raises SamcmpError for what the user can mend.
+
+    Its code is that of the keys: see :func:`samcmp.keys.hold`.
+    """
     from samcmp import runner
 
+    keys.hold(_code_of_all(cases))
     for key, case in cases.items():
+        keys.hold(keys.code_of(case))
         record, predictions = runner.train(case, options, key=key, listen=hear)
         yield Finished(record, predictions)
+
+
+def _code_of_all(cases: Mapping[str, Case]) -> dict[str, str]:
+    return {name: digest for case in cases.values() for name, digest in keys.code_of(case).items()}
 
 
 def run_apart(
@@ -60,13 +71,14 @@ def run_apart(
     jobs: int,
     timeout: float | None = None,
 ) -> Iterator[Finished]:
-    """Run cases in ``jobs`` worker processes.
+    """Run cases in ``jobs`` worker processes, which run the code of the keys or refuse, as :func:`run_here`.
 
     Args:
         timeout: seconds a case may take before its worker is ended and the case recorded as ``timeout``.
     """
     waiting = list(cases.items())[::-1]
-    workers = [_Worker(options) for _ in range(min(jobs, len(waiting)))]
+    code = _code_of_all(cases)
+    workers = [_Worker(options, code) for _ in range(min(jobs, len(waiting)))]
     try:
         while waiting or any(worker.busy for worker in workers):
             for worker in workers:
@@ -102,6 +114,7 @@ def _hear(workers: list[_Worker], *, hear: Hear, timeout: float | None) -> Itera
 @dataclass(slots=True)
 class _Worker:
     options: Options
+    code: Mapping[str, str]  # of all cases
     process: Any = None
     pipe: Connection = field(init=False)
     case: Case | None = None
@@ -114,7 +127,7 @@ class _Worker:
     def _start(self) -> None:
         context = mp.get_context("spawn")  # a forked torch with threads hangs
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=_work, args=(other, self.options), daemon=True)
+        self.process = context.Process(target=_work, args=(other, self.options, self.code), daemon=True)
         self.process.start()
         other.close()
 
@@ -124,7 +137,8 @@ class _Worker:
 
     def give(self, key: str, case: Case) -> None:
         self.key, self.case, self.since = key, case, time.monotonic()
-        self.pipe.send((key, case))
+        with suppress(OSError):  # a worker that has ended is heard of by what it left in the pipe
+            self.pipe.send((key, case, keys.code_of(case)))
 
     def lost(self) -> Finished:
         """The worker died (a crash, or killed for its memory): record it and start another."""
@@ -161,21 +175,21 @@ class _Worker:
         self.pipe.close()
 
 
-def _work(pipe: Connection, options: Options) -> None:
+def _work(pipe: Connection, options: Options, code: Mapping[str, str]) -> None:
     """The worker's life: a case in, its progress and its Record out."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the parent's to handle; it ends its workers
-    from samcmp import runner
+    try:
+        keys.hold(code)
+        from samcmp import runner
 
-    while True:
-        try:
-            key, case = pipe.recv()
-        except EOFError:
-            return
-        try:
+        while True:
+            key, case, its_code = pipe.recv()
+            keys.hold(its_code)
             record, predictions = runner.train(case, options, key=key, listen=pipe.send)
-        except SamcmpError as error:
-            pipe.send(error)
-            return
-        pipe.send(Finished(record, predictions))
+            pipe.send(Finished(record, predictions))
+    except SamcmpError as error:
+        pipe.send(error)
+    except EOFError:
+        return

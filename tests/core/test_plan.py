@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from samcmp import keys, suites
+from samcmp import suites
 from samcmp.errors import SamcmpError
 from samcmp.keys import Inputs
 from samcmp.plan import Plan, Request, build
@@ -109,27 +109,6 @@ def test_what_is_stored_is_not_missing_and_failures_are_retried_only_when_asked(
     store.add(Record(key=bad, case=other, status="diverged", reason="nan"))
     assert set(planned.missing_train(store)) == {key for key, _ in rest}
     assert set(planned.missing_train(store, retry=True)) == {bad, *(key for key, _ in rest)}
-
-
-def test_a_key_follows_the_code_but_not_its_comments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source = tmp_path / "part.py"
-    monkeypatch.setattr(keys, "_source", lambda module: source if module == "samcmp.part" else None)
-
-    def digest(text: str) -> str:
-        source.write_text(text)
-        keys._read_module.cache_clear()
-        return keys._read_module("samcmp.part")[0]
-
-    plain = digest('def f(x):\n    """Add."""\n    return x + 1\n')
-    assert plain == digest('def f(x):\n    """Add one."""\n    # why\n    return x + 1\n')
-    assert plain != digest('def f(x):\n    """Add."""\n    return x + 2\n')
-    keys._read_module.cache_clear()
-
-
-def test_the_code_of_a_case_includes_what_its_parts_import() -> None:
-    keys._closure_digest.cache_clear()
-    _, imports = keys._read_module("samcmp.features.graphset")
-    assert any(name.startswith("samcmp.graph") for name in imports)
 
 
 def test_a_budget_takes_whole_blocks_in_turn_over_the_cells(tmp_path: Path) -> None:
