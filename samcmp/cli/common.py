@@ -1,19 +1,17 @@
-"""What several subcommands share: options, devices, folders, messages."""
+"""What several subcommands share: devices, folders, messages."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from samcmp.cli import options
 from samcmp.errors import DataError, DeviceError, SamcmpError, UsageError
 from samcmp.keys import Inputs
 
@@ -24,67 +22,19 @@ if TYPE_CHECKING:
     from samcmp.data.fetch import Progress
     from samcmp.setup import Options
 
-DATA = "Data"
-TRAINING = "Training"
-OUTPUT = "Output"
-
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1. Auto takes a GPU that is there.")]
-StoreDir = Annotated[
-    Path | None,
-    typer.Option("--store", metavar="DIR", help="Where results are kept.  [default: .samcmp, or $SAMCMP_STORE]"),
-]
-DataFile = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="CSV", help="A CSV file of your own, as a dataset.", rich_help_panel=DATA),
-]
-SmilesColumn = Annotated[
-    str, typer.Option(metavar="NAME", help="Your CSV's column with the SMILES.", rich_help_panel=DATA)
-]
-Target = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--target", metavar="NAME", help="Your CSV's target column; repeat for several.", rich_help_panel=DATA
-    ),
-]
-TaskKind = Annotated[
-    str | None,
-    typer.Option("--task", metavar="KIND", help="classification or regression; else guessed.", rich_help_panel=DATA),
-]
-Cards = Annotated[
-    list[Path] | None,
-    typer.Option("--cards", metavar="DIR", help="A folder with dataset cards of your own.", rich_help_panel=DATA),
-]
-Source = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="DIR|URL",
-        help="Take dataset files from here.  [default: $SAMCMP_MIRROR, else their URLs]",
-        rich_help_panel=DATA,
-    ),
-]
-SplitFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="A split of your own: JSON or CSV of row numbers.", rich_help_panel=DATA),
-]
-Subset = Annotated[
-    int | None, typer.Option(metavar="N", help="Use N molecules only, drawn before splitting.", rich_help_panel=DATA)
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="OPTIMIZER.KEY=VALUE",
-        help="A setting, or a sweep: --set graphsam.rho=0.05,0.005",
-        rich_help_panel=TRAINING,
-    ),
-]
-InitFrom = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="Initial weights: a GROVER checkpoint or samcmp's own.", rich_help_panel=TRAINING
-    ),
-]
+OUTPUT = options.OUTPUT
+TRAINING = options.TRAINING
+Cards = options.Cards
+DataFile = options.DataFile
+Device = options.Device
+InitFrom = options.InitFrom
+Settings = options.Settings
+SmilesColumn = options.SmilesColumn
+Source = options.Source
+StoreDir = options.StoreDir
+Subset = options.Subset
+Target = options.Target
+TaskKind = options.TaskKind
 
 
 def stderr() -> Console:
@@ -228,15 +178,11 @@ def _digest(path: Path) -> str:
         raise UsageError(f"cannot read it: {error.strerror}", where=str(path)) from None
 
 
-def positive(value: float | None, option: str, *, whole: bool = True, least: float = 1) -> None:
-    """Raise UsageError unless ``value`` is None or finite and at least ``least``."""
-    if value is None:
-        return
-    if value > 1e9:
-        raise UsageError(f"{value:g} is more than any run can do", where=option, remedy="Name a smaller number.")
-    if not math.isfinite(value) or value < least:
-        kind = "a whole number" if whole else "a finite number"
-        raise UsageError(f"must be {kind} of at least {least:g}, got {value:g}", where=option)
+def positive(value: float | None, option: str, *, whole: bool = True, least: float = 1, most: float = 1e9) -> None:
+    """Raise UsageError unless ``value`` is None or a finite number from ``least`` to ``most``."""
+    if value is not None and not least <= value <= most:
+        kind = "a whole number" if whole else "a number"
+        raise UsageError(f"must be {kind} from {least:g} to {most:,.15g}, got {value:,.15g}", where=option)
 
 
 def fingerprint(device: str) -> str:

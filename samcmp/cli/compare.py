@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common
-from samcmp.cli.common import DATA, OUTPUT, TRAINING
-from samcmp.errors import UsageError, unknown
+from samcmp.cli import common, options
+from samcmp.cli import output as output_
+from samcmp.cli.options import DATA
 
 if TYPE_CHECKING:
     from samcmp.plan import Plan
@@ -20,46 +20,56 @@ RUNNING = "Running"
 
 
 def compare(
-    dataset: Annotated[
-        list[str] | None, typer.Option("--dataset", "-d", help="Repeat for several.", rich_help_panel=DATA)
+    dataset: options.Datasets = None,
+    model: options.Models = None,
+    optimizer: options.Optimizers = None,
+    suite: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A suite of benchmarks.toml, see `samcmp list suites`.")
     ] = None,
-    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Repeat for several.")] = None,
-    optimizer: Annotated[list[str] | None, typer.Option("--optimizer", "-o", help="Repeat for several.")] = None,
-    suite: Annotated[str | None, typer.Option(help="A suite of benchmarks.toml, see `samcmp list suites`.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Suites from this file.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.", rich_help_panel=TRAINING)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Molecules a step.", rich_help_panel=TRAINING)] = None,
-    set_: common.Settings = None,
-    init_from: common.InitFrom = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="random, cv5, scaffold, scaffold-balanced, stratified or fixed.", rich_help_panel=DATA),
-    ] = None,
-    folds: Annotated[int | None, typer.Option(help="5: cross-validation.", rich_help_panel=DATA)] = None,
+    config: options.Config = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    set_: options.Settings = None,
+    init_from: options.InitFrom = None,
+    split: options.Split = None,
+    folds: Annotated[int | None, typer.Option(metavar="5", help="Cross-validation.", rich_help_panel=DATA)] = None,
     repeats: Annotated[
         int | None,
-        typer.Option(help="Random splits (or repeats of the folds), each with its own seeds.", rich_help_panel=DATA),
+        typer.Option(
+            metavar="N",
+            help="Random splits (or repeats of the folds), each with its own seeds.",
+            show_default="the suite's, else 5",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of the first split; the next ones count up.", rich_help_panel=DATA)
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Of the first split; the next ones count up.",
+            show_default="the suite's, else 0",
+            rich_help_panel=DATA,
+        ),
     ] = None,
-    split_file: common.SplitFile = None,
-    subset: common.Subset = None,
-    data: common.DataFile = None,
-    smiles_column: common.SmilesColumn = "smiles",
-    target: common.Target = None,
-    task: common.TaskKind = None,
-    cards: common.Cards = None,
-    from_: common.Source = None,
-    device: common.Device = "auto",
+    split_file: options.SplitFile = None,
+    subset: options.Subset = None,
+    data: options.DataFile = None,
+    smiles_column: options.SmilesColumn = "smiles",
+    target: options.Target = None,
+    task: options.TaskKind = None,
+    cards: options.Cards = None,
+    from_: options.Source = None,
+    device: options.Device = "auto",
     jobs: Annotated[
         int | None,
-        typer.Option(help="Training runs side by side.  [default: the cores; 1 on a GPU]", rich_help_panel=RUNNING),
+        typer.Option(
+            metavar="N",
+            help="Training runs side by side.",
+            show_default="the cores; 1 on a GPU",
+            rich_help_panel=RUNNING,
+        ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="Of one run on the CPU; other sums, other bits.  [default: 1]", rich_help_panel=TRAINING),
-    ] = None,
+    threads: options.Threads = None,
     timeout: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Longest time for one training run.", rich_help_panel=RUNNING),
@@ -76,29 +86,19 @@ def compare(
             metavar="TIME", help="Run the most informative part that fits: 90min, 2h.", rich_help_panel=RUNNING
         ),
     ] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Run recorded failures again.", rich_help_panel=RUNNING)] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run recorded failures again.", rich_help_panel=RUNNING)
+    ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="A line a run, for logs.", rich_help_panel=RUNNING)] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, run nothing.", rich_help_panel=RUNNING)
     ] = False,
-    format_: Annotated[
-        str, typer.Option("--format", help="table, markdown, latex, csv, json or parquet.", rich_help_panel=OUTPUT)
-    ] = "table",
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there.", rich_help_panel=OUTPUT)] = None,
-    margin: Annotated[
-        float | None,
-        typer.Option(
-            help="Loss of accuracy that counts as none.  [default: 0.01 AUC, 2 % of RMSE]", rich_help_panel=OUTPUT
-        ),
-    ] = None,
-    published: Annotated[
-        bool, typer.Option("--published", help="Show the paper's numbers beside yours.", rich_help_panel=OUTPUT)
-    ] = False,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Gate: exit 10-14 when worse than this JSON.", rich_help_panel=OUTPUT),
-    ] = None,
-    store: common.StoreDir = None,
+    format_: options.Format = "table",
+    output: options.Output = None,
+    margin: options.Margin = None,
+    published: options.Published = False,
+    baseline: options.Baseline = None,
+    store: options.StoreDir = None,
 ) -> None:
     """Train every optimizer on the same splits, initial weights, batches and dropout; profile them side by side; and
     print accuracy against throughput with a verdict, "inconclusive" included.
@@ -129,8 +129,7 @@ def compare(
     common.positive(timeout, "--timeout", whole=False, least=1)
     common.positive(profile_seconds, "--profile-seconds", whole=False, least=1)
     seconds = None if budget is None else budgets.seconds_of(budget)
-    common.positive(margin, "--margin", whole=False, least=0)
-    _check_output(format_, output)
+    output_.check(format_, output, margin=margin)
     where = common.pick_device(device)
     found = common.sources(
         dataset or [],
@@ -190,17 +189,6 @@ def _check_numbers(**counts: int | None) -> None:
         common.positive(value, f"--{name.replace('_', '-')}", least=least)
 
 
-def _check_output(form: str, output: Path | None) -> None:
-    from samcmp import report
-
-    if form not in report.FORMATS:
-        raise unknown("format", form, report.FORMATS, where="--format")
-    if form == "parquet" and output is None:
-        raise UsageError("parquet is not a text", where="--format parquet", remedy="Name a file with --output FILE.")
-    if output is not None and output.is_dir():
-        raise UsageError("is a folder", where=f"--output {output}", remedy="Name a file in it.")
-
-
 def _finish(
     planned: Plan,
     kept: Store,
@@ -211,7 +199,6 @@ def _finish(
     published: bool,
     baseline: Path | None,
 ) -> None:
-    from samcmp.cli import output as output_
     from samcmp.report import build
 
     records = planned.records(kept)

@@ -11,12 +11,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
-from samcmp.cli import common
-from samcmp.errors import SamcmpError, unknown
+from samcmp.cli import common, options, output
+from samcmp.errors import SamcmpError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Finding:
 
 
 def doctor(
-    format_: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
-    store: common.StoreDir = None,
+    format_: options.ShortFormat = "table",
+    store: options.StoreDir = None,
 ) -> None:
     """Say what this machine has (Python, torch, CUDA, driver, NVML, cores, folders), what is missing and what to do.
 
@@ -43,8 +43,7 @@ def doctor(
 
       samcmp doctor --format json
     """
-    if format_ not in {"table", "json"}:
-        raise unknown("format", format_, ["table", "json"], where="--format")
+    output.check(format_, allowed=("table", "json"))
     findings = [finding for check in CHECKS for finding in check()] + list(_folders(common.store_folder(store)))
     if format_ == "json":
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli.common import OUTPUT, Cards, DataFile, SmilesColumn, Target, TaskKind, progress_bars
-from samcmp.errors import DataError, SamcmpError, UsageError, unknown
+from samcmp.cli import options
+from samcmp.cli import output as output_
+from samcmp.cli.common import progress_bars
+from samcmp.errors import DataError, SamcmpError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from samcmp.data.cards import DatasetCard
-
-FORMATS = ("table", "json")
 
 
 def fetch(
@@ -28,19 +28,14 @@ def fetch(
         Path | None,
         typer.Option(metavar="FILE", help="Put the files and their checksums into one archive (.tar or .tar.gz)."),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option("--from", metavar="SOURCE", help="Take the files from a bundle, a folder or a URL.")
-    ] = None,
-    format_: Annotated[str, typer.Option("--format", help="table or json.", rich_help_panel=OUTPUT)] = "table",
-    output: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the report there, not to the screen.", rich_help_panel=OUTPUT),
-    ] = None,
-    data: DataFile = None,
-    smiles_column: SmilesColumn = "smiles",
-    target: Target = None,
-    task: TaskKind = None,
-    cards: Cards = None,
+    source: options.Source = None,
+    format_: options.ShortFormat = "table",
+    output: options.Output = None,
+    data: options.DataFile = None,
+    smiles_column: options.SmilesColumn = "smiles",
+    target: options.Target = None,
+    task: options.TaskKind = None,
+    cards: options.Cards = None,
 ) -> None:
     """Get dataset files, checked against their SHA-256, or look into them.
 
@@ -58,8 +53,7 @@ def fetch(
     """
     from samcmp.data import cards as catalogue
 
-    if format_ not in FORMATS:
-        raise unknown("format", format_, FORMATS, where="--format")
+    output_.check(format_, output, allowed=("table", "json"))
     folders = tuple(cards or ())
     if data is not None:
         chosen = [catalogue.user_card(data, smiles_column, targets=target or [], task=task)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli.common import Cards
+from samcmp.cli import options
 from samcmp.errors import unknown
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def list_(
         str | None, typer.Argument(help="datasets, models, optimizers or suites; all of them when left out.")
     ] = None,
     settings: Annotated[bool, typer.Option("--settings", help="Show every optimizer's settings and defaults.")] = False,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Suites from this file.")] = None,
-    cards: Cards = None,
+    config: options.Config = None,
+    cards: options.Cards = None,
 ) -> None:
     """Show what can be compared: datasets (and whether they are cached), models, optimizers, suites.
 

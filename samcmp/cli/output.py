@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from samcmp.cli import common
 from samcmp.cli.common import stderr
+from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from samcmp.report.comparison import Comparison, Settings
 
 WIDTH = 100  # columns
+
+
+MEANT = {"txt": "table", "text": "table", "md": "markdown", "tex": "latex"}  # nearer by meaning than by letters
+
+
+def check(
+    form: str, output: Path | None = None, *, margin: float | None = None, allowed: Sequence[str] | None = None
+) -> None:
+    """Refuse an output that cannot be made, before anything is. Raises UsageError.
+
+    Args:
+        allowed: the forms that a command knows; the reports' where it is left out.
+    """
+    from samcmp.report import FORMATS
+
+    allowed = allowed or FORMATS
+    if form not in allowed:
+        if MEANT.get(form.lower()) in allowed:
+            remedy = f"Did you mean {MEANT[form.lower()]!r}? Allowed: {', '.join(allowed)}."
+            raise UsageError(f"unknown format {form!r}", where="--format", remedy=remedy)
+        raise unknown("format", form, allowed, where="--format")
+    if form == "parquet" and output is None:
+        raise UsageError("parquet is not a text", where="--format parquet", remedy="Name a file with --output FILE.")
+    if output is not None and output.is_dir():
+        raise UsageError("is a folder", where=f"--output {output}", remedy="Name a file in it.")
+    common.positive(margin, "--margin", whole=False, least=0, most=1)
 
 
 def report_settings(margin: float | None) -> Settings:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common
-from samcmp.cli.common import DATA, OUTPUT
+from samcmp.cli import common, options
+from samcmp.cli import output as output_
+from samcmp.cli.options import OUTPUT
 from samcmp.errors import UsageError, nearest, unknown
 
 if TYPE_CHECKING:
@@ -21,15 +22,11 @@ FIGURES = ("pareto", "differences", "curves", "profiles")
 
 
 def report(
-    dataset: Annotated[
-        list[str] | None, typer.Option("--dataset", "-d", help="Repeat for several.", rich_help_panel=DATA)
-    ] = None,
-    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Repeat for several.")] = None,
-    optimizer: Annotated[list[str] | None, typer.Option("--optimizer", "-o", help="Repeat for several.")] = None,
-    format_: Annotated[
-        str, typer.Option("--format", help="table, markdown, latex, csv, json or parquet.", rich_help_panel=OUTPUT)
-    ] = "table",
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there.", rich_help_panel=OUTPUT)] = None,
+    dataset: options.Datasets = None,
+    model: options.Models = None,
+    optimizer: options.Optimizers = None,
+    format_: options.Format = "table",
+    output: options.Output = None,
     figure: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,23 +35,13 @@ def report(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    margin: Annotated[
-        float | None,
-        typer.Option(
-            help="Loss of accuracy that counts as none.  [default: 0.01 AUC, 2 % of RMSE]", rich_help_panel=OUTPUT
-        ),
-    ] = None,
-    published: Annotated[
-        bool, typer.Option("--published", help="Show the paper's numbers beside yours.", rich_help_panel=OUTPUT)
-    ] = False,
+    margin: options.Margin = None,
+    published: options.Published = False,
     json_schema: Annotated[
         bool, typer.Option("--json-schema", help="Print the JSON Schema of --format json.", rich_help_panel=OUTPUT)
     ] = False,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Gate: exit 10-14 when worse than this JSON.", rich_help_panel=OUTPUT),
-    ] = None,
-    store: common.StoreDir = None,
+    baseline: options.Baseline = None,
+    store: options.StoreDir = None,
 ) -> None:
     """Render what the store holds: the table and its verdicts, files in other formats, figures.
 
@@ -76,8 +63,7 @@ def report(
         typer.echo(text(), nl=False)
         return
     wanted = _figures(figure or [])
-    _check(format_, output, margin)
-    from samcmp.cli import output as output_
+    output_.check(format_, output, margin=margin)
     from samcmp.report import build
     from samcmp.store import Store
 
@@ -94,16 +80,6 @@ def report(
         common.stderr().print(f"wrote {path}", markup=False)
     if baseline is not None:
         raise typer.Exit(output_.gate(comparison, baseline))
-
-
-def _check(form: str, output: Path | None, margin: float | None) -> None:
-    from samcmp.report import FORMATS
-
-    if form not in FORMATS:
-        raise unknown("format", form, FORMATS, where="--format")
-    if form == "parquet" and output is None:
-        raise UsageError("parquet is not a text", where="--format parquet", remedy="Name a file with --output FILE.")
-    common.positive(margin, "--margin", whole=False, least=0)
 
 
 def _figures(figures: Sequence[str]) -> list[tuple[str, Path]]:

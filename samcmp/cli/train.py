@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common
-from samcmp.cli.common import OUTPUT, TRAINING
+from samcmp.cli import common, options
+from samcmp.cli.options import OUTPUT
 from samcmp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,28 +21,29 @@ if TYPE_CHECKING:
 
 
 def train(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="A dataset, see `samcmp list datasets`.")] = "demo",
-    model: Annotated[str, typer.Option("--model", "-m", help="A model, see `samcmp list models`.")] = "gcn",
-    optimizer: Annotated[str, typer.Option("--optimizer", "-o", help="See `samcmp list optimizers`.")] = "graphsam",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.", rich_help_panel=TRAINING)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Molecules a step.", rich_help_panel=TRAINING)] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="On the CPU; other sums, other bits.  [default: 1]", rich_help_panel=TRAINING)
+    dataset: options.Dataset = "demo",
+    model: options.Model = "gcn",
+    optimizer: options.Optimizer = "graphsam",
+    config: options.Config = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    threads: options.Threads = None,
+    set_: options.Settings = None,
+    init_from: options.InitFrom = None,
+    split: options.Split = None,
+    fold: Annotated[
+        int | None, typer.Option(metavar="N", help="Fold of cv5, 0 to 4.", rich_help_panel=options.DATA)
     ] = None,
-    set_: common.Settings = None,
-    init_from: common.InitFrom = None,
-    split: Annotated[str | None, typer.Option(help="random, cv5, scaffold, ...", rich_help_panel=common.DATA)] = None,
-    fold: Annotated[int | None, typer.Option(help="Fold of cv5, 0 to 4.", rich_help_panel=common.DATA)] = None,
-    split_file: common.SplitFile = None,
-    seed: Annotated[int, typer.Option(help="Of split, weights, batch order and dropout.")] = 0,
-    subset: common.Subset = None,
-    data: common.DataFile = None,
-    smiles_column: common.SmilesColumn = "smiles",
-    target: common.Target = None,
-    task: common.TaskKind = None,
-    cards: common.Cards = None,
-    from_: common.Source = None,
-    device: common.Device = "auto",
+    split_file: options.SplitFile = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of split, weights, batch order and dropout.")] = 0,
+    subset: options.Subset = None,
+    data: options.DataFile = None,
+    smiles_column: options.SmilesColumn = "smiles",
+    target: options.Target = None,
+    task: options.TaskKind = None,
+    cards: options.Cards = None,
+    from_: options.Source = None,
+    device: options.Device = "auto",
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the best weights (safetensors).", rich_help_panel=OUTPUT)
     ] = None,
@@ -50,8 +51,7 @@ def train(
         Path | None,
         typer.Option(metavar="FILE", help="Keep the split's row numbers (JSON or CSV).", rich_help_panel=OUTPUT),
     ] = None,
-    store: common.StoreDir = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Protocol and settings from this file.")] = None,
+    store: options.StoreDir = None,
 ) -> None:
     """Train one model with one optimizer: live progress, a Record in the store, a summary.
 
@@ -122,27 +122,27 @@ def train(
     kept = Store(common.store_folder(store))
     kept.check_writable()
     console = common.stderr()
-    options = found.options(where, save)
-    common.fetch_all([case.dataset], options)
-    check_splits([case], options)
+    how = found.options(where, save)
+    common.fetch_all([case.dataset], how)
+    check_splits([case], how)
     if save_split is not None:
-        _save_split(case, options, save_split)
-    record = _run(console, kept, key=key, case=case, options=options)
+        _save_split(case, how, save_split)
+    record = _run(console, kept, key=key, case=case, how=how)
     _summary(record, kept, save=save)
     if record.status != "ok":
         raise typer.Exit(1)
 
 
-def _save_split(case: Case, options: Options, path: Path) -> None:
+def _save_split(case: Case, how: Options, path: Path) -> None:
     from samcmp.data import splitfile, splits
     from samcmp.setup import load_molecules
 
-    molecules = load_molecules(case, options)
-    split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=options.split_file)
+    molecules = load_molecules(case, how)
+    split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=how.split_file)
     splitfile.save(split, path, dataset_hash=molecules.dataset_hash)
 
 
-def _run(console: Console, kept: Store, *, key: str, case: Case, options: Options) -> Record:
+def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -> Record:
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
@@ -158,7 +158,7 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, options: Option
             if not console.is_terminal:
                 console.print(f"{name}: {_shown(now)}", markup=False)
 
-        record, predictions = runner.train(case, options, key=key, listen=listen)
+        record, predictions = runner.train(case, how, key=key, listen=listen)
     kept.add(record)
     if predictions is not None:
         kept.add_predictions(key, rows=predictions.rows, truth=predictions.truth, prediction=predictions.prediction)

@@ -1,0 +1,164 @@
+"""The options that several subcommands share, each once: name, metavar, help and the panel of --help it stands in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DATA = "Data"
+TRAINING = "Training"
+OUTPUT = "Output"
+
+# ---------------------------------------------------------------------------------------------- what is run
+
+Dataset = Annotated[str, typer.Option("--dataset", "-d", metavar="NAME", help="See `samcmp list datasets`.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="NAME", help="See `samcmp list models`, or your own: file.py:Class.")
+]
+Optimizer = Annotated[str, typer.Option("--optimizer", "-o", metavar="NAME", help="See `samcmp list optimizers`.")]
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option("--dataset", "-d", metavar="NAME", help="Repeat for several; see `samcmp list datasets`."),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", metavar="NAME", help="Repeat for several; `samcmp list models`, or file.py:Class."),
+]
+Optimizers = Annotated[
+    list[str] | None,
+    typer.Option("--optimizer", "-o", metavar="NAME", help="Repeat for several; see `samcmp list optimizers`."),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Suites, protocol and settings.", show_default="the benchmarks.toml of samcmp"),
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1. Auto takes a GPU that is there.")]
+StoreDir = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="DIR", help="Where results are kept.", show_default="$SAMCMP_STORE, else .samcmp"),
+]
+
+# ---------------------------------------------------------------------------------------------- data
+
+DataFile = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="CSV", help="A CSV file of your own, as a dataset.", rich_help_panel=DATA),
+]
+SmilesColumn = Annotated[
+    str, typer.Option(metavar="NAME", help="Your CSV's column with the SMILES.", rich_help_panel=DATA)
+]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target", metavar="NAME", help="Your CSV's target column; repeat for several.", rich_help_panel=DATA
+    ),
+]
+TaskKind = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="KIND",
+        help="classification or regression.",
+        show_default="guessed from the labels",
+        rich_help_panel=DATA,
+    ),
+]
+Cards = Annotated[
+    list[Path] | None,
+    typer.Option("--cards", metavar="DIR", help="A folder with dataset cards of your own.", rich_help_panel=DATA),
+]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="SOURCE",
+        help="A folder, URL or bundle to take dataset files from.",
+        show_default="$SAMCMP_MIRROR, else their URLs",
+        rich_help_panel=DATA,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="random, cv5, scaffold, scaffold-balanced, stratified or fixed.",
+        show_default="the suite's, else random",
+        rich_help_panel=DATA,
+    ),
+]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A split of your own: JSON or CSV of row numbers.", rich_help_panel=DATA),
+]
+Subset = Annotated[
+    int | None, typer.Option(metavar="N", help="Use N molecules only, drawn before splitting.", rich_help_panel=DATA)
+]
+
+# ---------------------------------------------------------------------------------------------- training
+
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Passes over the training rows.", show_default="the suite's", rich_help_panel=TRAINING
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Molecules a step.", show_default="the suite's", rich_help_panel=TRAINING),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME.KEY=VALUE",
+        help="A setting of an optimizer or a model; a sweep: --set graphsam.rho=0.05,0.005",
+        rich_help_panel=TRAINING,
+    ),
+]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Initial weights: a GROVER checkpoint or samcmp's own.", rich_help_panel=TRAINING
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Of one run on the CPU; other sums, other bits.",
+        show_default="the suite's, else 1",
+        rich_help_panel=TRAINING,
+    ),
+]
+
+# ---------------------------------------------------------------------------------------------- output
+
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar="NAME", help="table, markdown, latex, csv, json or parquet.", rich_help_panel=OUTPUT
+    ),
+]
+ShortFormat = Annotated[str, typer.Option("--format", metavar="NAME", help="table or json.", rich_help_panel=OUTPUT)]
+Output = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write there, not to the screen.", rich_help_panel=OUTPUT),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Loss of accuracy that counts as none.",
+        show_default="0.01 AUC, 0.02 of the RMSE or MAE",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Published = Annotated[
+    bool, typer.Option("--published", help="Show the paper's numbers beside yours.", rich_help_panel=OUTPUT)
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Gate: exit 10-14 when worse than this JSON.", rich_help_panel=OUTPUT),
+]
