@@ -114,8 +114,9 @@ def remarks(records: Sequence[Record]) -> list[str]:
         first = timed[0]
         steps = first.details.get("block_steps")
         why = {"precision": "all ratios within 0.5 %", "noise": "the noise no longer changed"}.get(first.stopped)
+        alone = ", each optimizer in memory alone" if first.details.get("apart") else ""
         said.append(
-            f"{first.rounds} interleaved rounds of {steps} steps; stopped: {first.stopped}"
+            f"{first.rounds} interleaved rounds of {steps} steps{alone}; stopped: {first.stopped}"
             + (f" ({why})" if why else "")
             + f"; clock: {first.details.get('clock')}"
         )

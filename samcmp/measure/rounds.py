@@ -8,6 +8,7 @@ first. Speed ratios are later taken within rounds, where the machine was in one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from gc import collect
 from typing import Literal, Protocol
@@ -45,12 +46,14 @@ class Contender:
 
     ``whole`` says that a block is whole periods; where it is not, steps are marked and the time of a mean step is
     composed from ``shares`` (passes of a step -> share of all steps; None: those that the session really took).
+    ``held`` is entered around the blocks of a round: it brings what the steps need into memory, untimed.
     """
 
     name: str
     parts: tuple[Part, ...]
     whole: bool = True
     shares: Mapping[int, float] | None = None
+    held: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 class Watch(Protocol):
@@ -206,18 +209,26 @@ class Rounds:
         for name in order:
             if self.session.tracks[name].failure is not None:
                 continue
-            collect()
-            self.watch.begin()
             try:
-                done[name] = tuple(self._block(self.contenders[name], part) for part in self.contenders[name].parts)
+                with self.contenders[name].held():
+                    done[name], spoiled = self._blocks(self.contenders[name])
+                    cause = spoiled or cause
             except Exception as error:
                 failure = self.failing(error)
                 if failure is None:
                     raise
                 self.session.tracks[name].failure = failure
-            cause = self.watch.end() or cause
         self._round_seconds.append(self.clock.now() - began)
         return done, cause
+
+    def _blocks(self, contender: Contender) -> tuple[tuple[Timed, ...], str | None]:
+        collect()
+        self.watch.begin()
+        try:
+            blocks = tuple(self._block(contender, part) for part in contender.parts)
+        finally:
+            cause = self.watch.end()
+        return blocks, cause
 
     def _block(self, contender: Contender, part: Part) -> Timed:
         first = self._first_step

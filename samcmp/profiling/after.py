@@ -101,7 +101,7 @@ class After:
 
             profile_detail.add(self.found, self.batches, wishes=self.wishes, left=self._left_for_detail, say=self.say)
         for arm in self.found.arms:
-            arm.main = arm.twin = None  # timed trainers must not weigh in the memory pass
+            arm.release()  # timed trainers must not weigh in the memory pass
         if self.wishes.memory:
             self.memory()
 
@@ -134,7 +134,8 @@ class After:
                 taken.append(arm.trainer.closure.passes - before)
             return taken
 
-        timed = self.clock.block(through)
+        with arm.held():
+            timed = self.clock.block(through)
         return timed.host_seconds / len(timed.passes)
 
     # ------------------------------------------------------------------ energy
@@ -148,14 +149,14 @@ class After:
             self.found.energy[arm.name] = Energy(None, missing=missing) if missing else self._joules(arm)
 
     def _joules(self, arm: Arm) -> Energy:
-        runner, steps, graphs = arm.main, self.found.steps, self.found.graphs_per_step
-        if runner is None:
-            return Energy(None, missing="it has no trainer")
+        steps, graphs = self.found.steps, self.found.graphs_per_step
 
         def block() -> int:
-            return round(len(runner(0, steps, lambda: None)) * graphs)
+            return round(len(arm.take(0, steps, lambda: None)) * graphs)
 
-        found = energies.energy(self.counter.window(block), idle_watts=self.idle_watts, missing=None)
+        with arm.held():
+            window = self.counter.window(block)
+        found = energies.energy(window, idle_watts=self.idle_watts, missing=None)
         if found.watts is not None:
             limit = self.gpu.read("power_limit_watts")
             odd = energies.plausible(found.watts, idle_watts=self.idle_watts, limit_watts=limit)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from samcmp.measure.clocks import Mark
 from samcmp.measure.memory import tensors_in
-from samcmp.measure.rounds import Contender, Part
+from samcmp.measure.rounds import Contender, Part, Run
 from samcmp.profiling import cadence
-from samcmp.profiling.runners import EPOCHS, LEAD, EarlyRunner, Runner, SpreadRunner
+from samcmp.profiling.runners import EPOCHS, LEAD, EarlyRunner, GradientRunner, Runner, SpreadRunner
 from samcmp.records import Case
 from samcmp.train import Trainer, learning_rate, stream
 
@@ -87,16 +92,21 @@ class Arm:
 
     key: str
     case: Case
+    bare: bool = False  # closure calls alone, for the gradient-count bound
     cadence: cadence.Cadence = field(default_factory=lambda: cadence.Cadence("periodic", 1, {1: 1.0}))
-    main: Runner | None = None
+    main: Runner | GradientRunner | None = None
     twin: Runner | None = None  # steps that are rare or early in training, in blocks of their own
     twin_share: float = 0.0  # of the twin's blocks in the time of a mean step
+    early_share: float | None = None  # of the steps before a loss term begins, where that changes their price
+    seen: list[tuple[int, int]] = field(default_factory=list)  # see SpreadRunner
     failure: tuple[str, str] | None = None
     seconds_per_step: float = math.nan
+    making_seconds: float = 0.0  # before each block, where it does not stay in memory
+    _made_of: tuple[Setup, Sequence[GraphBatch]] | None = None
 
     @property
     def name(self) -> str:
-        return self.case.arm
+        return GRADIENT if self.bare else self.case.arm
 
     @property
     def trainer(self) -> Trainer:
@@ -106,41 +116,85 @@ class Arm:
 
     def prepare(self, setup: Setup, batches: Sequence[GraphBatch]) -> None:
         """Build the trainer and, where some steps need blocks of their own, a twin that takes them; run each once."""
-        self.cadence = rhythm(setup, self.case)
-        self.main = self._runner(setup, batches)
-        if self.cadence.kind in ("rare", "late") and self.cadence.twin_share > 0:
-            self.twin = self._runner(setup, batches, steps_per_epoch=1, epochs=self.cadence.twin_epochs)
-            self.twin_share = self.cadence.unusual_share / self.cadence.twin_share
-        elif 0 < (late := teaching_share(self.trainer)) < 1:
-            self.twin = EarlyRunner(self.trainer, batches, steps_per_epoch=setup.steps_per_epoch)
-            self.twin_share = 1 - late
+        self._made_of = (setup, batches)
+        if self.bare:
+            self.main = GradientRunner(new_trainer(setup, self.case), batches)
+        else:
+            self.cadence = rhythm(setup, self.case)
+            self.main = self._runner(setup, batches)
+            self._make_twin(setup, batches)
         for runner in (self.main, self.twin):
             if runner is not None:
                 runner(0, max(2, min(self.cadence.period + 1, 4)), lambda: None)
 
+    def _make_twin(self, setup: Setup, batches: Sequence[GraphBatch]) -> None:
+        late = teaching_share(self.trainer)
+        if self.cadence.kind in ("rare", "late") and self.cadence.twin_share > 0:
+            self.twin = self._runner(setup, batches, steps_per_epoch=1, epochs=self.cadence.twin_epochs)
+            self.twin_share = self.cadence.unusual_share / self.cadence.twin_share
+        elif 0 < late < 1:
+            self.twin = EarlyRunner(self.trainer, batches, steps_per_epoch=setup.steps_per_epoch)
+            self.twin_share = self.early_share = 1 - late
+
     def _runner(self, setup: Setup, batches: Sequence[GraphBatch], **lengths: int) -> Runner:
         trainer = new_trainer(setup, self.case, **lengths)
-        kind = SpreadRunner if self.cadence.kind == "data-dependent" else Runner
-        if trainer.recipe.loss_term is not None:
-            trainer.epochs = EPOCHS - 1 - LEAD
-        runner = kind(trainer, batches, steps_per_epoch=setup.steps_per_epoch)  # a twin's radius must not decay by step
-        if trainer.recipe.loss_term is not None:
-            runner.pass_epochs(LEAD)
+        n = setup.steps_per_epoch  # the twin's, too: its radius must not decay by step
+        if self.cadence.kind == "data-dependent":
+            return SpreadRunner(trainer, batches, steps_per_epoch=n, seen=self.seen)
+        if trainer.recipe.loss_term is None:
+            return Runner(trainer, batches, steps_per_epoch=n)
+        trainer.epochs = EPOCHS - 1 - LEAD
+        runner = Runner(trainer, batches, steps_per_epoch=n)
+        runner.pass_epochs(LEAD)
         return runner
+
+    def release(self) -> None:
+        """Let go of what was built; :meth:`held` builds it again."""
+        self.main = self.twin = None
+        gc.collect()
+        if self._made_of is not None and self._made_of[0].device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the trainer in memory inside; where it does not stay there it is built anew for the time."""
+        if self.main is not None or self._made_of is None:
+            yield
+            return
+        try:
+            self.prepare(*self._made_of)
+            yield
+        finally:
+            self.release()
+
+    def take(self, first: int, steps: int, mark: Mark) -> Sequence[int]:
+        """Take steps of the recorded list; see :data:`samcmp.measure.rounds.Run`."""
+        if self.main is None:
+            raise ValueError(f"{self.name} is not in memory")
+        return self.main(first, steps, mark)
+
+    def take_aside(self, first: int, steps: int, mark: Mark) -> Sequence[int]:
+        """Take the twin's steps."""
+        if self.twin is None:
+            raise ValueError(f"{self.name} has no twin in memory")
+        return self.twin(first, steps, mark)
 
     def contender(self, steps: int) -> Contender:
         """Return what the rounds time: blocks of ``steps`` steps, and the twin's where there is one."""
-        if self.main is None:
-            raise ValueError(f"{self.name} was not prepared")
         rhythm = self.cadence
-        if self.twin is not None:
-            length = rhythm.period * max(1, steps // (4 * rhythm.period))
-            return Contender(
-                self.name,
-                (Part(self.main, steps, 1 - self.twin_share), Part(self.twin, length, self.twin_share)),
-            )
+        if self.twin_share:
+            parts = composed_parts(self.take, self.take_aside, rhythm, steps=steps, twin_share=self.twin_share)
+            return Contender(self.name, parts, held=self.held)
         whole = rhythm.kind == "periodic" and steps % rhythm.period == 0
-        return Contender(self.name, (Part(self.main, steps),), whole=whole, shares=rhythm.shares)
+        return Contender(self.name, (Part(self.take, steps),), whole=whole, shares=rhythm.shares, held=self.held)
+
+
+def composed_parts(
+    main: Run, twin: Run, rhythm: cadence.Cadence, *, steps: int, twin_share: float
+) -> tuple[Part, Part]:
+    """Return the blocks of common and of rare steps, weighted so that they give the time of a mean step."""
+    length = rhythm.period * max(1, steps // (4 * rhythm.period))
+    return Part(main, steps, 1 - twin_share), Part(twin, length, twin_share)
 
 
 def teaching_share(trainer: Trainer) -> float:

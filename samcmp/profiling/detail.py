@@ -55,14 +55,15 @@ def add(
     say: Callable[[str], None],
 ) -> None:
     """Add phases, operations and, on request, a trace to ``found.details``."""
-    alive = [arm for arm in found.arms if arm.failure is None and arm.main is not None]
+    alive = [arm for arm in found.arms if arm.failure is None]
     for arm in alive if wishes.detail else ():
         if left() < 2 * DETAIL_STEPS * arm.seconds_per_step:
             found.details.setdefault(arm.name, {})["phases_missing"] = "the budget left no time for it"
             continue
         say(f"phases of {arm.name}")
-        found.details.setdefault(arm.name, {}).update(_phases(found, arm))
-        found.details[arm.name].update(_operations(found, arm, batches))
+        with arm.held():
+            found.details.setdefault(arm.name, {}).update(_phases(found, arm))
+            found.details[arm.name].update(_operations(found, arm, batches))
     if wishes.trace:
         trace(found, alive, batches, path=Path(wishes.trace))
 
@@ -137,9 +138,10 @@ def trace(found: Found, arms: Sequence[Arm], batches: Sequence[GraphBatch], *, p
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as profiler:
         for arm in arms:
-            for i in range(TRACE_STEPS):
-                with record_function(f"{arm.name} step {i}"):
-                    arm.trainer.step(batches[i % len(batches)])
+            with arm.held():
+                for i in range(TRACE_STEPS):
+                    with record_function(f"{arm.name} step {i}"):
+                        arm.trainer.step(batches[i % len(batches)])
         if found.setup.device.type == "cuda":
             torch.cuda.synchronize(found.setup.device)
     try:

@@ -163,6 +163,7 @@ def _details(found: Found, arm: Arm, *, per_step: Any) -> dict[str, Any]:
     details: dict[str, Any] = {
         "clock": found.clock,
         "block_steps": len(blocks[0].passes),
+        "apart": found.apart,
         "graphs_per_second_total": found.graphs_per_step / float(per_step.mean()),  # bursts included
         "step_seconds": [float(x) for x in per_step],  # of a mean step, one a round; ratios are made of these
         "host_seconds": [t.host_seconds for t in blocks],

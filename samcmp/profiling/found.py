@@ -42,5 +42,6 @@ class Found:
     shares: dict[str, dict[str, Any]] = field(default_factory=dict)
     device: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    apart: str | None = None  # why the optimizers were not in memory side by side
     interrupted: bool = False
     parameters: int | None = None

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from samcmp import machine
 from samcmp.measure.memory import CudaMemory, cpu_memory
+from samcmp.profiling import residency
 from samcmp.records import Case
 
 if TYPE_CHECKING:
     from samcmp.setup import Options, Setup
 
-SAFE = 0.8  # of the memory that is free, on a CPU: beyond it the system would end the process, not the allocation
 FINE = 8  # the answer is exact to one part in this many
 
 
@@ -94,8 +93,13 @@ def _attempt(setup: Setup, case: Case) -> Callable[[int], Tried]:
 
     def attempt(size: int) -> Tried:
         expected = _extrapolated(peaks, size)
-        room = _room()
-        if setup.device.type == "cpu" and expected is not None and room is not None and expected > SAFE * room:
+        room = residency.room()
+        if (
+            setup.device.type == "cpu"
+            and expected is not None
+            and room is not None
+            and expected > residency.SAFE * room
+        ):
             reason = f"{size} would need about {expected / 2**30:.1f} GiB, {room / 2**30:.1f} GiB are free"
             return Tried(size, False, None, reason)
         try:
@@ -137,14 +141,3 @@ def _extrapolated(peaks: list[tuple[int, int]], size: int) -> float | None:
         return None
     known, peak = peaks[-1]
     return peak * size / known
-
-
-def _room() -> int | None:
-    import psutil
-
-    limit = machine.memory_limit()
-    free = int(psutil.virtual_memory().available)
-    if limit is None:
-        return free
-    used = int(psutil.Process().memory_info().rss)
-    return min(free, max(0, limit - used))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -80,49 +79,32 @@ class SpreadRunner(Runner):
     AE-SAM's threshold moves over the training and takes its share of two-pass steps with it, from about a sixth to
     five sixths. Consecutive steps lie a golden section of the training apart, so any stretch of them is spread evenly
     over its epochs; a step keeps its place within its epoch. Where an optimizer has no ``clock`` it trains as it comes.
-    ``seen`` has the epoch and the passes of every step.
+    ``seen`` gets the epoch and the passes of every step, once running statistics have settled.
     """
 
-    def __init__(self, trainer: Trainer, batches: Sequence[GraphBatch], *, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        batches: Sequence[GraphBatch],
+        *,
+        steps_per_epoch: int,
+        seen: list[tuple[int, int]],
+    ) -> None:
         super().__init__(trainer, batches, steps_per_epoch=steps_per_epoch)
-        self.seen: list[tuple[int, int]] = []
+        self.seen = seen
         self.has_clock = hasattr(trainer.optimizer, "clock")
 
     def _step(self, i: int, mark: Mark) -> int:
         trainer, n = self.trainer, self.steps_per_epoch
         epoch = trainer.epochs
         if self.has_clock:
-            epoch = int(GOLDEN * trainer.steps % 1 * EPOCHS)
+            place = len(self.seen) if trainer.steps >= SETTLING else trainer.steps
+            epoch = int(GOLDEN * place % 1 * EPOCHS)
             trainer.optimizer.clock = epoch * n + trainer.steps % n
         passes = super()._step(i, mark)
-        self.seen.append((epoch, passes))
+        if trainer.steps > SETTLING:
+            self.seen.append((epoch, passes))
         return passes
-
-    @property
-    def settled(self) -> list[tuple[int, int]]:
-        """What was seen once the optimizer's running statistics had settled."""
-        return self.seen[SETTLING:] or self.seen
-
-    def by_third(self) -> tuple[float, ...]:
-        """Return the mean passes of a step in the first, middle and last third of training; NaN where none was."""
-        return tuple(_mean(third) for third in self._thirds())
-
-    def error(self) -> float:
-        """Return the standard error of the mean passes over the training."""
-        thirds = self._thirds()
-        if min(map(len, thirds)) < 2:
-            return math.inf
-        return math.sqrt(sum(statistics.variance(third) / len(third) for third in thirds)) / len(thirds)
-
-    def _thirds(self) -> list[list[int]]:
-        thirds: list[list[int]] = [[], [], []]
-        for epoch, passes in self.settled:
-            thirds[min(2, 3 * epoch // EPOCHS)].append(passes)
-        return thirds
-
-
-def _mean(values: Sequence[int]) -> float:
-    return sum(values) / len(values) if values else math.nan
 
 
 class GradientRunner:

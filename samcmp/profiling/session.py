@@ -8,6 +8,7 @@ what was measured, marked ``partial``.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,15 +22,15 @@ from samcmp.errors import SamcmpError, UsageError
 from samcmp.measure.clocks import Clock, clock_for, working_after
 from samcmp.measure.lock import device_lock
 from samcmp.measure.nvml import Gpu, open_torch_device
-from samcmp.measure.rounds import Contender, Part, Rounds
+from samcmp.measure.rounds import Rounds
 from samcmp.measure.watch import watch_for
 from samcmp.profiling import contenders as ready
 from samcmp.profiling import facts as profile_facts
 from samcmp.profiling import shares
 from samcmp.profiling.after import UNTIMED_SHARE, After
-from samcmp.profiling.contenders import BASE, GRADIENT, Arm
+from samcmp.profiling.contenders import BASE, Arm
 from samcmp.profiling.found import Found, Wishes
-from samcmp.profiling.runners import GradientRunner, Runner
+from samcmp.profiling.residency import HostMemory
 from samcmp.records import Case, Record
 from samcmp.runner import cause_of
 from samcmp.setup import Options, Setup, assemble
@@ -110,6 +111,7 @@ class _Profile:
         self.found.graphs_per_step = float(np.mean(graphs))
         self.found.atoms_per_step = float(np.mean([b.num_atoms for b in self.batches]))
         self.watch = watch_for(gpu)
+        self.allocations = 0  # by the end of the first round
         self.load = machine.load()
         if self.load is not None and self.load > 0.5 * machine.usable_cores():
             self.found.warnings.append(
@@ -144,25 +146,47 @@ class _Profile:
     # ------------------------------------------------------------------ first steps
 
     def _prepare(self) -> None:
-        """Build every arm and let it take its first steps, untimed; a second visit tells what a step costs."""
+        """Build every arm and let it take its first steps, untimed, side by side as long as memory allows."""
+        memory = HostMemory()
         for arm in self.found.arms:
-            self.say(f"first steps of {arm.name}")
-            with self._recorded(arm):
-                arm.prepare(self.setup, self.batches)
-        for arm in self.alive:
-            runner = arm.main
-            if runner is None:
-                continue
-            self.found.parameters = sum(p.numel() for p in arm.trainer.model.parameters() if p.requires_grad)
-            with self._recorded(arm):
-                arm.seconds_per_step = self._seconds_per_pass(runner) * (arm.cadence.mean_passes or 1.5)
-                self._look_after(arm)
+            full = memory.full() if self.setup.device.type == "cpu" and not self.found.apart else None
+            if full is not None:
+                self._set_apart(full)
+            self._first_steps(arm)
+            others = any(other is not arm and other.main is not None for other in self.found.arms)
+            if arm.failure is not None and arm.failure[0] == "out-of-memory" and others:
+                self._set_apart(f"{arm.name} did not fit beside those before it")
+                arm.failure = None
+                self._first_steps(arm)
+            memory.note()
 
-    def _seconds_per_pass(self, runner: Runner) -> float:
+    def _first_steps(self, arm: Arm) -> None:
+        self.say(f"first steps of {arm.name}")
+        began = self.clock.now()
+        try:
+            arm.prepare(self.setup, self.batches)
+            making = self.clock.now() - began
+            self.found.parameters = sum(p.numel() for p in arm.trainer.model.parameters() if p.requires_grad)
+            arm.seconds_per_step = self._seconds_per_pass(arm) * (arm.cadence.mean_passes or 1.5)
+            self._look_after(arm)
+            arm.making_seconds = making
+        except Exception as error:
+            arm.failure = cause(error)
+        if self.found.apart or arm.failure is not None:
+            arm.release()
+
+    def _set_apart(self, why: str) -> None:
+        """Keep no optimizer in memory but the one that is timed: each is built anew for its block of every round."""
+        self.found.apart = why
+        self.found.warnings.append(f"not side by side in memory ({why}): each was built anew for each of its blocks")
+        for arm in self.found.arms:
+            arm.release()
+
+    def _seconds_per_pass(self, arm: Arm) -> float:
         """The fastest of three steps; of fewer where they are slow against the budget."""
         times: list[float] = []
         while len(times) < 3 and sum(times) < VISITS_SHARE * self.wishes.seconds / len(self.found.arms):
-            timed = self.clock.block(lambda mark: runner(0, 1, mark))
+            timed = self.clock.block(lambda mark: arm.take(0, 1, mark))
             times.append(timed.seconds / max(1, sum(timed.passes)))
         return min(times)
 
@@ -174,14 +198,6 @@ class _Profile:
                 self.found.warnings.append(
                     f"{arm.name}: {again:.1f} cores are busy after its step has returned: its time is not all of it"
                 )
-
-    @contextlib.contextmanager
-    def _recorded(self, arm: Arm) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            arm.failure = cause(error)
-            arm.main = arm.twin = None
 
     def _loader(self) -> None:
         """Time the data path alone: slicing, collating and, on a GPU, copying the batches of an epoch."""
@@ -206,9 +222,9 @@ class _Profile:
         steps = self._block_steps(arms, per_step, budget)
         self.found.steps = steps
         contenders = [arm.contender(steps) for arm in arms]
-        gradient = self._gradient(steps)
+        gradient = self._gradient()
         if gradient is not None:
-            contenders.append(gradient)
+            contenders.append(gradient.contender(steps))
         self.say(f"interleaved rounds: {len(arms)} optimizers, blocks of {steps} steps, up to {budget:.0f} s")
         rounds = Rounds(
             contenders,
@@ -219,22 +235,41 @@ class _Profile:
             watch=self.watch,
             expected_seconds=per_step * steps,
             failing=cause,
-            on_round=lambda n: self.say(f"round {n}"),
+            on_round=self._after_round,
         )
         self.found.session = rounds.run()
+        self._look_at_allocator()
         self.found.interrupted = self.found.session.stopped == "interrupted"
         shares.note(self.found, rounds, seconds=UNTIMED_SHARE * self.wishes.seconds)
+
+    def _after_round(self, n: int) -> None:
+        if n == 1:
+            self.allocations = self._allocations()
+        self.say(f"round {n}")
+
+    def _allocations(self) -> int:
+        """Return how often the allocator has asked the device for memory; 0 on a CPU."""
+        if self.setup.device.type != "cuda":
+            return 0
+        return int(torch.cuda.memory_stats(self.setup.device).get("num_device_alloc", 0))
+
+    def _look_at_allocator(self) -> None:
+        grown = self._allocations() - self.allocations
+        if grown > 0 and not self.found.apart and self.found.session is not None and self.found.session.rounds > 1:
+            self.found.warnings.append(f"the allocator asked the device for memory {grown} times after the first round")
 
     def _block_steps(self, arms: Sequence[Arm], per_step: float, budget: float) -> int:
         """Whole periods for all, longer where steps are short, shorter where six rounds would not fit."""
         whole = ready.block_steps(arms)
         fastest = min(arm.seconds_per_step for arm in arms)
-        steps = whole * max(1, int(np.ceil(BLOCK_SECONDS / max(1e-9, fastest * whole))))
-        while steps > whole and 12 * steps * per_step > 0.8 * budget:
+        making = sum(arm.making_seconds for arm in arms) if self.found.apart else 0.0  # in each round
+        shortest = max(BLOCK_SECONDS / max(1e-9, fastest), making / max(1e-9, per_step))
+        steps = whole * max(1, math.ceil(shortest / whole))
+        while steps > whole and 12 * (making + steps * per_step) > 0.8 * budget:
             steps -= whole
         per_round = (per_step + fastest) / ROUNDS_SHARE  # of one step each: the bare gradient and warming up, too
-        if FEWEST * whole * per_round > budget:
-            steps = max(1, int(budget / (FEWEST * per_round)))
+        if FEWEST * (making + whole * per_round) > budget:
+            steps = max(1, int((budget / FEWEST - making) / per_round))
             if steps < whole:
                 self.found.warnings.append(
                     f"the budget does not hold six rounds of whole periods ({whole} steps): "
@@ -242,19 +277,20 @@ class _Profile:
                 )
         return min(steps, max(whole, 4096))
 
-    def _gradient(self, steps: int) -> Contender | None:
-        """A contender of closure calls alone, for the gradient-count bound; needs the plain base beside it."""
+    def _gradient(self) -> Arm | None:
+        """Closure calls alone, for the gradient-count bound; needs the plain base beside them."""
         base = next((a for a in self.alive if a.case.optimizer == BASE), None)
         if base is None:
             return None
+        gradient = Arm("", base.case, bare=True)
         try:
-            trainer = ready.new_trainer(self.setup, base.case)
-            runner = GradientRunner(trainer, self.batches)
-            runner(0, 1, lambda: None)
+            gradient.prepare(self.setup, self.batches)
         except Exception as error:
             self.found.warnings.append(f"no gradient-count bound: {cause(error)[1]}")
             return None
-        return Contender(GRADIENT, (Part(runner, steps),))
+        if self.found.apart:
+            gradient.release()
+        return gradient
 
     def _pairs(self, arms: Sequence[Arm]) -> list[tuple[str, str]]:
         """Return the declared comparisons: each against the base and against SAM."""

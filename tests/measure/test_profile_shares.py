@@ -12,6 +12,7 @@ from samcmp.cli.profile_table import mixture
 from samcmp.measure.estimate import Ratio
 from samcmp.profiling.contenders import Arm, MemorySubject, recorded
 from samcmp.profiling.runners import EPOCHS, SETTLING, SpreadRunner
+from samcmp.profiling.shares import by_third, error
 from samcmp.records import Case, Protocol, Record, Throughput
 from samcmp.setup import Options, Setup, assemble
 
@@ -51,37 +52,48 @@ class ByTheClock:
         self.steps += 1
 
 
-def spread(steps: int) -> tuple[SpreadRunner, ByTheClock]:
-    trainer: Any = ByTheClock()
-    runner = SpreadRunner(trainer, [None], steps_per_epoch=N)  # type: ignore[list-item]
-    runner(0, steps, lambda: None)
-    return runner, trainer
+Seen = list[tuple[int, int]]
+
+
+def spread(steps: int, trainer: Any = None) -> tuple[Seen, ByTheClock]:
+    """Let a trainer settle and take ``steps`` steps that count."""
+    trainer = trainer or ByTheClock()
+    seen: Seen = []
+    SpreadRunner(trainer, [None], steps_per_epoch=N, seen=seen)(0, SETTLING + steps, lambda: None)  # type: ignore[list-item]
+    return seen, trainer
 
 
 def test_the_share_of_a_clocked_optimizer_is_the_whole_trainings_and_not_the_beginnings() -> None:
-    runner, _ = spread(N * EPOCHS)
-    taken = [passes for _, passes in runner.settled]
-    assert sum(taken) / len(taken) == pytest.approx(1.5, abs=0.05)
-    assert runner.by_third() == pytest.approx((1 + 1 / 6, 1.5, 1 + 5 / 6), abs=0.12)
+    seen, _ = spread(N * EPOCHS)
+    assert len(seen) == N * EPOCHS
+    assert sum(passes for _, passes in seen) / len(seen) == pytest.approx(1.5, abs=0.05)
+    assert by_third(seen) == pytest.approx((1 + 1 / 6, 1.5, 1 + 5 / 6), abs=0.12)
 
 
-@pytest.mark.parametrize("steps", [SETTLING + 12, SETTLING + 30])
+@pytest.mark.parametrize("steps", [12, 30])
 def test_a_short_stretch_visits_every_third_alike(steps: int) -> None:
-    runner, _ = spread(steps)
-    visits = [sum(3 * epoch // EPOCHS == third for epoch, _ in runner.settled) for third in range(3)]
+    seen, _ = spread(steps)
+    visits = [sum(3 * epoch // EPOCHS == third for epoch, _ in seen) for third in range(3)]
     assert max(visits) - min(visits) <= 2
+
+
+def test_stretches_of_trainers_that_were_built_anew_go_on_where_the_last_one_ended() -> None:
+    seen: Seen = []
+    for _ in range(5):
+        SpreadRunner(ByTheClock(), [None], steps_per_epoch=N, seen=seen)(0, SETTLING + 6, lambda: None)  # type: ignore[arg-type,list-item]
+    assert [epoch for epoch, _ in seen] == [epoch for epoch, _ in spread(30)[0]]
 
 
 def test_a_step_keeps_its_place_within_the_epoch() -> None:
     _, trainer = spread(60)
-    assert [clock % N for clock in trainer.clocks] == [i % N for i in range(60)]
+    assert [clock % N for clock in trainer.clocks] == [i % N for i in range(SETTLING + 60)]
     assert max(trainer.clocks) > 0.9 * N * EPOCHS
 
 
 def test_what_the_shares_leave_open_shrinks_with_the_steps_that_were_seen() -> None:
-    few, many = spread(60)[0].error(), spread(600)[0].error()
+    few, many = error(spread(60)[0]), error(spread(600)[0])
     assert 0 < many < few / 2
-    assert spread(2)[0].error() == math.inf
+    assert error(spread(2)[0]) == math.inf
 
 
 def test_an_optimizer_without_a_clock_is_said_to_be_seen_at_the_beginning_only() -> None:
@@ -93,19 +105,16 @@ def test_an_optimizer_without_a_clock_is_said_to_be_seen_at_the_beginning_only()
         trainer.steps += 1
 
     trainer.step = step
-    runner = SpreadRunner(trainer, [None], steps_per_epoch=N)  # type: ignore[list-item]
-    runner(0, 40, lambda: None)
-    first, middle, last = runner.by_third()
+    first, middle, last = by_third(spread(40, trainer)[0])
     assert first == 1.0
     assert math.isnan(middle)
     assert math.isnan(last)
 
 
 def test_aesam_is_timed_over_the_whole_training(setup: Setup) -> None:
-    main = prepared("ae-sam", setup).main
-    assert isinstance(main, SpreadRunner)
-    main(0, 8 * setup.steps_per_epoch, lambda: None)
-    first, _, last = main.by_third()
+    arm = prepared("ae-sam", setup)
+    arm.take(0, SETTLING + 8 * setup.steps_per_epoch, lambda: None)
+    first, _, last = by_third(arm.seen)
     assert last > first + 0.2  # the threshold falls by two standard deviations
 
 
