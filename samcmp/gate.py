@@ -48,15 +48,21 @@ class Gate:
         return (*wrong, f"{fine} of {len(self.findings)} checks passed; exit code {self.code}")
 
 
-def check(comparison: Comparison, baseline: Path) -> Gate:
-    """Compare with the exported comparison in the file ``baseline``."""
+def read(baseline: Path) -> Comparison | Gate:
+    """Read an exported comparison; what cannot be read is a gate that is closed already."""
     try:
-        before = from_json_text(baseline.read_bytes())
+        return from_json_text(baseline.read_bytes())
     except OSError as error:
-        return _closed(str(baseline), f"the baseline cannot be read: {error.strerror}")
+        make = f"`samcmp compare ... --format json --output {baseline}` makes one"
+        return _closed(str(baseline), f"the baseline cannot be read: {error.strerror}; {make}")
     except ValueError as error:
         return _closed(str(baseline), f"not a baseline: {error}")
-    return compare(comparison, before)
+
+
+def check(comparison: Comparison, baseline: Path) -> Gate:
+    """Compare with the exported comparison in the file ``baseline``."""
+    before = read(baseline)
+    return before if isinstance(before, Gate) else compare(comparison, before)
 
 
 def compare(now: Comparison, before: Comparison) -> Gate:

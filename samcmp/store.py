@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samcmp import files
-from samcmp.errors import StoreError
-from samcmp.files import write as write_atomically
-from samcmp.files import writing
+from samcmp.errors import StoreError, WriteError
 from samcmp.records import SCHEMA, Record, from_json, to_json
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Store", "write_atomically", "writing"]
+    from samcmp.runner import Predictions
 
 _REMEDY = "Make room, or name another store with --store DIR; finished runs are kept."
 
@@ -31,11 +29,15 @@ class Store:
     """A folder of Records.
 
     Args:
-        folder: created on the first :meth:`add`.
+        folder: created on the first :meth:`add`. Raises StoreError where something else has its name.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise StoreError(
+                "is a file, and a store is a folder", where=str(folder), remedy="Name another place with --store DIR."
+            )
         self.damaged: list[tuple[Path, str]] = []  # files that could not be read, and why
 
     def _path(self, key: str, kind: str = "records", suffix: str = ".json") -> Path:
@@ -46,11 +48,21 @@ class Store:
     def check_writable(self) -> None:
         """Raise WriteError now, before hours of work, if a Record could not be written."""
         probe = self.folder / "records" / ".probe"
-        files.write(probe, b"samcmp\n", remedy=_REMEDY)
+        try:
+            files.write(probe, b"samcmp\n", remedy=_REMEDY)
+        except WriteError as error:
+            raise WriteError(error.what, where=str(self.folder), remedy=error.remedy) from None
         probe.unlink(missing_ok=True)
 
-    def add(self, record: Record) -> Path:
-        """Write ``record``; a Record with the same key is replaced. Raises WriteError."""
+    def add(self, record: Record, predictions: Predictions | None = None) -> Path:
+        """Write ``record``; a Record with the same key is replaced. Raises WriteError.
+
+        A run's test predictions are written first: where its Record is, they are.
+        """
+        if predictions is not None:
+            self.add_predictions(
+                record.key, rows=predictions.rows, truth=predictions.truth, prediction=predictions.prediction
+            )
         path = self._path(record.key)
         data = json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, indent=1).encode()
         from_json(Record, data)  # what could not be read back must not be written: a bug is better found now

@@ -61,6 +61,26 @@ def store_folder(store: Path | None) -> Path:
     return store or Path(os.environ.get("SAMCMP_STORE") or ".samcmp")
 
 
+def standing(path: Path) -> Path:
+    """Return the part of ``path`` that is there already: itself or the nearest parent."""
+    return next(p for p in (path, *path.absolute().parents) if p.exists())
+
+
+def check_writable(path: Path | None, option: str) -> None:
+    """Refuse a file that could not be written in the end, before hours of work. Raises UsageError."""
+    if path is None:
+        return
+    there = standing(path)
+    if there.is_dir() and there == path:
+        raise UsageError("is a folder", where=f"{option} {path}", remedy="Name a file in it.")
+    if there != path and not there.is_dir():
+        raise UsageError(f"{there} is a file, not a folder", where=f"{option} {path}", remedy="Name another place.")
+    if not os.access(there, os.W_OK):
+        raise UsageError(
+            f"there is no permission to write in {there}", where=f"{option} {path}", remedy="Name another place."
+        )
+
+
 def pick_device(name: str) -> str:
     """Return cpu or cuda:i for a --device value, without importing torch. Raises UsageError or DeviceError."""
     text = name.strip().lower()

@@ -13,6 +13,7 @@ from samcmp.cli.options import DATA
 
 if TYPE_CHECKING:
     from samcmp.plan import Plan
+    from samcmp.report.comparison import Comparison
     from samcmp.store import Store
     from samcmp.suites import Suites
 
@@ -130,6 +131,7 @@ def compare(
     common.positive(profile_seconds, "--profile-seconds", whole=False, least=1)
     seconds = None if budget is None else budgets.seconds_of(budget)
     output_.check(format_, output, margin=margin)
+    before = output_.baseline(baseline)
     where = common.pick_device(device)
     found = common.sources(
         dataset or [],
@@ -180,7 +182,7 @@ def compare(
 
         how = execute.How(found.options(where), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed)
         planned = execute.run(planned, kept, how=how, budget=seconds)
-    _finish(planned, kept, form=format_, output=output, margin=margin, published=published, baseline=baseline)
+    _finish(planned, kept, form=format_, output=output, margin=margin, published=published, before=before)
 
 
 def _check_numbers(**counts: int | None) -> None:
@@ -197,7 +199,7 @@ def _finish(
     output: Path | None,
     margin: float | None,
     published: bool,
-    baseline: Path | None,
+    before: Comparison | None,
 ) -> None:
     from samcmp.report import build
 
@@ -210,7 +212,7 @@ def _finish(
 
         comparison = beside(comparison, planned.table)
     output_.deliver(comparison, form=form, output=output)
-    if baseline is not None:
-        raise typer.Exit(output_.gate(comparison, baseline))
+    if before is not None:
+        raise typer.Exit(output_.gate(comparison, before))
     if any(record.status != "ok" for record in records) or len(records) < len(planned.keys):
         raise typer.Exit(1)

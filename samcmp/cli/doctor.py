@@ -142,9 +142,11 @@ def _folders(store: Path) -> Iterator[Finding]:
     from samcmp.data import cards, fetch
 
     for what, folder in (("cache folder", fetch.cache_folder()), ("store", store)):
-        parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        parent = common.standing(folder)
         free = shutil.disk_usage(parent).free / 2**30
-        if not os.access(parent, os.W_OK):
+        if not parent.is_dir():
+            yield Finding(what, "missing", f"{parent} is a file, not a folder", "Set SAMCMP_CACHE, or --store DIR.")
+        elif not os.access(parent, os.W_OK):
             yield Finding(what, "missing", f"{folder} is not writable", "Set SAMCMP_CACHE, or --store DIR.")
         else:
             yield Finding(what, "ok" if free > 1 else "note", f"{folder}, {free:.0f} GiB free")

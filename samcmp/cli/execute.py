@@ -91,10 +91,7 @@ def _train(
         else workers.run_apart(cases, how.options, hear=view.hear, jobs=jobs, timeout=how.timeout)
     )
     for result in finished:
-        made = result.predictions
-        if made is not None:
-            kept.add_predictions(result.record.key, rows=made.rows, truth=made.truth, prediction=made.prediction)
-        kept.add(result.record)
+        kept.add(result.record, result.predictions)
         view.done(result.record)
 
 

@@ -13,6 +13,7 @@ from samcmp.cli.common import stderr
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    from samcmp.gate import Gate
     from samcmp.report.comparison import Comparison, Settings
 
 WIDTH = 100  # columns
@@ -39,8 +40,7 @@ def check(
         raise unknown("format", form, allowed, where="--format")
     if form == "parquet" and output is None:
         raise UsageError("parquet is not a text", where="--format parquet", remedy="Name a file with --output FILE.")
-    if output is not None and output.is_dir():
-        raise UsageError("is a folder", where=f"--output {output}", remedy="Name a file in it.")
+    common.check_writable(output, "--output")
     common.positive(margin, "--margin", whole=False, least=0, most=1)
 
 
@@ -55,18 +55,17 @@ def report_settings(margin: float | None) -> Settings:
 
 def deliver(comparison: Comparison, *, form: str, output: Path | None) -> None:
     """Print or write a comparison in the form asked for. A file appears whole or not at all."""
-    from samcmp import report
-    from samcmp.store import write_atomically, writing
+    from samcmp import files, report
 
     if form == "table":
         _print_table(comparison, output)
     elif form == "parquet" and output is not None:
         from samcmp.report.flat import to_parquet
 
-        with writing(output) as temporary:
+        with files.writing(output) as temporary:
             to_parquet(comparison, temporary)
     elif output is not None:
-        write_atomically(output, report.render(comparison, form).encode())
+        files.write(output, report.render(comparison, form).encode())
     else:
         text = report.render(comparison, form)
         typer.echo(text, nl=not text.endswith("\n"))
@@ -75,27 +74,45 @@ def deliver(comparison: Comparison, *, form: str, output: Path | None) -> None:
 
 
 def _print_table(comparison: Comparison, output: Path | None) -> None:
+    import io
     import os
     import sys
 
     from rich.console import Console
 
+    from samcmp import files
     from samcmp.report import terminal
-    from samcmp.store import write_atomically
 
-    # a pipe has no width of its own: take the one that the table is made for
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH
-    console = Console(record=output is not None, width=width)
-    terminal.write(comparison, console)
-    if output is not None:
-        write_atomically(output, console.export_text().encode())
+    # a file or a pipe has no width of its own: take the one that the table is made for
+    width = None if output is None and (sys.stdout.isatty() or "COLUMNS" in os.environ) else WIDTH
+    file = None if output is None else io.StringIO()
+    terminal.write(comparison, Console(file=file, width=width))
+    if output is not None and file is not None:
+        files.write(output, file.getvalue().encode())
 
 
-def gate(comparison: Comparison, baseline: Path) -> int:
-    """Compare with a stored baseline, say what was found, and return the exit code that says what got worse."""
+def baseline(path: Path | None) -> Comparison | None:
+    """Read a gate's baseline before anything is run. One that cannot be read ends the command with the gate's code."""
+    if path is None:
+        return None
     from samcmp import gate as gates
 
-    found = gates.check(comparison, baseline)
+    found = gates.read(path)
+    if isinstance(found, gates.Gate):
+        _say(found)
+        raise typer.Exit(found.code)
+    return found
+
+
+def gate(comparison: Comparison, before: Comparison) -> int:
+    """Compare with a baseline, say what was found, and return the exit code that says what got worse."""
+    from samcmp import gate as gates
+
+    found = gates.compare(comparison, before)
+    _say(found)
+    return found.code
+
+
+def _say(found: Gate) -> None:
     for line in found.lines:
         stderr().print(line, markup=False, soft_wrap=True)
-    return found.code

@@ -14,11 +14,18 @@ from samcmp.cli.options import OUTPUT
 from samcmp.errors import UsageError, nearest, unknown
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from samcmp.records import Record
     from samcmp.report.comparison import Comparison
     from samcmp.store import Store
 
-FIGURES = ("pareto", "differences", "curves", "profiles")
+FIGURES = {  # and what each is drawn of
+    "pareto": "accuracy and speed of the same optimizers; `samcmp compare` gives both",
+    "differences": "the accuracy of sam and of another optimizer on two equal splits or more",
+    "curves": "training runs; `samcmp compare` or `samcmp train` gives them",
+    "profiles": "the same optimizers on two datasets or models or more",
+}
 
 
 def report(
@@ -64,6 +71,7 @@ def report(
         return
     wanted = _figures(figure or [])
     output_.check(format_, output, margin=margin)
+    before = output_.baseline(baseline)
     from samcmp.report import build
     from samcmp.store import Store
 
@@ -74,12 +82,12 @@ def report(
         from samcmp.report.beside import beside
 
         comparison = beside(comparison)
+    drawn = [(path, _draw(kind, path, records=records, comparison=comparison)) for kind, path in wanted]
     output_.deliver(comparison, form=format_, output=output)
-    for kind, path in wanted:
-        _draw(kind, path, records=records, comparison=comparison)
-        common.stderr().print(f"wrote {path}", markup=False)
-    if baseline is not None:
-        raise typer.Exit(output_.gate(comparison, baseline))
+    for path, figure_ in drawn:
+        _save(figure_, path)
+    if before is not None:
+        raise typer.Exit(output_.gate(comparison, before))
 
 
 def _figures(figures: Sequence[str]) -> list[tuple[str, Path]]:
@@ -97,6 +105,7 @@ def _figures(figures: Sequence[str]) -> list[tuple[str, Path]]:
                 where="--figure",
                 remedy="For example: --figure pareto=pareto.svg",
             )
+        common.check_writable(path, "--figure")
         wanted.append((kind, path))
     return wanted
 
@@ -127,22 +136,35 @@ def _chosen(
                 )
         if wanted:
             records = [record for record in records if getattr(record.case, kind) in wanted]
+    if not records:
+        raise UsageError(
+            f"no results in {kept.folder} have all of this", where="--dataset, --model, --optimizer",
+            remedy="Leave one of them out; `samcmp report` shows all there is.",
+        )  # fmt: skip
     return records
 
 
-def _draw(kind: str, path: Path, *, records: Sequence[Record], comparison: Comparison) -> None:
+def _draw(kind: str, path: Path, *, records: Sequence[Record], comparison: Comparison) -> Figure:
+    """Draw a figure. Raises UsageError where the results do not hold what it shows."""
     from samcmp.report import figures
-    from samcmp.store import writing
 
-    if kind == "curves":
-        from samcmp.report.curves import curves
+    try:
+        if kind == "curves":
+            from samcmp.report.curves import curves
 
-        drawn = figures.loss_curves(curves(records, comparison))
-    elif kind == "differences":
-        drawn = figures.differences(comparison)
-    elif kind == "profiles":
-        drawn = figures.profiles(comparison)
-    else:
-        drawn = figures.pareto(comparison)
-    with writing(path) as temporary:
-        figures.save(drawn, temporary, form=path.suffix.lower().lstrip("."))
+            return figures.loss_curves(curves(records, comparison))
+        maker = {"differences": figures.differences, "profiles": figures.profiles, "pareto": figures.pareto}[kind]
+        return maker(comparison)
+    except UsageError as error:
+        raise UsageError(
+            error.what, where=f"--figure {kind}={path}", remedy=f"This figure needs {FIGURES[kind]}."
+        ) from None
+
+
+def _save(figure: Figure, path: Path) -> None:
+    from samcmp import files
+    from samcmp.report import figures
+
+    with files.writing(path) as temporary:
+        figures.save(figure, temporary, form=path.suffix.lower().lstrip("."))
+    common.stderr().print(f"wrote {path}", markup=False)

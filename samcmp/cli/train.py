@@ -75,6 +75,8 @@ def train(
     common.positive(threads, "--threads")
     common.positive(subset, "--subset", least=10)
     common.positive(seed, "--seed", least=0)
+    common.check_writable(save, "--save")
+    common.check_writable(save_split, "--save-split")
     if fold is not None and not 0 <= fold < plan.FOLDS:
         raise UsageError(f"cv5 has folds 0 to {plan.FOLDS - 1}, got {fold}", where="--fold")
     where = common.pick_device(device)
@@ -159,9 +161,7 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -
                 console.print(f"{name}: {_shown(now)}", markup=False)
 
         record, predictions = runner.train(case, how, key=key, listen=listen)
-    kept.add(record)
-    if predictions is not None:
-        kept.add_predictions(key, rows=predictions.rows, truth=predictions.truth, prediction=predictions.prediction)
+    kept.add(record, predictions)
     return record
 
 
