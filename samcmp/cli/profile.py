@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from samcmp.plan import Plan, Request
+    from samcmp.profiling.found import Wishes
     from samcmp.records import Case, Record
     from samcmp.setup import Options
     from samcmp.store import Store
@@ -27,6 +28,10 @@ def profile(
         list[str] | None, typer.Option("--optimizer", "-o", help="Repeat for several.  [default: all]")
     ] = None,
     budget: Annotated[str, typer.Option(metavar="TIME", help="For a model and dataset: 90s, 5min, 1h.")] = "4min",
+    processes: Annotated[
+        int,
+        typer.Option(metavar="N", help="Fresh ones that share the time; ratios then cover their spread: 3 or more."),
+    ] = 1,
     batch_size: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Molecules a step; several give a curve.")
     ] = None,
@@ -74,6 +79,7 @@ def profile(
     if form not in FORMATS:
         raise unknown("format", form, FORMATS, where="--format")
     seconds = budgets.seconds_of(budget)
+    common.positive(processes, "--processes")
     common.positive(seed, "--seed", least=0)
     common.positive(subset, "--subset", least=10)
     common.positive(threads, "--threads")
@@ -112,10 +118,13 @@ def profile(
     if largest_batch:
         _largest(plans[0], options)
         return
+    from samcmp.profiling.found import Wishes
+
     share = seconds / len(plans)
     done: list[list[Record]] = []
     for planned in plans:
-        done.append(_session(planned, kept, options, seconds=share, detail=detail, trace=trace))
+        wishes = Wishes(detail=detail, trace=None if trace is None else str(trace))
+        done.append(_session(planned, kept, options, seconds=share, processes=processes, wishes=wishes))
         if any(record.status == "partial" for record in done[-1]):
             break  # interrupted: what was measured is shown, nothing further is started
     _deliver(done, form=form)
@@ -154,14 +163,11 @@ def _planned(request: Request, config: Path | None, cards: tuple[Path, ...], siz
 
 
 def _session(
-    planned: Plan, kept: Store, options: Options, *, seconds: float, detail: bool, trace: Path | None
+    planned: Plan, kept: Store, options: Options, *, seconds: float, processes: int, wishes: Wishes
 ) -> list[Record]:
-    from samcmp.profiling import session as profiling
-
     session = planned.sessions[0]
     first = next(iter(session.values()))
     console = common.stderr()
-    wishes = profiling.Wishes(detail=detail, trace=None if trace is None else str(trace))
 
     def say(text: str) -> None:
         if console.is_terminal:
@@ -170,16 +176,28 @@ def _session(
             console.print(text, markup=False)
 
     with console.status(f"profiling {first.model} on {first.dataset}", spinner="dots") as status:
-        records = profiling.profile(
-            session,
-            options,
-            budget_seconds=seconds,
-            wishes=wishes,
-            say=say,
-        )
+        records = _measured(session, options, seconds=seconds, processes=processes, wishes=wishes, say=say)
     for record in records:
         kept.add(record)
     return records
+
+
+def _measured(
+    session: Mapping[str, Case],
+    options: Options,
+    *,
+    seconds: float,
+    processes: int,
+    wishes: Wishes,
+    say: Callable[[str], None],
+) -> list[Record]:
+    if processes == 1:
+        from samcmp.profiling.session import profile as here
+
+        return here(session, options, budget_seconds=seconds, wishes=wishes, say=say)
+    from samcmp.profiling.processes import profile as apart
+
+    return apart(session, options, processes=processes, budget_seconds=seconds, wishes=wishes, say=say)
 
 
 def _deliver(done: Sequence[Sequence[Record]], *, form: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from samcmp.measure import WARNING
 from samcmp.measure.estimate import verdict
-from samcmp.records import Record, to_json
+from samcmp.records import Record, Throughput, to_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -108,18 +108,9 @@ def size(count: int | None) -> str:
 
 def remarks(records: Sequence[Record]) -> list[str]:
     """Return what stands below the table: how it ended, the device, and each warning once."""
-    said: list[str] = []
     timed = [r.throughput for r in records if r.throughput]
-    if timed:
-        first = timed[0]
-        steps = first.details.get("block_steps")
-        why = {"precision": "all ratios within 0.5 %", "noise": "the noise no longer changed"}.get(first.stopped)
-        alone = ", each optimizer in memory alone" if first.details.get("apart") else ""
-        said.append(
-            f"{first.rounds} interleaved rounds of {steps} steps{alone}; stopped: {first.stopped}"
-            + (f" ({why})" if why else "")
-            + f"; clock: {first.details.get('clock')}"
-        )
+    said = [sessions(timed[0])] if timed else []
+    said += [text for r in records if (text := disagreement(r)) is not None]
     said += [text for r in records if (text := mixture(r)) is not None]
     said += device_lines(records[0].machine) if records else []
     said += shared(records, {r.case.arm: f"{r.status}: {r.reason}" for r in records if r.status != "ok"})
@@ -130,6 +121,36 @@ def remarks(records: Sequence[Record]) -> list[str]:
     notes = dict.fromkeys(note for record in records for note in record.notes)
     warned = [f"warning: {note.removeprefix(WARNING)}" for note in notes if note.startswith(WARNING)]
     return said + [f"note: {note}" for note in notes if not note.startswith(WARNING)] + warned
+
+
+def sessions(speed: Throughput) -> str:
+    """Say how the rounds went: how many, in how many processes, why they ended, by which clock."""
+    each = speed.details.get("processes") or [{"rounds": speed.rounds}]
+    rounds = " + ".join(str(one["rounds"]) for one in each)
+    where = "one process" if len(each) == 1 else f"{len(each)} fresh processes, whose spread is in the intervals"
+    alone = ", each optimizer in memory alone" if speed.details.get("apart") else ""
+    why = {"precision": " (all ratios within 0.5 %)", "noise": " (the noise no longer changed)"}.get(speed.stopped, "")
+    return (
+        f"{rounds} interleaved rounds of {speed.details.get('block_steps')} steps in {where}{alone}; "
+        f"stopped: {speed.stopped}{why}; clock: {speed.details.get('clock')}"
+    )
+
+
+def disagreement(record: Record) -> str | None:
+    """Name the words that fresh processes gave a ratio, where they did not all give the same."""
+    said = []
+    each = (record.throughput.details.get("processes") if record.throughput else None) or []
+    for peer in record.throughput.ratio_to if record.throughput else ():
+        words = [_word(one["ratio_to"].get(peer)) for one in each]
+        if len(set(words)) > 1:
+            said.append(f"× {peer}: {', '.join(words)}")
+    return f"{record.case.arm}: processes differ, {'; '.join(said)}" if said else None
+
+
+def _word(ratio: Sequence[float | None] | None) -> str:
+    if ratio is None:
+        return MISSING
+    return verdict(ratio[1] or 0.0, math.inf if ratio[2] is None else ratio[2])
 
 
 def shared(records: Sequence[Record], said: Mapping[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -89,6 +90,11 @@ def ratio(log_ratios: Floats, *, level: float = 0.95) -> Ratio:
     return Ratio(math.exp(float(np.median(means))), math.exp(low), math.exp(high), n, "signed rank")
 
 
+def across(log_ratios: Sequence[float]) -> Ratio:
+    """Estimate a speed ratio from one estimate a process: their mean, with Student's t over processes."""
+    return _student(np.asarray(log_ratios, dtype=np.float64), level=0.95, method="t over processes")
+
+
 def _walsh(values: Floats) -> Floats:
     """Return the means of all pairs i <= j, n(n+1)/2 of them."""
     i, j = np.triu_indices(len(values))
@@ -96,12 +102,12 @@ def _walsh(values: Floats) -> Floats:
     return means
 
 
-def _student(values: Floats, *, level: float) -> Ratio:
+def _student(values: Floats, *, level: float, method: str = "t, few rounds") -> Ratio:
     n = len(values)
     middle = float(values.mean())
     spread = float(values.std(ddof=1)) / math.sqrt(n)
     half = student_quantile(n - 1, level=level) * spread
-    return Ratio(math.exp(middle), _exp(middle - half), _exp(middle + half), n, "t, few rounds")
+    return Ratio(math.exp(middle), _exp(middle - half), _exp(middle + half), n, method)
 
 
 def _exp(x: float) -> float:

@@ -21,6 +21,7 @@ class Wishes:
     energy: bool = True
     memory: bool = True
     wait_seconds: float = 1800.0
+    draw: int = 0  # of the orders of rounds: another one in each process
 
 
 @dataclass(slots=True)

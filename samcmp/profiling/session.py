@@ -113,7 +113,8 @@ class _Profile:
         self.watch = watch_for(gpu)
         self.allocations = 0  # by the end of the first round
         self.load = machine.load()
-        if self.load is not None and self.load > 0.5 * machine.usable_cores():
+        busy = self.load is not None and self.load > 0.5 * machine.usable_cores()
+        if busy and not wishes.draw:  # later processes see the load of the first
             self.found.warnings.append(
                 f"the machine was busy before the session (load {self.load} on {machine.usable_cores():g} cores)"
             )
@@ -230,7 +231,7 @@ class _Profile:
             contenders,
             self.clock,
             seconds=budget,
-            seed=self.setup.case.seed,
+            seed=self.setup.case.seed + self.wishes.draw,
             pairs=self._pairs(arms),
             watch=self.watch,
             expected_seconds=per_step * steps,
