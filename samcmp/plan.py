@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
-from samcmp import settings
+from samcmp import asked
 from samcmp import suites as suite_file
 from samcmp.errors import UsageError, unknown
 from samcmp.keys import Inputs, key_of
@@ -19,6 +19,7 @@ from samcmp.store import Store
 from samcmp.suites import Arm, Suites, SuiteTable
 
 FOLDS = 5  # of cv5
+MOST_RUNS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,19 @@ def build(suites: Suites, request: Request) -> Plan:
             where=f"--suite {name}",
             remedy="Name the checkpoint: --init-from FILE.",
         )
-    given = _settings(request.settings, request.optimizers or suite_file.optimizers_of(suite), models)
-    arms = _arms(suites, suite, request, given=given)
+    entries = [Arm(optimizer) for optimizer in request.optimizers] or suite_file.arms_of(suite.optimizers, where=name)
+    given = asked.read(request.settings, [arm.optimizer for arm in entries], models)
+    arms = asked.arms(suites, entries, given=given, where=f"{suites.path}: suites.{name}.optimizers")
     model_settings = {m: {s.key: s.values[0] for s in given if s.owner == m} for m in models}
-    blocks = list(_blocks(split, folds, repeats=request.repeats or suite.repeats, seed=_or(request.seed, suite.seed)))
+    repeats = request.repeats or suite.repeats
+    runs = len(datasets) * len(models) * len(arms) * repeats * (1 if folds is None else folds)
+    if runs > MOST_RUNS:
+        raise UsageError(
+            f"{runs:,} runs are more than can be planned at once ({MOST_RUNS:,})",
+            where=f"--repeats {repeats}",
+            remedy="Take fewer repeats, or a part of the datasets, models and settings at a time.",
+        )
+    blocks = list(_blocks(split, folds, repeats=repeats, seed=_or(request.seed, suite.seed)))
 
     train: dict[str, Case] = {}
     sessions: list[Mapping[str, Case]] = []
@@ -134,7 +144,7 @@ def build(suites: Suites, request: Request) -> Plan:
         sessions=sessions if request.profile else [],
         profile_seconds=request.profile_seconds or suite.profile_seconds,
         table=suite.table,
-        written=_written(suites, arms, given=given, models=models),
+        written=asked.written(suites, arms, given=given, models=models),
     )
 
 
@@ -143,7 +153,7 @@ def _or(value: int | None, default: int) -> int:
 
 
 def _suite(suites: Suites, request: Request) -> tuple[str, SuiteTable]:
-    name = request.suite or "default"
+    name = "default" if request.suite is None else request.suite
     if name not in suites.suites:
         raise unknown("suite", name, suites.suites, where="--suite")
     suite = suites.suites[name]
@@ -169,10 +179,11 @@ def _check(suites: Suites, request: Request, *, split: str, folds: int | None) -
     suite_file.check_members("optimizer", request.optimizers, where="--optimizer")
     suite_file.check_split(split, folds, where="--split")
     if folds is not None and folds != FOLDS:
+        instead = f", or --repeats {folds} for {folds} random splits" if folds > 1 else ""
         raise UsageError(
             f"cross-validation here has {FOLDS} folds, got {folds}",
             where="--folds",
-            remedy=f"Use --folds {FOLDS}, or --repeats {folds} for {folds} random splits.",
+            remedy=f"Use --folds {FOLDS}{instead}.",
         )
 
 
@@ -204,7 +215,7 @@ def _session(
     settings: Mapping[str, Json],
 ) -> Mapping[str, Case]:
     """The profile Cases of one dataset and model. Epochs do not matter to speed and are left out of the key."""
-    peers = tuple(sorted(_arm_name(arm) for arm in arms))
+    peers = tuple(sorted(arm.name for arm in arms))
     cases = [
         Case(
             kind="profile",
@@ -220,104 +231,3 @@ def _session(
         for arm in arms
     ]
     return {key_of(case, request.inputs): case for case in cases}
-
-
-def _arm_name(arm: Arm) -> str:
-    return Case("profile", "", "", arm.optimizer, optimizer_settings=arm.settings).arm
-
-
-# ------------------------------------------------------------------------------------------------- settings
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One ``--set owner.key=value[,value...]``."""
-
-    owner: str  # an optimizer or a model
-    key: str
-    values: tuple[Json, ...]
-    typed: str
-
-
-def _settings(entries: Sequence[str], optimizers: Sequence[str], models: Sequence[str]) -> list[Setting]:
-    """Read the entries of ``--set``. Raises UsageError for one that does not belong to this run."""
-    found: dict[tuple[str, str], Setting] = {}
-    for entry in entries:
-        setting = _read_setting(entry)
-        if setting.owner not in {*optimizers, *models}:
-            raise _stranger(setting, optimizers, models)
-        if len(setting.values) > 1 and setting.owner in models:
-            raise UsageError(
-                "a model's setting takes one value",
-                where=_typed([setting]),
-                remedy="Run the command once for each value.",
-            )
-        if (setting.owner, setting.key) in found:
-            raise UsageError(
-                f"{setting.owner}.{setting.key} is set twice",
-                where=_typed([setting]),
-                remedy=f"Set it once; several values are a sweep: --set {setting.owner}.{setting.key}=VALUE,VALUE.",
-            )
-        found[setting.owner, setting.key] = setting
-    return list(found.values())
-
-
-def _read_setting(entry: str) -> Setting:
-    target, equals, text = entry.partition("=")
-    owner, dot, key = target.strip().rpartition(".")
-    if not (equals and dot and owner and key and text.strip()):
-        raise UsageError(
-            f"{entry!r} is not of the form OPTIMIZER.KEY=VALUE or MODEL.KEY=VALUE",
-            where="--set",
-            remedy="For example --set graphsam.rho=0.05, or a sweep: --set graphsam.rho=0.05,0.005.",
-        )
-    values = tuple(settings.read(part.strip()) for part in text.split(","))
-    return Setting(owner, key.replace("-", "_"), values, entry)
-
-
-def _stranger(setting: Setting, optimizers: Sequence[str], models: Sequence[str]) -> UsageError:
-    """Refuse a setting of something that is not part of this run, or that does not exist."""
-    for kind, run in (("optimizer", optimizers), ("model", models)):
-        if setting.owner in suite_file.catalogue(kind):
-            return UsageError(
-                f"{setting.owner!r} is not among the {kind}s of this run",
-                where=_typed([setting]),
-                remedy=f"Add --{kind} {setting.owner}, or set one of: {', '.join(dict.fromkeys(run))}.",
-            )
-    return unknown("optimizer or model", setting.owner, {*optimizers, *models}, where=_typed([setting]))
-
-
-def _arms(suites: Suites, suite: SuiteTable, request: Request, *, given: Sequence[Setting]) -> list[Arm]:
-    """The optimizers with their settings; a setting with several values makes an arm of each."""
-    section = f"{suites.path}: suites.{request.suite or 'default'}.optimizers"
-    chosen = [Arm(name) for name in request.optimizers] or suite_file.arms_of(suite.optimizers, where=section)
-    arms: list[Arm] = []
-    for arm in chosen:
-        own = [setting for setting in given if setting.owner == arm.optimizer]
-        for values in itertools.product(*(setting.values for setting in own)):
-            swept = dict(zip((setting.key for setting in own), values, strict=True))
-            new = Arm(arm.optimizer, {**suites.settings.get(arm.optimizer, {}), **arm.settings, **swept})
-            suite_file.check_arm(new, where=_typed(own) or section)
-            if new not in arms:
-                arms.append(new)
-    return arms
-
-
-def _typed(given: Iterable[Setting]) -> str:
-    return " ".join(f"--set {setting.typed}" for setting in given)
-
-
-def _written(
-    suites: Suites, arms: Sequence[Arm], *, given: Sequence[Setting], models: Sequence[str]
-) -> Mapping[str, str]:
-    """Say of each arm and model where a user wrote its settings; those of the shipped file are known to be good."""
-    found: dict[str, str] = {}
-    for arm in arms:
-        own = [setting for setting in given if setting.owner == arm.optimizer]
-        if own or (arm.settings and suites.path != suite_file.DEFAULT_FILE):
-            found[_arm_name(arm)] = _typed(own) or f"{suites.path}: {_arm_name(arm)}"
-    for model in models:
-        own = [setting for setting in given if setting.owner == model]
-        if own or ":" in model:
-            found[model] = _typed(own) or f"--model {model}"
-    return found

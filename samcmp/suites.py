@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samcmp.errors import ConfigError, nearest
-from samcmp.records import BASES, SCHEDULES, Json
+from samcmp.records import BASES, SCHEDULES, Case, Json
 from samcmp.settings import misfit
 
 DEFAULT_FILE = Path(__file__).with_name("benchmarks.toml")
@@ -77,6 +77,10 @@ class Arm:
     optimizer: str
     settings: Mapping[str, Json] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        return Case("profile", "", "", self.optimizer, optimizer_settings=self.settings).arm
+
 
 @dataclass(frozen=True, slots=True)
 class Suites:
@@ -97,8 +101,12 @@ def read(path: Path | None = None, *, cards: Sequence[Path] = ()) -> Suites:
         raise ConfigError(
             "there is no such file", where=str(path), remedy="Leave --config out to use the file that samcmp ships."
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"not a readable TOML file: {error}", where=str(path)) from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read: {error.strerror}", where=str(path), remedy="Name a file with suites."
+        ) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"is not TOML: {error}", where=str(path), remedy="Correct it there and run again.") from None
     except ValidationError as error:
         raise _explained(path, error) from None
     suites = Suites(path, _set(table.protocol), table.optimizers, table.suites)
@@ -194,6 +202,13 @@ def check_members(kind: str, names: Sequence[str], *, where: str, cards: Sequenc
         if kind == "model" and ".py:" in name:
             continue  # a user's own model; the file is read when it is built
         if name not in allowed:
+            several = [part.strip() for part in name.split(",")]
+            if where.startswith("--") and len(several) > 1:
+                raise ConfigError(
+                    f"{name!r} is not one {kind}",
+                    where=where,
+                    remedy=f"Repeat the option for several: {' '.join(f'{where} {part}' for part in several)}.",
+                )
             raise _config_unknown(kind, name, allowed, where=where)
 
 

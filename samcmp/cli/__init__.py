@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+from samcmp.errors import UsageError, unknown
 
 # name -> (module, function, one line for --help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -33,7 +36,9 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
-            return None
+            if ctx.resilient_parsing:  # completion asks for beginnings of names, too
+                return None
+            raise unknown("command", cmd_name, COMMANDS, where="samcmp")
         module, function, summary = COMMANDS[cmd_name]
         one = typer.Typer(add_completion=False, rich_markup_mode="rich")
         if self.listing:
@@ -51,6 +56,15 @@ class LazyGroup(TyperGroup):
             message = "\nInterrupted. Finished runs are kept; the same command goes on where it stopped."
             print(message, file=sys.stderr)
             raise SystemExit(130) from None
+        except Exception as error:
+            extra = re.search(r"unexpected extra arguments?.*\((.*)\)", str(getattr(error, "message", "")))
+            if extra:
+                raise UsageError(
+                    f"{extra[1]!r} belongs to no option",
+                    where=f"samcmp {ctx.invoked_subcommand}",
+                    remedy="For several values repeat the option: -o adam -o sam.",
+                ) from None
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self.listing = True

@@ -35,6 +35,7 @@ StoreDir = options.StoreDir
 Subset = options.Subset
 Target = options.Target
 TaskKind = options.TaskKind
+positive = options.positive
 
 
 def stderr() -> Console:
@@ -132,6 +133,22 @@ class Sources:
     split_file: Path | None = None
     init_from: Path | None = None
 
+    def split(self, name: str | None) -> str | None:
+        """The split that is asked for: a file's, or by name. Raises UsageError where both are, or neither is whole."""
+        if self.split_file is None:
+            if name == "file":
+                raise UsageError(
+                    "the split 'file' is one of your own", where="--split file", remedy="Add --split-file FILE."
+                )
+            return name
+        if name not in {None, "file"}:
+            raise UsageError(
+                "a file and a name contradict each other",
+                where=f"--split {name} --split-file {self.split_file}",
+                remedy="Leave one of them out.",
+            )
+        return "file"
+
     def inputs(self, fingerprint: str) -> Inputs:
         return Inputs(content=self.content, fingerprint=fingerprint, cards=self.cards)
 
@@ -177,32 +194,35 @@ def sources(
                 remedy="Add molecules, or choose another --target. Rows are counted from 0 after the header.",
             )
         user_cards[card.name] = card
-        content[card.name] = f"{_digest(data)}:{smiles_column}:{','.join(targets)}:{card.task}"
+        content[card.name] = f"{_digest(data, option='--data')}:{smiles_column}:{','.join(targets)}:{card.task}"
         names.append(card.name)
-    elif targets or task:
-        raise UsageError("--target and --task describe a file of your own", remedy="Add --data my.csv.")
+    elif targets or task or smiles_column != "smiles":
+        raise UsageError(
+            "--target, --task and --smiles-column describe a file of your own", remedy="Add --data my.csv."
+        )
+    if source is not None and "://" not in source and not Path(source).expanduser().exists():
+        raise UsageError(
+            "there is no such folder or bundle",
+            where=f"--from {source}",
+            remedy="Name a folder, a bundle of `samcmp fetch --bundle` or a URL.",
+        )
     for model in models:
         path = Path(model.partition(":")[0])
         if ":" in model and path.suffix == ".py" and path.is_file():
-            content[model] = _digest(path)
+            content[model] = _digest(path, option="--model")
     for name, path_or_none in (("split-file", split_file), ("init-from", init_from)):
         if path_or_none is not None:
-            content[name] = _digest(path_or_none)
+            content[name] = _digest(path_or_none, option=f"--{name}")
     return Sources(tuple(names), user_cards, content, tuple(cards), source, split_file, init_from)
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, *, option: str) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise UsageError(f"cannot read it: {error.strerror}", where=str(path)) from None
-
-
-def positive(value: float | None, option: str, *, whole: bool = True, least: float = 1, most: float = 1e9) -> None:
-    """Raise UsageError unless ``value`` is None or a finite number from ``least`` to ``most``."""
-    if value is not None and not least <= value <= most:
-        kind = "a whole number" if whole else "a number"
-        raise UsageError(f"must be {kind} from {least:g} to {most:,.15g}, got {value:,.15g}", where=option)
+        raise UsageError(
+            f"cannot be read: {error.strerror}", where=f"{option} {path}", remedy="Check the path."
+        ) from None
 
 
 def fingerprint(device: str) -> str:

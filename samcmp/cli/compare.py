@@ -33,11 +33,15 @@ def compare(
     set_: options.Settings = None,
     init_from: options.InitFrom = None,
     split: options.Split = None,
-    folds: Annotated[int | None, typer.Option(metavar="5", help="Cross-validation.", rich_help_panel=DATA)] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(metavar="5", parser=options.whole("--folds"), help="Cross-validation.", rich_help_panel=DATA),
+    ] = None,
     repeats: Annotated[
         int | None,
         typer.Option(
             metavar="N",
+            parser=options.whole("--repeats"),
             help="Random splits (or repeats of the folds), each with its own seeds.",
             show_default="the suite's, else 5",
             rich_help_panel=DATA,
@@ -47,6 +51,7 @@ def compare(
         int | None,
         typer.Option(
             metavar="N",
+            parser=options.whole("--seed", least=0),
             help="Of the first split; the next ones count up.",
             show_default="the suite's, else 0",
             rich_help_panel=DATA,
@@ -65,6 +70,7 @@ def compare(
         int | None,
         typer.Option(
             metavar="N",
+            parser=options.whole("--jobs", most=options.CORES),
             help="Training runs side by side.",
             show_default="the cores; 1 on a GPU",
             rich_help_panel=RUNNING,
@@ -73,12 +79,20 @@ def compare(
     threads: options.Threads = None,
     timeout: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Longest time for one training run.", rich_help_panel=RUNNING),
+        typer.Option(
+            metavar="SECONDS",
+            parser=options.number("--timeout", least=1),
+            help="Longest time for one training run.",
+            rich_help_panel=RUNNING,
+        ),
     ] = None,
     profile_seconds: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", help="Time to measure throughput, a dataset and model.", rich_help_panel=RUNNING
+            metavar="SECONDS",
+            parser=options.number("--profile-seconds", least=1),
+            help="Time to measure throughput, a dataset and model.",
+            rich_help_panel=RUNNING,
         ),
     ] = None,
     budget: Annotated[
@@ -124,13 +138,8 @@ def compare(
     from samcmp import budgets, plan, suites
     from samcmp.store import Store
 
-    _check_numbers(
-        epochs=epochs, batch_size=batch_size, repeats=repeats, jobs=jobs, subset=subset, seed=seed, threads=threads
-    )
-    common.positive(timeout, "--timeout", whole=False, least=1)
-    common.positive(profile_seconds, "--profile-seconds", whole=False, least=1)
     seconds = None if budget is None else budgets.seconds_of(budget)
-    output_.check(format_, output, margin=margin)
+    output_.check(format_, output)
     before = output_.baseline(baseline)
     where = common.pick_device(device)
     found = common.sources(
@@ -158,7 +167,7 @@ def compare(
             "threads": threads,
             "init_from": found.content.get("init-from"),
         },
-        split="file" if split_file else split,
+        split=found.split(split),
         folds=folds,
         repeats=repeats,
         seed=seed,
@@ -183,12 +192,6 @@ def compare(
         how = execute.How(found.options(where), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed)
         planned = execute.run(planned, kept, how=how, budget=seconds)
     _finish(planned, kept, form=format_, output=output, margin=margin, published=published, before=before)
-
-
-def _check_numbers(**counts: int | None) -> None:
-    for name, value in counts.items():
-        least = {"seed": 0, "subset": 10}.get(name, 1)
-        common.positive(value, f"--{name.replace('_', '-')}", least=least)
 
 
 def _finish(

@@ -1,11 +1,54 @@
-"""The options that several subcommands share, each once: name, metavar, help and the panel of --help it stands in."""
+"""The options that several subcommands share, each once: name, range, help and the panel of --help it stands in."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from samcmp.errors import UsageError
+
+CORES = os.cpu_count() or 1
+
+
+def positive(value: float | None, option: str, *, whole: bool = True, least: float = 1, most: float = 1e9) -> None:
+    """Raise UsageError unless ``value`` is None or a finite number from ``least`` to ``most``."""
+    if value is not None and not least <= value <= most:
+        kind = "a whole number" if whole else "a number"
+        end = f"{CORES} (this machine's cores)" if most == CORES else f"{most:,.15g}"
+        raise UsageError(f"must be {kind} from {least:g} to {end}, got {value:,.15g}", where=option)
+
+
+def whole(option: str, *, least: int = 1, most: int = 10**9) -> Callable[[object], int]:
+    """Make the reader of a whole number; anything else is refused with the option's name as the command is read."""
+
+    def read(text: object) -> int:
+        try:
+            value = int(str(text))
+        except ValueError:
+            raise UsageError(f"expected a whole number, got {str(text)!r}", where=option) from None
+        positive(value, option, least=least, most=most)
+        return value
+
+    return read
+
+
+def number(option: str, *, least: float, most: float = 1e9) -> Callable[[object], float]:
+    """Make the reader of a number, as :func:`whole` does."""
+
+    def read(text: object) -> float:
+        try:
+            value = float(str(text))
+        except ValueError:
+            raise UsageError(f"expected a number, got {str(text)!r}", where=option) from None
+        positive(value, option, whole=False, least=least, most=most)
+        return value
+
+    return read
+
 
 DATA = "Data"
 TRAINING = "Training"
@@ -93,7 +136,13 @@ SplitFile = Annotated[
     typer.Option(metavar="FILE", help="A split of your own: JSON or CSV of row numbers.", rich_help_panel=DATA),
 ]
 Subset = Annotated[
-    int | None, typer.Option(metavar="N", help="Use N molecules only, drawn before splitting.", rich_help_panel=DATA)
+    int | None,
+    typer.Option(
+        metavar="N",
+        parser=whole("--subset", least=10),
+        help="Use N molecules only, drawn before splitting.",
+        rich_help_panel=DATA,
+    ),
 ]
 
 # ---------------------------------------------------------------------------------------------- training
@@ -101,12 +150,22 @@ Subset = Annotated[
 Epochs = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="Passes over the training rows.", show_default="the suite's", rich_help_panel=TRAINING
+        metavar="N",
+        parser=whole("--epochs"),
+        help="Passes over the training rows.",
+        show_default="the suite's",
+        rich_help_panel=TRAINING,
     ),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Molecules a step.", show_default="the suite's", rich_help_panel=TRAINING),
+    typer.Option(
+        metavar="N",
+        parser=whole("--batch-size"),
+        help="Molecules a step.",
+        show_default="the suite's",
+        rich_help_panel=TRAINING,
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -127,6 +186,7 @@ Threads = Annotated[
     int | None,
     typer.Option(
         metavar="N",
+        parser=whole("--threads", most=CORES),
         help="Of one run on the CPU; other sums, other bits.",
         show_default="the suite's, else 1",
         rich_help_panel=TRAINING,
@@ -150,6 +210,7 @@ Margin = Annotated[
     float | None,
     typer.Option(
         metavar="X",
+        parser=number("--margin", least=0, most=1),
         help="Loss of accuracy that counts as none.",
         show_default="0.01 AUC, 0.02 of the RMSE or MAE",
         rich_help_panel=OUTPUT,

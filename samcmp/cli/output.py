@@ -22,9 +22,7 @@ WIDTH = 100  # columns
 MEANT = {"txt": "table", "text": "table", "md": "markdown", "tex": "latex"}  # nearer by meaning than by letters
 
 
-def check(
-    form: str, output: Path | None = None, *, margin: float | None = None, allowed: Sequence[str] | None = None
-) -> None:
+def check(form: str, output: Path | None = None, *, allowed: Sequence[str] | None = None) -> None:
     """Refuse an output that cannot be made, before anything is. Raises UsageError.
 
     Args:
@@ -41,7 +39,6 @@ def check(
     if form == "parquet" and output is None:
         raise UsageError("parquet is not a text", where="--format parquet", remedy="Name a file with --output FILE.")
     common.check_writable(output, "--output")
-    common.positive(margin, "--margin", whole=False, least=0, most=1)
 
 
 def report_settings(margin: float | None) -> Settings:

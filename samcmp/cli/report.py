@@ -70,7 +70,7 @@ def report(
         typer.echo(text(), nl=False)
         return
     wanted = _figures(figure or [])
-    output_.check(format_, output, margin=margin)
+    output_.check(format_, output)
     before = output_.baseline(baseline)
     from samcmp.report import build
     from samcmp.store import Store

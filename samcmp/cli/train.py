@@ -32,10 +32,21 @@ def train(
     init_from: options.InitFrom = None,
     split: options.Split = None,
     fold: Annotated[
-        int | None, typer.Option(metavar="N", help="Fold of cv5, 0 to 4.", rich_help_panel=options.DATA)
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=options.whole("--fold", least=0, most=4),
+            help="Fold of cv5, 0 to 4.",
+            rich_help_panel=options.DATA,
+        ),
     ] = None,
     split_file: options.SplitFile = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of split, weights, batch order and dropout.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", parser=options.whole("--seed", least=0), help="Of split, weights, batch order and dropout."
+        ),
+    ] = 0,
     subset: options.Subset = None,
     data: options.DataFile = None,
     smiles_column: options.SmilesColumn = "smiles",
@@ -70,15 +81,8 @@ def train(
     from samcmp.setup import check_splits
     from samcmp.store import Store
 
-    common.positive(epochs, "--epochs")
-    common.positive(batch_size, "--batch-size")
-    common.positive(threads, "--threads")
-    common.positive(subset, "--subset", least=10)
-    common.positive(seed, "--seed", least=0)
     common.check_writable(save, "--save")
     common.check_writable(save_split, "--save-split")
-    if fold is not None and not 0 <= fold < plan.FOLDS:
-        raise UsageError(f"cv5 has folds 0 to {plan.FOLDS - 1}, got {fold}", where="--fold")
     where = common.pick_device(device)
     found = common.sources(
         [] if data else [dataset],
@@ -92,6 +96,11 @@ def train(
         init_from=init_from,
         models=[model],
     )
+    chosen = found.split(split)
+    if fold is not None and chosen not in {None, "cv5"}:
+        raise UsageError(
+            f"the split {chosen!r} has no folds", where="--fold", remedy="Use --split cv5, or omit --fold."
+        )
     request = plan.Request(
         datasets=found.datasets,
         models=(model,),
@@ -104,7 +113,7 @@ def train(
             "threads": threads,
             "init_from": found.content.get("init-from"),
         },
-        split="file" if split_file else split or ("cv5" if fold is not None else None),
+        split="cv5" if fold is not None else chosen,
         repeats=1,
         seed=seed,
         device=where.partition(":")[0],

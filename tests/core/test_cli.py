@@ -137,6 +137,31 @@ WRONG = {
     "a suite file that is not there": (("compare", "--config", "none.toml"), "none.toml"),
     "three folds": (("compare", "--folds", "3"), "--repeats 3"),
     "parquet on a terminal": (("compare", "--format", "parquet"), "--output"),
+    "an unknown command": (("comprae",), "Did you mean 'compare'"),
+    "no number": (("compare", "--jobs", "abc"), "--jobs: expected a whole number, got 'abc'"),
+    "no whole number": (("train", "--epochs", "1.5"), "--epochs: expected a whole number, got '1.5'"),
+    "no threads": (("compare", "--threads", "0"), "--threads: must be a whole number from 1"),
+    "jobs by the million": (("compare", "--jobs", "1000000"), "this machine's cores"),
+    "no jobs": (("compare", "--jobs", "-1"), "--jobs: must be a whole number from 1"),
+    "a negative margin": (("compare", "--margin", "-1"), "--margin: must be a number from 0 to 1, got -1"),
+    "a margin that is no number": (("report", "--margin", "nan"), "--margin: must be a number from 0 to 1, got nan"),
+    "a device far away": (("compare", "--device", "cuda:99"), "--device cuda:99: CUDA was asked for"),
+    "several optimizers in one word": (
+        ("compare", "--optimizer", "adam,sam"),
+        "--optimizer adam --optimizer sam",
+    ),
+    "an empty optimizer": (("compare", "--optimizer", ""), "unknown optimizer ''"),
+    "an empty suite": (("compare", "--suite", ""), "unknown suite ''"),
+    "a dataset like a path": (("compare", "--dataset", "../../x"), "unknown dataset '../../x'"),
+    "a model like a path": (("train", "--model", "../../x"), "unknown model '../../x'"),
+    "a suite like a path": (("compare", "--suite", "../../x"), "unknown suite '../../x'"),
+    "an optimizer like a path": (("profile", "--optimizer", "../../x"), "unknown optimizer '../../x'"),
+    "a dataset in another alphabet": (("fetch", "бббп"), "unknown dataset 'бббп'"),
+    "more runs than can be planned": (("compare", "--repeats", "1000000"), "3,000,000 runs"),
+    "a fold of a split without folds": (("train", "--fold", "2", "--split", "random"), "'random' has no folds"),
+    "a split of one's own without its file": (("compare", "--split", "file"), "--split-file FILE"),
+    "a folder that is not there": (("compare", "--from", "nowhere"), "--from nowhere: there is no such"),
+    "a SMILES column without a file": (("train", "--smiles-column", "s"), "--data"),
     "a model file that is not there": (("compare", "--model", "mine.py:Net", "--subset", "40"), "mine.py"),
 }
 
@@ -173,3 +198,18 @@ def test_doctor_says_what_is_there(run: Run) -> None:
     found = {finding["what"]: finding for finding in json.loads(out)}
     assert found["torch"]["state"] == "ok"
     assert found["cache folder"]["state"] in {"ok", "note"}
+
+
+@pytest.mark.parametrize("more", [("--split", "random"), ("--folds", "5")])
+def test_a_split_file_and_another_split_contradict_each_other(run: Run, more: tuple[str, ...]) -> None:
+    Path("x.json").write_text("{}")
+    code, _, err = run("compare", "--split-file", "x.json", *more)
+    assert code == 2
+    assert "contradict each other" in err
+
+
+def test_a_word_after_an_options_value_gets_the_way_to_name_several(run: Run) -> None:
+    code, _, err = run("compare", "-o", "adam", "sam")
+    assert code == 2
+    assert "'sam' belongs to no option" in err
+    assert "-o adam -o sam" in err

@@ -19,7 +19,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ["setup", "runner", "profiling", "workers", "store", "keys", "stats", "published", "conformance"], 4
     ),
-    **dict.fromkeys(["suites", "plan", "report", "estimate", "budgets", "gate"], 5),
+    **dict.fromkeys(["suites", "asked", "plan", "report", "estimate", "budgets", "gate"], 5),
     "cli": 6,
 }
 STRANGERS = {"optim", "backbones", "measure"}  # an optimizer never sees a model, neither sees a clock

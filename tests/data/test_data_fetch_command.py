@@ -97,7 +97,7 @@ def test_an_audit_of_a_users_csv_says_the_guess_and_lists_the_skipped(tmp_path: 
         (["esol", "--from", "nowhere"], "there is no delaney-processed.csv"),
         (["--cards", "nowhere", "--all"], "no such folder"),
         (["--data", "nowhere.csv", "--target", "x"], "no such file"),
-        (["demo", "--audit", "--output", "README.md/audit.txt"], "a part of the path is a file"),
+        (["demo", "--audit", "--output", "README.md/audit.txt"], "README.md is a file, not a folder"),
     ],
 )
 def test_wrong_input_is_one_message_and_exit_code_2(arguments: list[str], said: str, tmp_path: Path) -> None:
