@@ -3,8 +3,10 @@
 A step's *class* is its number of gradient evaluations. Three ways, from best to last:
 
 * whole periods: block time over steps;
-* parts: steps of each kind in blocks of their own, t = sum of w_p t_p (GraphSAM: plain steps and anchored steps, one
-  anchor an epoch; the weights need not be positive, they solve for the share of each kind);
+* parts: common steps, and blocks of their own in which the rare ones are frequent (GraphSAM: an anchor an epoch, and
+  a twin that anchors at every step), t = sum of w_p t_p. With rare steps a share a of one block, b of the other and s
+  of the training, the weights (b - s)/(b - a) and (s - a)/(b - a) give the mean step whatever anchors a block took;
+  they need not be positive;
 * classes: consecutive blocks of a sequence that does not repeat (AE-SAM, RST). With r_c the time of a class relative
   to the commonest and s_c its share, block b gives t_b = T_b sum(s_c r_c) / sum(n_bc r_c): the block's own speed, on
   the whole session's mixture, so two-pass steps do not make a round look slow.
@@ -38,7 +40,17 @@ class Composer:
         return self._by_class([blocks[0] for blocks in rounds])
 
     def _weighted(self, blocks: Sequence[Timed]) -> float:
-        return sum(w * t.seconds / len(t.passes) for w, t in zip(self.weights, blocks, strict=True))
+        weights = self._solved(blocks) or self.weights
+        return sum(w * t.seconds / len(t.passes) for w, t in zip(weights, blocks, strict=True))
+
+    def _solved(self, blocks: Sequence[Timed]) -> tuple[float, float] | None:
+        """Return the weights of two blocks that have the rare steps' true share, None where that is not asked for."""
+        if self.shares is None or len(blocks) != 2:
+            return None
+        common = max(self.shares, key=lambda passes: self.shares[passes])  # type: ignore[index]
+        a, b = (sum(p != common for p in t.passes) / len(t.passes) for t in blocks)
+        s = 1 - self.shares[common]
+        return None if a == b else ((b - s) / (b - a), (s - a) / (b - a))
 
     def _by_class(self, blocks: Sequence[Timed]) -> Floats:
         cost = relative_cost(blocks)

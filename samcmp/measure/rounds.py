@@ -29,6 +29,7 @@ MOST_DISCARDED = 0.2  # of the rounds
 
 Stopped = Literal["precision", "noise", "budget", "interrupted"]
 Run = Callable[[int, int, Mark], Sequence[int]]  # (first step of the recorded list, steps, mark) -> passes per step
+Held = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Contender:
     parts: tuple[Part, ...]
     whole: bool = True
     shares: Mapping[int, float] | None = None
-    held: Callable[[], AbstractContextManager[object]] = nullcontext
+    held: Held = nullcontext
 
 
 class Watch(Protocol):

@@ -13,7 +13,7 @@ import torch
 
 from samcmp.measure.clocks import Mark
 from samcmp.measure.memory import tensors_in
-from samcmp.measure.rounds import Contender, Part, Run
+from samcmp.measure.rounds import Contender, Held, Part, Run
 from samcmp.profiling import cadence
 from samcmp.profiling.runners import EPOCHS, LEAD, EarlyRunner, GradientRunner, Runner, SpreadRunner
 from samcmp.records import Case
@@ -96,7 +96,6 @@ class Arm:
     cadence: cadence.Cadence = field(default_factory=lambda: cadence.Cadence("periodic", 1, {1: 1.0}))
     main: Runner | GradientRunner | None = None
     twin: Runner | None = None  # steps that are rare or early in training, in blocks of their own
-    twin_share: float = 0.0  # of the twin's blocks in the time of a mean step
     early_share: float | None = None  # of the steps before a loss term begins, where that changes their price
     seen: list[tuple[int, int]] = field(default_factory=list)  # see SpreadRunner
     failure: tuple[str, str] | None = None
@@ -131,10 +130,9 @@ class Arm:
         late = teaching_share(self.trainer)
         if self.cadence.kind in ("rare", "late") and self.cadence.twin_share > 0:
             self.twin = self._runner(setup, batches, steps_per_epoch=1, epochs=self.cadence.twin_epochs)
-            self.twin_share = self.cadence.unusual_share / self.cadence.twin_share
         elif 0 < late < 1:
             self.twin = EarlyRunner(self.trainer, batches, steps_per_epoch=setup.steps_per_epoch)
-            self.twin_share = self.early_share = 1 - late
+            self.early_share = 1 - late
 
     def _runner(self, setup: Setup, batches: Sequence[GraphBatch], **lengths: int) -> Runner:
         trainer = new_trainer(setup, self.case, **lengths)
@@ -182,19 +180,22 @@ class Arm:
     def contender(self, steps: int) -> Contender:
         """Return what the rounds time: blocks of ``steps`` steps, and the twin's where there is one."""
         rhythm = self.cadence
-        if self.twin_share:
-            parts = composed_parts(self.take, self.take_aside, rhythm, steps=steps, twin_share=self.twin_share)
+        if self.early_share is not None:
+            parts = (Part(self.take, steps, 1 - self.early_share), Part(self.take_aside, steps, self.early_share))
             return Contender(self.name, parts, held=self.held)
+        if self.twin is not None:
+            return composed(self.name, self.take, self.take_aside, rhythm, steps=steps, held=self.held)
         whole = rhythm.kind == "periodic" and steps % rhythm.period == 0
         return Contender(self.name, (Part(self.take, steps),), whole=whole, shares=rhythm.shares, held=self.held)
 
 
-def composed_parts(
-    main: Run, twin: Run, rhythm: cadence.Cadence, *, steps: int, twin_share: float
-) -> tuple[Part, Part]:
-    """Return the blocks of common and of rare steps, weighted so that they give the time of a mean step."""
+def composed(
+    name: str, main: Run, twin: Run, rhythm: cadence.Cadence, *, steps: int, held: Held = contextlib.nullcontext
+) -> Contender:
+    """Return a contender with blocks of its own for rare steps: those of a twin in which they are frequent."""
+    part = rhythm.unusual_share / rhythm.twin_share
     length = rhythm.period * max(1, steps // (4 * rhythm.period))
-    return Part(main, steps, 1 - twin_share), Part(twin, length, twin_share)
+    return Contender(name, (Part(main, steps, 1 - part), Part(twin, length, part)), shares=rhythm.shares, held=held)
 
 
 def teaching_share(trainer: Trainer) -> float:

@@ -11,15 +11,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from samcmp import optim
 from samcmp.measure.clocks import Clock, Mark, clock_for, working_after
 from samcmp.measure.estimate import Ratio
 from samcmp.measure.memory import measure as weigh
 from samcmp.measure.phases import phases_for
 from samcmp.measure.rounds import Contender, Part, Rounds, Session
+from samcmp.profiling import cadence
+from samcmp.profiling.contenders import composed
+from samcmp.profiling.runners import EPOCHS
 from samcmp.profiling.session import STILL_BUSY
 
 SLOWDOWN = 0.02
 STEPS = 8
+EPOCH_STEPS = 20  # of GraphSAM's epochs: no block of 8 is a whole one
 GRAPHS, WIDTH = 256, 192
 
 
@@ -121,12 +126,13 @@ def run(device: torch.device, *, seconds: float = 60.0, seed: int = 0) -> Iterat
     toys = {"adam": Toy(device, plain), "adam again": Toy(device, plain), "sam": Toy(device, SAM)}
     toys["sam again"] = Toy(device, SAM)
     session = rounds(
-        toys, clock, seconds=0.5 * seconds, seed=seed, pairs=[("adam again", "adam"), ("sam again", "sam")]
+        toys, clock, seconds=0.4 * seconds, seed=seed, pairs=[("adam again", "adam"), ("sam again", "sam")]
     )
     yield equal(session, "adam")
     yield equal(session, "sam")
     yield two_passes(session)
-    yield slowdown(device, clock, seconds=0.4 * seconds, seed=seed)
+    yield whole_epochs(device, clock, seconds=0.25 * seconds, seed=seed)
+    yield slowdown(device, clock, seconds=0.35 * seconds, seed=seed)
 
 
 def rounds(
@@ -222,9 +228,32 @@ def careless(device: torch.device, clock: Clock) -> Check:
 
 def equal(session: Session, name: str) -> Check:
     """The same optimizer twice must not come out fast or slow."""
-    found = session.ratio(f"{name} again", name)
+    return alike(f"{name} against itself", session, f"{name} again", name)
+
+
+def alike(what: str, session: Session, name: str, reference: str) -> Check:
+    """Two ways to the same time must not come out fast or slow."""
+    found = session.ratio(name, reference)
     passed = None if found.verdict == "ambiguous" else found.verdict == "same"
-    return Check(f"{name} against itself", passed, f"{shown(found)}: {found.verdict}, {session.rounds} rounds")
+    return Check(what, passed, f"{shown(found)}: {found.verdict}, {session.rounds} rounds")
+
+
+def whole_epochs(device: torch.device, clock: Clock, *, seconds: float, seed: int) -> Check:
+    """GraphSAM's mean step, composed from blocks of plain and of anchored steps, must be that of whole epochs."""
+
+    def build(base: Any, steps_per_epoch: int, epochs: int) -> Any:
+        return optim.build("graphsam", base, steps_per_epoch=steps_per_epoch, epochs=epochs, seed=seed)
+
+    def toy(steps_per_epoch: int) -> Toy:
+        made = Toy(device, lambda base: build(base, steps_per_epoch, EPOCHS).optimizer)
+        made.run(0, EPOCH_STEPS + 1)
+        return made
+
+    rhythm = cadence.of(build, steps_per_epoch=EPOCH_STEPS, epochs=EPOCHS)
+    whole = Contender("whole epochs", (Part(toy(EPOCH_STEPS).run, EPOCH_STEPS),))
+    parts = composed("composed", toy(EPOCH_STEPS).run, toy(1).run, rhythm, steps=STEPS)
+    session = Rounds([whole, parts], clock, seconds=seconds, seed=seed).run()
+    return alike("a composed epoch is a whole one", session, "composed", "whole epochs")
 
 
 def two_passes(session: Session) -> Check:

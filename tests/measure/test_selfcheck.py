@@ -57,11 +57,12 @@ def test_a_quiet_process_is_not_accused() -> None:
 
 def test_every_check_runs_on_a_cpu_and_says_what_it_found() -> None:
     checks = list(selfcheck.run(CPU, seconds=4))
-    assert len(checks) == 8
+    assert len(checks) == 9
     assert all(check.found for check in checks)
     by_name = {check.name: check for check in checks}
     assert by_name["SAM at 0.45 to 1 of the base"].passed is not False
     assert by_name["a known allocation is found"].passed is not False
+    assert by_name["a composed epoch is a whole one"].passed is not False
 
 
 def test_the_phases_of_a_step_add_up() -> None:
