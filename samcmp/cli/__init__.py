@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import signal
 import sys
 from typing import Any
 
@@ -24,6 +25,18 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "check": ("samcmp.cli.check", "check", "Try your own optimizer or model against every promise of the family."),
     "selfcheck": ("samcmp.cli.selfcheck", "selfcheck", "Measure the measuring: is this machine fit for comparisons?"),
 }  # fmt: skip
+
+
+class Ended(KeyboardInterrupt):
+    """A signal asked the process to end: what is done after ^C is done then, too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
+
+
+def _end(number: int, _: object) -> None:
+    raise Ended(number)
 
 
 class LazyGroup(TyperGroup):
@@ -52,10 +65,10 @@ class LazyGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             message = "\nInterrupted. Finished runs are kept; the same command goes on where it stopped."
             print(message, file=sys.stderr)
-            raise SystemExit(130) from None
+            raise SystemExit(128 + getattr(error, "signal", signal.SIGINT)) from None
         except Exception as error:
             extra = re.search(r"unexpected extra arguments?.*\((.*)\)", str(getattr(error, "message", "")))
             if extra:
@@ -100,6 +113,10 @@ def main() -> None:
     """Run the command line; a problem that the user can solve is one message and exit code 2, no traceback."""
     from samcmp.errors import SamcmpError
 
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup's choice is kept
+            signal.signal(number, _end)
     try:
         app()
     except SamcmpError as error:
