@@ -46,7 +46,7 @@ def expand_atoms(codes: NDArray[Any], name: str) -> NDArray[np.float32]:
     if name not in ATOM_COLUMNS:
         raise unknown("set of atom columns", name, ATOM_COLUMNS)
     _, blocks = ATOM_COLUMNS[name]
-    return np.concatenate([part.astype(np.float32) for part in blocks(np.asarray(codes))], axis=1)
+    return np.concatenate(blocks(np.asarray(codes)), axis=1, dtype=np.float32)
 
 
 def expand_bonds(codes: NDArray[Any], name: str) -> NDArray[np.float32]:
@@ -54,7 +54,7 @@ def expand_bonds(codes: NDArray[Any], name: str) -> NDArray[np.float32]:
     if name not in BOND_COLUMNS:
         raise unknown("set of bond columns", name, BOND_COLUMNS)
     _, blocks = BOND_COLUMNS[name]
-    return np.concatenate([part.astype(np.float32) for part in blocks(np.asarray(codes))], axis=1)
+    return np.concatenate(blocks(np.asarray(codes)), axis=1, dtype=np.float32)
 
 
 def _one_hot(values: NDArray[Any], vocabulary: Sequence[int]) -> NDArray[np.bool_]:

@@ -29,15 +29,14 @@ class Ragged:
     """One 1-D array a molecule, end to end."""
 
     values: NDArray[Any]
-    start: Ints  # (M,)
-    count: Ints  # (M,)
+    ptr: Ints  # (M+1,) where each molecule's part begins
 
     def cast(self, dtype: torch.dtype | None) -> Ragged:
         """Return the same array with real values as ``dtype``; integers stay as they are."""
         values = torch.from_numpy(self.values)
         if dtype is None or not values.is_floating_point():
             return self
-        return Ragged(values.to(dtype).numpy(), self.start, self.count)
+        return Ragged(values.to(dtype).numpy(), self.ptr)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +46,7 @@ class Store:
     atom_kind: NDArray[Any]  # (A,)
     bond_kind: NDArray[Any]  # (B/2,)
     pairs: NDArray[Any]  # (B/2, 2) both ends of each bond, numbered within the molecule
-    start: Ints  # (2, M) first atom, first bond
-    count: Ints  # (2, M) atoms, bonds
+    ptr: Ints  # (2, M+1) where the atoms and the bonds of each molecule begin
     atom_table: Tensor  # (K, F)
     bond_table: Tensor  # (U, F)
     y: Tensor  # (M, T)
@@ -64,13 +62,11 @@ class Store:
 
 def store_of(arrays: GraphArrays, **others: Any) -> Store:
     """Join a dataset's arrays with its labels and tables."""
-    pointers = (arrays.atom_ptr, arrays.bond_ptr)
     return Store(
         atom_kind=arrays.atom_kind,
         bond_kind=arrays.bond_kind,
         pairs=arrays.pairs,
-        start=np.stack([ptr[:-1] for ptr in pointers]),
-        count=np.stack([np.diff(ptr) for ptr in pointers]),
+        ptr=arrays.ptr,
         **others,
     )
 
@@ -97,13 +93,19 @@ class _Layout:
     max_atoms: list[int]
 
 
+def _parts(ptr: Ints, positions: Ints) -> tuple[Ints, Ints]:
+    """Return where the parts of the molecules at ``positions`` begin, and how long they are."""
+    start = ptr.take(positions, axis=-1)
+    return start, ptr.take(positions + 1, axis=-1) - start
+
+
 def _layout(store: Store, positions: Ints, size: int) -> _Layout:
     n = len(positions)
     firsts = np.arange(0, n, size)  # of each batch
-    count = store.count.take(positions, axis=1)  # (2, n) atoms, bonds
+    start, count = _parts(store.ptr, positions)  # (2, n) atoms, bonds
     end = count.cumsum(axis=1)
     atoms_in_all = int(end[0, -1])
-    shift = store.start.take(positions, axis=1) - end + count  # from a place in the window to one in the dataset
+    shift = start - end + count  # from a place in the window to one in the dataset
     shift[1] -= atoms_in_all  # bonds come after the atoms in what follows
     owner = np.arange(2 * n).repeat(count.ravel())  # molecule of each atom, then n + molecule of each bond
     inside = shift.ravel().take(owner)
@@ -173,8 +175,8 @@ def _edges(pairs: Ints, sizes: Sequence[int]) -> Ints:
 
 
 def _extra(ragged: Ragged, positions: Ints, size: int, *, put: _Mover) -> Sequence[Tensor]:
-    count = ragged.count.take(positions)
-    inside = (ragged.start.take(positions) - count.cumsum() + count).repeat(count)
+    start, count = _parts(ragged.ptr, positions)
+    inside = (start - count.cumsum() + count).repeat(count)
     inside += np.arange(len(inside))
     sizes = np.add.reduceat(count, np.arange(0, len(positions), size)).tolist()
     return split_with_sizes(put(torch.from_numpy(ragged.values.take(inside))), sizes)

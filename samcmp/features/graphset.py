@@ -44,7 +44,6 @@ class GraphSet:
         self._store = store
         self.smiles = smiles
         self.columns = columns
-        self.atom_counts = torch.from_numpy(store.count[0])  # (M,)
 
     @classmethod
     def load_or_build(
@@ -80,7 +79,7 @@ class GraphSet:
         extras: Extras | None = None,
         molecule_features: NDArray[np.float32] | None = None,
     ) -> GraphSet:
-        """Join a dataset's arrays with its labels; nothing is copied but the tables, the labels and where things begin.
+        """Join a dataset's arrays with its labels; nothing is copied but the tables and the labels.
 
         ``molecule_features`` is any float array of descriptors: (M, D).
         """
@@ -95,10 +94,7 @@ class GraphSet:
             rows=torch.from_numpy(np.asarray(molecules.rows, dtype=np.int64)),
             atom_scalars=torch.from_numpy(arrays.scalars) if columns.scalars else None,
             molecule_features=None if molecule_features is None else torch.from_numpy(molecule_features),
-            extras={
-                name: Ragged(values, np.ascontiguousarray(ptr[:-1]), np.diff(ptr))
-                for name, (values, ptr) in (extras or {}).items()
-            },
+            extras={name: Ragged(values, ptr) for name, (values, ptr) in (extras or {}).items()},
         )
         return cls(store, smiles=tuple(molecules.smiles), columns=columns)
 
@@ -116,6 +112,11 @@ class GraphSet:
         return self._store.rows
 
     @property
+    def atom_counts(self) -> Tensor:
+        """Atoms of each molecule, on the host: (M,)."""
+        return torch.from_numpy(np.diff(self._store.ptr[0]))
+
+    @property
     def device(self) -> torch.device:
         """Where batches appear."""
         return self._store.device
@@ -123,7 +124,7 @@ class GraphSet:
     def arrays(self) -> list[NDArray[Any]]:
         """Return every array that this set holds: what its memory is."""
         found = [getattr(self._store, f.name) for f in fields(self._store) if f.name != "extras"]
-        found += [part for one in self._store.extras.values() for part in (one.values, one.start, one.count)]
+        found += [part for one in self._store.extras.values() for part in (one.values, one.ptr)]
         return [np.asarray(one.cpu() if isinstance(one, Tensor) else one) for one in found if one is not None]
 
     def positions(self, rows: Tensor | NDArray[np.int64]) -> Tensor:

@@ -20,7 +20,7 @@ from samcmp.graphs import Columns, MolGraph
 if TYPE_CHECKING:
     from samcmp.data.molecules import Molecules
 
-FORMAT = 1  # of the file: count up when an array is added or its type changes
+FORMAT = 2  # of the file: count up when an array is added or its type changes
 SECONDS_EACH = 3e-4  # CPU time to featurise a molecule
 DESCRIPTOR_SECONDS_EACH = 5e-3  # and to compute its descriptors
 
@@ -38,8 +38,7 @@ class GraphArrays:
     pairs: NDArray[Any]  # (B/2, 2)
     bond_kind: NDArray[Any]  # (B/2,)
     bond_codes: NDArray[np.int8]  # (U, 5)
-    atom_ptr: NDArray[np.int64]  # (M+1,)
-    bond_ptr: NDArray[np.int64]  # (M+1,) bonds, not directed
+    ptr: NDArray[np.int64]  # (2, M+1) where each molecule's atoms and bonds (not directed) begin
     scalars: NDArray[np.float32]  # (A, S)
 
     def tables(self, columns: Columns) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -48,8 +47,7 @@ class GraphArrays:
 
     def graph(self, position: int, molecules: Molecules) -> MolGraph:
         """Return one molecule as :func:`samcmp.features.featurize.featurize` makes it."""
-        atoms = slice(*self.atom_ptr[position : position + 2])
-        bonds = slice(*self.bond_ptr[position : position + 2])
+        atoms, bonds = (slice(*ends) for ends in self.ptr[:, position : position + 2])
         return MolGraph(
             atoms=self.atom_codes[self.atom_kind[atoms]],
             bonds=self.bond_codes[self.bond_kind[bonds]],
@@ -81,8 +79,7 @@ def build(molecules: Molecules, scalars: tuple[str, ...], *, progress: Progress 
         pairs=_narrow(found.pairs, int(found.atom_counts.max(initial=0))),
         bond_kind=bond_kind,
         bond_codes=bond_codes,
-        atom_ptr=_ptr(found.atom_counts),
-        bond_ptr=_ptr(found.bond_counts),
+        ptr=np.stack([_ptr(found.atom_counts), _ptr(found.bond_counts)]),
         scalars=found.scalars,
     )
 
@@ -135,9 +132,9 @@ def _whole(arrays: cachefile.Named, molecules: int) -> bool:
     """Whether the arrays of a file fit together, so that no index can point outside."""
     a = GraphArrays(**arrays) if set(arrays) == {f.name for f in fields(GraphArrays)} else None
     return a is not None and (
-        len(a.atom_ptr) == len(a.bond_ptr) == molecules + 1
-        and len(a.atom_kind) == len(a.scalars) == a.atom_ptr[-1]
-        and len(a.bond_kind) == len(a.pairs) == a.bond_ptr[-1]
+        a.ptr.shape == (2, molecules + 1)
+        and len(a.atom_kind) == len(a.scalars) == a.ptr[0, -1]
+        and len(a.bond_kind) == len(a.pairs) == a.ptr[1, -1]
     )
 
 
