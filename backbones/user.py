@@ -58,7 +58,7 @@ class Model(nn.Module):
         out = self.model(batch.to_pyg())
         if not isinstance(out, Tensor):
             raise UsageError(
-                f"forward returned a {type(out).__name__}, not a tensor",
+                f"forward returned {type(out).__name__}, not a tensor",
                 where=f"--model {self.source}",
                 remedy="Return one tensor of shape (graphs, tasks).",
             )

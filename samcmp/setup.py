@@ -154,6 +154,15 @@ def load_molecules(case: Case, options: Options) -> Molecules:
     return found if subset is None else molecules.subset(found, subset, seed=0)
 
 
+def config_of(case: Case) -> Any:
+    """Make the model's configuration. Raises UsageError for a setting that the model does not take."""
+    import backbones
+
+    return backbones.build_config(
+        case.model, dataset=case.dataset.partition("@")[0], settings=dict(case.model_settings)
+    )
+
+
 def assemble(case: Case, options: Options, *, progress: Progress | None = None) -> Setup:
     """Read, split and featurise the data of ``case``, and make its model's configuration."""
     import torch
@@ -167,9 +176,7 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
     torch.set_num_threads(case.protocol.threads)
     molecules = load_molecules(case, options)
     split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=options.split_file)
-    config = backbones.build_config(
-        case.model, dataset=case.dataset.partition("@")[0], settings=dict(case.model_settings)
-    )
+    config = config_of(case)
     graphs = GraphSet.load_or_build(
         molecules, config.columns, prepare=backbones.prepare_of(config), progress=progress, device=device
     )
@@ -221,6 +228,18 @@ def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
     return said
 
 
+def check_weights(cases: Iterable[Case], options: Options) -> None:
+    """Refuse initial weights that a model cannot take, before any run. Raises DataError."""
+    if options.init_from is None:
+        return
+    import backbones
+    from samcmp import weights
+
+    for case in {(case.model, case.dataset): case for case in cases}.values():
+        model = backbones.build(config_of(case), find_card(case, options).tasks)
+        weights.load_into(model, options.init_from)
+
+
 def check_settings(cases: Iterable[Case], written: Mapping[str, str] | None = None) -> None:
     """Refuse a value that a model or an optimizer does not take, before any run. Raises UsageError.
 
@@ -241,10 +260,8 @@ def check_settings(cases: Iterable[Case], written: Mapping[str, str] | None = No
 
 
 def _check_model(case: Case, *, where: str) -> None:
-    import backbones
-
     try:
-        backbones.build_config(case.model, dataset=case.dataset.partition("@")[0], settings=dict(case.model_settings))
+        config_of(case)
     except UsageError as error:
         raise UsageError(error.what, where=where, remedy=error.remedy) from None
 

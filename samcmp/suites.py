@@ -209,6 +209,8 @@ def check_members(kind: str, names: Sequence[str], *, where: str, cards: Sequenc
                     where=where,
                     remedy=f"Repeat the option for several: {' '.join(f'{where} {part}' for part in several)}.",
                 )
+            if kind == "model" and name.endswith(".py"):
+                raise ConfigError(f"{name!r} names no class", where=where, remedy=f"Write {name}:CLASS.")
             raise _config_unknown(kind, name, allowed, where=where)
 
 

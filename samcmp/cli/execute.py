@@ -15,7 +15,7 @@ from rich.text import Text
 from samcmp import budgets, workers
 from samcmp.cli import common
 from samcmp.cli.common import counted
-from samcmp.setup import check_splits
+from samcmp.setup import check_splits, check_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +51,7 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     common.fetch_all({case.dataset for case in cases}, how.options)
     for note in check_splits(training.values(), how.options):
         console.print(Text(note))
+    check_weights(cases, how.options)
     if len(cases) < len(planned.keys):
         console.print(
             Text(f"{len(planned.keys) - len(cases)} of {len(planned.keys)} results are in the store already.")

@@ -78,7 +78,7 @@ def train(
       samcmp train --data my.csv --target activity --model gcn
     """
     from samcmp import plan, suites
-    from samcmp.setup import check_splits
+    from samcmp.setup import check_splits, check_weights
     from samcmp.store import Store
 
     common.check_writable(save, "--save")
@@ -136,6 +136,7 @@ def train(
     how = found.options(where, save)
     common.fetch_all([case.dataset], how)
     check_splits([case], how)
+    check_weights([case], how)
     if save_split is not None:
         _save_split(case, how, save_split)
     record = _run(console, kept, key=key, case=case, how=how)

@@ -276,13 +276,21 @@ def user_card(
 
     from samcmp.data import labels, table
 
+    content = table.read(csv_path)
     if not targets:
-        raise UsageError("there is no target column", where=str(csv_path), remedy="Name one with --target COLUMN.")
+        raise UsageError(
+            "no target column is named",
+            where=str(csv_path),
+            remedy=f"Name one with --target. The columns are {content.columns}.",
+        )
     if len(set(targets)) != len(targets):
         raise UsageError("a target column is named twice", where=str(csv_path), remedy="Name each once.")
     if smiles_column in targets:
-        raise UsageError(f"{smiles_column!r} is both SMILES and target", where=str(csv_path))
-    content = table.read(csv_path)
+        raise UsageError(
+            f"{smiles_column!r} is both SMILES and target",
+            where=str(csv_path),
+            remedy="Name the two with --smiles-column and --target.",
+        )
     content.column(smiles_column)
     y = content.numbers([content.column(target) for target in targets])
     notes: tuple[str, ...] = ()

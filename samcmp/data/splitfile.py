@@ -15,6 +15,7 @@ from samcmp.errors import DataError
 if TYPE_CHECKING:
     from samcmp.data.splits import Split
 
+FORM = 'Write {"train": [...], "valid": [...], "test": [...]}.'
 PARTS = ("train", "valid", "test")
 OTHER_NAMES = {"val": "valid", "validation": "valid", "dev": "valid", "training": "train"}
 
@@ -40,11 +41,9 @@ def _from_json(path: Path, molecules: Molecules) -> Mapping[str, list[int]]:
     except FileNotFoundError:
         raise DataError("no such file", where=where, remedy="Check the path given to --split-file.") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"is not JSON: {error}", where=where) from None
+        raise DataError(f"is not JSON: {error}", where=where, remedy=FORM) from None
     if not isinstance(content, dict):
-        raise DataError(
-            "is not a JSON object", where=where, remedy='Write {"train": [...], "valid": [...], "test": [...]}.'
-        )
+        raise DataError("is not a JSON object", where=where, remedy=FORM)
     made_for = content.get("dataset_hash")
     if made_for is not None and made_for != molecules.dataset_hash:
         raise DataError(

@@ -50,9 +50,13 @@ class Table:
                 if delimiter in self.header[0]:
                     return f"The file looks separated by {spoken}; save it with commas between the columns."
         close = nearest(name, self.header)
-        shown = [repr(title) for title in self.header[:12]]
-        more = f" and {len(self.header) - 12} more" if len(self.header) > 12 else ""
-        return f"{f'Did you mean {close!r}? ' if close else ''}The columns are {', '.join(shown)}{more}."
+        return f"{f'Did you mean {close!r}? ' if close else ''}The columns are {self.columns}."
+
+    @property
+    def columns(self) -> str:
+        """Name the columns for a message."""
+        shown = ", ".join(repr(title) for title in self.header[:12])
+        return f"{shown} and {len(self.header) - 12} more" if len(self.header) > 12 else shown
 
     def text(self, position: int) -> list[str]:
         """Return one column with outer blanks stripped."""
@@ -145,7 +149,9 @@ def _bytes(path: Path) -> bytes:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"the gzip file is damaged: {error}", where=str(path), remedy="Get it again.") from None
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+        raise DataError(
+            f"cannot be read: {error.strerror or error}", where=str(path), remedy="Name a CSV file that can be read."
+        ) from None
 
 
 def _decode(data: bytes, where: str) -> str:

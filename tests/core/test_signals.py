@@ -1,4 +1,4 @@
-"""A signal that asks a comparison to end: workers are ended, what is finished is kept, the exit code names the signal."""
+"""A signal that asks a comparison to end: its workers end, what is finished is kept, the exit code names it."""
 
 from __future__ import annotations
 
