@@ -14,6 +14,7 @@ depends on its batch mates; ``padded`` reproduces that. Their unused W_h_atom do
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,17 +74,17 @@ class Model(nn.Module):
 
     def molecule_vectors(self, batch: GraphBatch) -> Tensor:
         """Return (G, H) means of the atoms' last states."""
-        o = self.sequence_states(self.atom_states(batch), batch)  # (A, 2H)
+        o = self.sequence_states(*self.atom_states(batch), batch)  # (A, 2H)
         atoms = F.dropout(F.relu(self.W_o(o)), self.config.dropout, self.training)  # (A, H)
         return mean_over_graphs(atoms, batch.graph_of_atom, batch.atom_ptr)
 
-    def atom_states(self, batch: GraphBatch) -> Tensor:
-        """Return (A, H) atom states c_v after message passing."""
+    def atom_states(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        """Return the atom states c_v after message passing, of distinct atoms (D, H), and which each atom is (A,)."""
         dropout = self.training and self.config.dropout > 0
         plan = distinct_pairs if unfolding_pays(batch, dropout=dropout) else plain_pairs
         return self._communicate(batch, plan(batch, self.config.depth - 1))
 
-    def _communicate(self, batch: GraphBatch, plan: Pairs) -> Tensor:
+    def _communicate(self, batch: GraphBatch, plan: Pairs) -> tuple[Tensor, Tensor]:
         a0 = F.relu(linear_of_kinds(batch.atom_table, plan.kind, self.W_a.weight, self.W_a.bias))  # (Da0, H)
         w_x, w_e = torch.split(self.W_b.weight, [batch.atom_table.shape[1], batch.bond_table.shape[1]], dim=1)
         b0 = linear_of_kinds(batch.atom_table, plan.atom_kind, w_x)  # (Db0, H)
@@ -91,20 +92,20 @@ class Model(nn.Module):
         a, b = a0, b0
         for layer, W_k in zip(plan.rounds, self.W_k, strict=True):
             a = a.index_select(0, layer.atoms.before) + layer.atoms.heard(b)  # (Da, H)
-            told = a.index_select(0, layer.source) - b.index_select(0, layer.reverse)  # (Db, H)
-            b = F.relu(b0.index_select(0, layer.own) + W_k(told))
+            told = layer.told(cast("nn.Linear", W_k), a, b)  # (Db, H)
+            b = F.relu(b0.index_select(0, layer.own) + told)
             b = F.dropout(b, self.config.dropout, self.training)
         w_s, w_a, w_0 = torch.split(self.W_c.weight, self.config.hidden, dim=1)
         c = F.linear(plan.last.heard(b), w_s, self.W_c.bias)  # (Da, H)
         c = c + F.linear(a, w_a).index_select(0, plan.last.before)
         c = c + F.linear(a0, w_0).index_select(0, plan.last_kind)
-        return c.index_select(0, plan.class_of_atom)  # (A, H)
+        return c, plan.class_of_atom
 
-    def sequence_states(self, c: Tensor, batch: GraphBatch) -> Tensor:
+    def sequence_states(self, c: Tensor, class_of_atom: Tensor, batch: GraphBatch) -> Tensor:
         """Return (A, 2H) outputs of the GRU in both directions."""
-        start = max_into(c, batch.graph_of_atom, batch.num_graphs)  # (G, H)
-        x = F.relu(c + self.beta)  # (A, H)
-        place = {"graph_of_atom": batch.graph_of_atom, "atom_ptr": batch.atom_ptr}
+        start = max_into(c.index_select(0, class_of_atom), batch.graph_of_atom, batch.num_graphs)  # (G, H)
+        x = F.relu(c + self.beta)  # (D, H)
+        place = {"input_of_atom": class_of_atom, "graph_of_atom": batch.graph_of_atom, "atom_ptr": batch.atom_ptr}
         if not self.config.padded:
             packed: Tensor = over_atoms(self.gru, x, start, **place, steps=batch.max_atoms)
             return packed

@@ -18,7 +18,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from backbones.grover_rows import AtomSums, Level, Lists, Rows
+from backbones.grover_rows import AtomSums, Level, Rows
+from backbones.lists import Lists
 
 aten = torch.ops.aten
 

@@ -8,63 +8,12 @@ after one iteration and 42 % after two. Where dropout makes equal states differ,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
-import torch
 from torch import Tensor
 
+from backbones.lists import Lists
 from backbones.unfolding import distinct, mix
 from samcmp.graphs import GraphBatch
-
-
-@dataclass(frozen=True, eq=False)
-class Lists:
-    """A list of row numbers for each row: list i is ``members[offsets[i]:offsets[i+1]]``."""
-
-    members: Tensor  # (nnz,)
-    offsets: Tensor  # (rows+1,)
-
-    @classmethod
-    def by_key(cls, keys: Tensor, rows: int) -> Lists:
-        """Return for each of ``rows`` values the positions where ``keys`` has it, ascending."""
-        return cls(keys.argsort(stable=True), _starts(keys.bincount(minlength=rows)))
-
-    @cached_property
-    def owner(self) -> Tensor:
-        """The list that each member is in, (nnz,)."""
-        return torch.repeat_interleave(self.offsets.diff(), output_size=self.members.shape[0])
-
-    def select(self, rows: Tensor) -> Lists:
-        """Return the lists of ``rows``."""
-        offsets = _starts(self.offsets.diff().index_select(0, rows))
-        shift = self.offsets.index_select(0, rows) - offsets[:-1]
-        position = shift.repeat_interleave(offsets.diff())
-        position += torch.arange(position.shape[0])
-        return Lists(self.members.index_select(0, position), offsets)
-
-    def renamed(self, names: Tensor) -> Lists:
-        """Return the same lists with each member's name for the member."""
-        return Lists(names.index_select(0, self.members), self.offsets)
-
-    def transposed(self, rows: int) -> Lists:
-        """Return for each of ``rows`` possible members the lists that hold it, as often as they do."""
-        return Lists.by_key(self.members, rows).renamed(self.owner)
-
-    def sums(self, m: Tensor) -> Tensor:
-        """Return the sum over each list's rows of m: (R, H) to (rows, H)."""
-        total: Tensor = torch.embedding_bag(m, self.members, self.offsets, mode=0, include_last_offset=True)[0]
-        return total
-
-    def codes(self, code: Tensor) -> Tensor:
-        """Return one integer for the multiset of codes in each list, (rows,)."""
-        scattered = mix(code).index_select(0, self.members)
-        return mix(code.new_zeros(self.offsets.shape[0] - 1).index_add_(0, self.owner, scattered))
-
-
-def _starts(lengths: Tensor) -> Tensor:
-    starts = lengths.new_zeros(lengths.shape[0] + 1)
-    torch.cumsum(lengths, 0, out=starts[1:])
-    return starts
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +59,7 @@ class Rows:
         incoming = Lists.by_key(target, batch.num_atoms)
         into_origin = incoming.select(source)
         kept = into_origin.members != (into_origin.owner ^ 1)  # all but the reverse, which is always among them
-        lengths = into_origin.offsets.diff() - 1
-        rows = cls(Lists(into_origin.members[kept], _starts(lengths)), incoming, batch)
+        rows = cls(into_origin.filtered(kept), incoming, batch)
         if not shared:
             return rows
         kinds = batch.atom_kind.index_select(0, source) * batch.bond_table.shape[0]
@@ -139,7 +87,7 @@ class Rows:
         rows, below = self, own
         count = 0 if self.first is None else self.first.shape[0]
         for _ in range(steps):
-            of_row, first = distinct(self.neighbours.codes(below) + own)
+            of_row, first = distinct(_codes(self.neighbours, below) + own)
             lists = self.neighbours.select(first).renamed(below)
             levels.append(Level(lists, lists.transposed(count), own.index_select(0, first), of_row))
             rows, below, count = replace(self, of_row=of_row, first=first), of_row, first.shape[0]
@@ -150,6 +98,12 @@ class Rows:
         kind = self.batch.atom_kind
         if self.of_row is None or self.first is None:
             return AtomSums(self.incoming, self.incoming.transposed(self.neighbours.offsets.shape[0] - 1), kind, None)
-        of_atom, first = distinct(self.incoming.codes(self.of_row) + kind)
+        of_atom, first = distinct(_codes(self.incoming, self.of_row) + kind)
         lists = self.incoming.select(first).renamed(self.of_row)
         return AtomSums(lists, lists.transposed(self.first.shape[0]), kind.index_select(0, first), of_atom)
+
+
+def _codes(lists: Lists, code: Tensor) -> Tensor:
+    """Return one integer for the multiset of codes in each list, (rows,)."""
+    scattered = mix(code).index_select(0, lists.members)
+    return mix(code.new_zeros(lists.offsets.shape[0] - 1).index_add_(0, lists.owner, scattered))

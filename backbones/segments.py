@@ -53,7 +53,7 @@ class _MaxInto(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         values, index, out = ctx.saved_tensors
-        hit = (values == out.index_select(0, index)).to(grad.dtype)
+        hit = out.index_select(0, index).eq_(values)  # 1 or 0
         ties = torch.zeros_like(out).index_add_(0, index, hit).clamp_(min=1)
         return hit.mul_((grad / ties).index_select(0, index)), None, None
 
@@ -88,7 +88,7 @@ class _SumTimesMax(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         arriving, cols, rows, total, highest = ctx.saved_tensors
-        hit = (arriving == highest.index_select(0, rows)).to(grad.dtype)
+        hit = highest.index_select(0, rows).eq_(arriving)  # 1 or 0
         ties = torch.zeros_like(total).index_add_(0, rows, hit).clamp_(min=1)
         hit.mul_((grad * total).div_(ties).index_select(0, rows))
         hit.add_((grad * highest).index_select(0, rows))

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from backbones.lists import Lists
 from backbones.segments import sum_into
-from backbones.unfolding import Incoming, distinct, kinds_of, mix
+from backbones.unfolding import distinct, kinds_of, mix
 from samcmp.graphs import GraphBatch
 
 
@@ -89,7 +90,7 @@ def distinct_atoms(batch: GraphBatch, steps: int) -> Atoms:
     source, target = batch.edge_index[0], batch.edge_index[1]
     kind_of_atom, bond_kind = kinds_of(batch)
     kinds = batch.bond_table.shape[0]
-    neighbours = Incoming(target, batch.num_atoms)
+    neighbours = Lists.by_key(target, batch.num_atoms)
     level, first = distinct(kind_of_atom)
     size = first.shape[0]
     kind = kind_of_atom.index_select(0, first)
@@ -98,16 +99,16 @@ def distinct_atoms(batch: GraphBatch, steps: int) -> Atoms:
         code = bond_kind * size + level.index_select(0, source)  # (B,)
         arriving = sum_into(mix(code), target, batch.num_atoms)
         finer, chosen = distinct(mix(arriving) + level)
-        rows, bonds = neighbours.of(chosen)
-        pairs, pair = torch.unique(code.index_select(0, bonds), return_inverse=True)  # sorted by kind of bond
+        arrive = neighbours.select(chosen)
+        pairs, pair = torch.unique(code.index_select(0, arrive.members), return_inverse=True)  # sorted by kind of bond
         plan.append(
             AtomStep(
                 own=level.index_select(0, chosen),
-                rows=rows,
+                rows=arrive.owner,
                 pair=pair,
                 cols=pairs % size,
                 counts=tuple(torch.bincount(pairs // size, minlength=kinds).tolist()),
-                degree=neighbours.degree.index_select(0, chosen),
+                degree=arrive.offsets.diff(),
             )
         )
         level, size = finer, chosen.shape[0]

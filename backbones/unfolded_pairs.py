@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from backbones.lists import Lists
 from backbones.segments import sum_into, sum_times_max
-from backbones.unfolding import Incoming, distinct, kinds_of, mix
+from backbones.unfolding import distinct, kinds_of, mix
 from samcmp.graphs import GraphBatch
 
 
@@ -38,6 +40,16 @@ class Round:
     source: Tensor  # (Db,)
     reverse: Tensor  # (Db,)
     own: Tensor  # (Db,)
+
+    def told(self, linear: nn.Linear, a: Tensor, b: Tensor) -> Tensor:
+        """Return (Db, H) W (a_v - b_wv) for each bond v -> w, as W a_v - W b_wv where those rows are the fewer."""
+        if len(a) + len(b) < len(self.own):
+            return self._differences(linear(a), F.linear(b, linear.weight))
+        out: Tensor = linear(self._differences(a, b))
+        return out
+
+    def _differences(self, a: Tensor, b: Tensor) -> Tensor:
+        return a.index_select(0, self.source) - b.index_select(0, self.reverse)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +85,7 @@ def plain_pairs(batch: GraphBatch, rounds: int) -> Pairs:
 def distinct_pairs(batch: GraphBatch, rounds: int) -> Pairs:
     """Return the plan with a row for each distinct tree of surroundings, level by level."""
     source, target = batch.edge_index[0], batch.edge_index[1]
-    neighbours = Incoming(target, batch.num_atoms)
+    neighbours = Lists.by_key(target, batch.num_atoms)
     kind_of_atom, bond_kind = kinds_of(batch)
     own, first = distinct(kind_of_atom.index_select(0, source) * batch.bond_table.shape[0] + bond_kind)
     of_atom, first_atom = distinct(kind_of_atom)
@@ -82,8 +94,9 @@ def distinct_pairs(batch: GraphBatch, rounds: int) -> Pairs:
     def next_atoms(of_atom: Tensor, of_bond: Tensor) -> tuple[AtomLevel, Tensor, Tensor]:
         arriving = sum_into(mix(of_bond), target, batch.num_atoms)
         finer, chosen = distinct(mix(arriving) + of_atom)
-        rows, bonds = neighbours.of(chosen)
-        level = AtomLevel(rows, of_bond.index_select(0, bonds), of_atom.index_select(0, chosen))
+        arrive = neighbours.select(chosen)
+        heard = of_bond.index_select(0, arrive.members)
+        level = AtomLevel(arrive.owner, heard, of_atom.index_select(0, chosen))
         return level, finer, chosen
 
     of_bond = own

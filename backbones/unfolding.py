@@ -22,6 +22,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakIdKeyDictionary
 
+from backbones.lists import Lists
 from backbones.segments import sum_into
 from samcmp.graphs import GraphBatch
 
@@ -134,7 +135,7 @@ def distinct_bonds(batch: GraphBatch, steps: int) -> Bonds:
     kind_of_atom, bond_kind = kinds_of(batch)
     atom_kind = kind_of_atom.index_select(0, source)  # (B,)
     own, first = distinct(atom_kind * batch.bond_table.shape[0] + bond_kind)
-    neighbours = Incoming(target, batch.num_atoms)
+    neighbours = Lists.by_key(target, batch.num_atoms)
     level = own
     plan = []
     for _ in range(steps):
@@ -142,39 +143,22 @@ def distinct_bonds(batch: GraphBatch, steps: int) -> Bonds:
         arriving = sum_into(code, target, batch.num_atoms).index_select(0, source)
         without_reverse = arriving - code.view(-1, 2).flip(1).reshape(-1)
         finer, chosen = distinct(mix(without_reverse) + own)
-        rows, bonds = neighbours.of(source.index_select(0, chosen))
-        kept = bonds != (chosen ^ 1).index_select(0, rows)
-        plan.append(Step(rows[kept], level.index_select(0, bonds[kept]), own.index_select(0, chosen)))
+        arrive = neighbours.select(source.index_select(0, chosen))
+        arrive = arrive.filtered(arrive.members != (chosen ^ 1).index_select(0, arrive.owner))
+        plan.append(Step(arrive.owner, level.index_select(0, arrive.members), own.index_select(0, chosen)))
         level = finer
     arriving = sum_into(mix(level), target, batch.num_atoms)
     class_of_atom, last = distinct(mix(arriving) + kind_of_atom)
-    rows, bonds = neighbours.of(last)
+    into_last = neighbours.select(last)
     return Bonds(
         atom_kind=atom_kind.index_select(0, first),
         bond_kind=bond_kind.index_select(0, first),
         steps=tuple(plan),
-        rows=rows,
-        cols=level.index_select(0, bonds),
+        rows=into_last.owner,
+        cols=level.index_select(0, into_last.members),
         last_kind=kind_of_atom.index_select(0, last),
         class_of_atom=class_of_atom,
     )
-
-
-class Incoming:
-    """The bonds that end in each atom, as one sorted list."""
-
-    def __init__(self, target: Tensor, atoms: int) -> None:
-        self.order = torch.argsort(target, stable=True)  # (B,)
-        self.degree = torch.bincount(target, minlength=atoms)  # (A,)
-        self.start = self.degree.cumsum(0) - self.degree  # (A,)
-
-    def of(self, atoms: Tensor) -> tuple[Tensor, Tensor]:
-        """Return, for the n-th of ``atoms``, n repeated, and the bonds that end in it."""
-        counts = self.degree.index_select(0, atoms)
-        ends = counts.cumsum(0)
-        rows = torch.repeat_interleave(counts)
-        shift = (self.start.index_select(0, atoms) - (ends - counts)).index_select(0, rows)
-        return rows, self.order.index_select(0, torch.arange(rows.shape[0]) + shift)
 
 
 def kinds_by_features(table: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ SIZES = {"mixed": [3, 1, 7, 5, 7], "equal": [4, 4, 4], "one atom": [1], "growing
 @dataclass
 class Case:
     gru: nn.GRU
-    x: Tensor
+    x: Tensor  # (D, 6), D < A where there are two atoms or more
+    input_of_atom: Tensor
     start: Tensor
     sizes: list[int]
 
@@ -24,7 +25,8 @@ class Case:
     def place(self) -> dict[str, Tensor]:
         sizes = torch.tensor(self.sizes)
         ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        return {"atom_ptr": ptr, "graph_of_atom": torch.arange(len(sizes)).repeat_interleave(sizes)}
+        graph_of_atom = torch.arange(len(sizes)).repeat_interleave(sizes)
+        return {"input_of_atom": self.input_of_atom, "atom_ptr": ptr, "graph_of_atom": graph_of_atom}
 
 
 @pytest.fixture(params=list(SIZES))
@@ -32,14 +34,16 @@ def case(request: pytest.FixtureRequest) -> Case:
     sizes = SIZES[request.param]
     torch.manual_seed(len(sizes))
     gru = nn.GRU(6, 4, bidirectional=True).double()
-    x = torch.randn(sum(sizes), 6, dtype=torch.double, requires_grad=True)
-    return Case(gru, x, torch.randn(len(sizes), 4, dtype=torch.double, requires_grad=True), sizes)
+    distinct = (2 * sum(sizes) + 2) // 3
+    x = torch.randn(distinct, 6, dtype=torch.double, requires_grad=True)
+    start = torch.randn(len(sizes), 4, dtype=torch.double, requires_grad=True)
+    return Case(gru, x, torch.randperm(sum(sizes)) % distinct, start, sizes)
 
 
 def sequences(case: Case, length: int | None) -> list[Tensor]:
     """(length or n, 2H) states of every molecule, by torch's module."""
     out = []
-    for x, start in zip(case.x.split(case.sizes), case.start, strict=True):
+    for x, start in zip(case.x[case.input_of_atom].split(case.sizes), case.start, strict=True):
         padded = x if length is None else nn.functional.pad(x, (0, 0, 0, length - len(x)))
         out.append(case.gru(padded.unsqueeze(1), start.expand(2, 1, -1).contiguous())[0].squeeze(1))
     return out
