@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 SCHEMA = 1  # of a stored Record; a store written by a newer version is refused, not guessed at
 
 SCHEDULES = ("noam", "constant", "noam-released", "compt-adam-released")  # learning rates, see samcmp.train
-BASES = ("adam", "adamw", "sgd")  # base optimizers, see samcmp.runner
+BASES = ("adam", "adamw", "sgd")  # base optimizers, see samcmp.setup
 
 Kind = Literal["train", "profile"]
 Status = Literal["ok", "diverged", "out-of-memory", "error", "timeout", "skipped", "partial"]

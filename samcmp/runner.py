@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING
 
 from samcmp.errors import SamcmpError
 from samcmp.records import Accuracy, Case, Epoch, Record, Status
-from samcmp.setup import Options, Setup, assemble
+from samcmp.setup import assemble
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
-    from torch import nn
 
+    from samcmp.setup import Options, Setup
     from samcmp.tasks import Score
     from samcmp.train import EpochSums
-
-__all__ = ["Diverged", "Options", "Predictions", "Progress", "Setup", "assemble", "cause_of", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ def train(
     empty = Record(key=key, case=case, status="error", created=_now())
     run: _Run | None = None
     try:
-        run = _Run(assemble(case, options), options)
+        run = _Run(assemble(case, options))
         record, predictions = run.go(empty, listen)
     except (SamcmpError, KeyboardInterrupt):
         raise
@@ -112,29 +110,13 @@ def _place(error: Exception) -> str:
 class _Run:
     """One training run: epochs, selection by validation, and the test score of the selected epoch."""
 
-    def __init__(self, setup: Setup, options: Options) -> None:
-        from samcmp.train import Selection, Trainer, learning_rate, stream
+    def __init__(self, setup: Setup) -> None:
+        from samcmp.train import Selection
 
-        case = setup.case
         self.setup = setup
-        self.options = options
-        self.model: nn.Module = setup.new_model()
-        recipe = setup.new_recipe(self.model, case.optimizer, case.optimizer_settings)
-        protocol = case.protocol if recipe.schedule is None else replace(case.protocol, schedule=recipe.schedule)
-        self.trainer = Trainer(
-            self.model,
-            recipe,
-            criterion=setup.criterion,
-            loss_power=protocol.loss_power,
-            lr_schedule=learning_rate(
-                protocol.schedule,
-                protocol=protocol,
-                train_size=len(setup.train_positions),
-                dataset=case.dataset,
-            ),
-            dropout_seed=stream(case.seed, "dropout"),
-        )
-        self.selection = Selection(higher_is_better(setup))
+        self.trainer = setup.new_trainer()
+        self.model = self.trainer.model
+        self.selection = Selection(setup.task.metric)
         self.history: list[Epoch] = []
         self.rho: float | None = None
         self.best_weights: dict[str, torch.Tensor] | None = None
@@ -244,36 +226,31 @@ class _Run:
         )
 
     def with_facts(self, record: Record) -> Record:
+        """Add what is known of a run however it ended: its data, its model's size, the machine and the versions."""
         from samcmp import machine
 
         setup = self.setup
-        facts = machine.metadata(setup.device)
         return replace(
             record,
             dataset_hash=setup.molecules.dataset_hash,
             split_hash=setup.split.hash,
             parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             notes=(*setup.molecules.notes, *setup.split.notes),
-            machine=facts,
+            machine=machine.metadata(setup.device),
             versions=machine.versions(),
         )
 
     def _keep_weights(self) -> None:
-        if self.options.save is not None:
+        if self.setup.options.save is not None:
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def _save_weights(self) -> None:
-        if self.options.save is not None and self.best_weights is not None:
+        path = self.setup.options.save
+        if path is not None and self.best_weights is not None:
             from samcmp import weights
 
             self.model.load_state_dict(self.best_weights)
-            weights.save(self.model, self.options.save)
-
-
-def higher_is_better(setup: Setup) -> bool:
-    from samcmp import tasks
-
-    return tasks.higher_is_better(setup.task.metric)
+            weights.save(self.model, path)
 
 
 def _number(value: float) -> float | None:

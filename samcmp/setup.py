@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from samcmp.features.graphset import GraphSet
     from samcmp.graphs import GraphBatch
     from samcmp.tasks import Criterion, Standardizer, Task
+    from samcmp.train import Trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +71,40 @@ class Setup:
             weights.load_into(model, self.options.init_from)
         return model.to(self.device)
 
-    def new_recipe(self, model: nn.Module, optimizer: str, settings: Mapping[str, Any]) -> Any:
-        """Wrap a new base optimizer over ``model`` in the named optimizer: a :class:`samcmp.optim.Recipe`."""
-        from samcmp import optim
-        from samcmp.train import stream
+    def new_trainer(
+        self, case: Case | None = None, *, steps_per_epoch: int | None = None, epochs: int | None = None
+    ) -> Trainer:
+        """Build a new model with its optimizer, ready for the first step.
 
-        return optim.build(
-            optimizer,
-            base_optimizer(self.case, model),
-            steps_per_epoch=self.steps_per_epoch,
-            epochs=self.case.protocol.epochs,
-            seed=stream(self.case.seed, "optimizer"),
-            settings=dict(settings),
+        Args:
+            case: another optimizer or protocol for the same model and data.
+            steps_per_epoch, epochs: that the optimizer is told, where they are not those of the case.
+        """
+        from samcmp import optim
+        from samcmp.train import Trainer, learning_rate, stream
+
+        case = case or self.case
+        model = self.new_model()
+        recipe = optim.build(
+            case.optimizer,
+            base_optimizer(case, model),
+            steps_per_epoch=steps_per_epoch or self.steps_per_epoch,
+            epochs=epochs or case.protocol.epochs,
+            seed=stream(case.seed, "optimizer"),
+            settings=dict(case.optimizer_settings),
+        )
+        return Trainer(
+            model,
+            recipe,
+            criterion=self.criterion,
+            loss_power=case.protocol.loss_power,
+            lr_schedule=learning_rate(
+                recipe.schedule or case.protocol.schedule,
+                protocol=case.protocol,
+                train_size=len(self.train_positions),
+                dataset=case.dataset,
+            ),
+            dropout_seed=stream(case.seed, "dropout"),
         )
 
     @property

@@ -11,11 +11,13 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from samcmp.tasks import better
 
 if TYPE_CHECKING:
     from samcmp.graphs import GraphBatch
@@ -143,8 +145,6 @@ class StepClosure:
         The graphs left out keep their place in the forward pass (a 0/1 weight on their labels): the gradient is that
         of the sub-batch, the saving of a smaller batch is not taken.
         """
-        from dataclasses import replace
-
         if self.batch is None:
             raise ValueError("set .batch before the optimizer's step")
         y = torch.where(keep[:, None], self.batch.y, torch.nan)  # (G, T)
@@ -247,19 +247,16 @@ def predict(model: nn.Module, batches: Iterable[GraphBatch], *, link: Link) -> T
 class Selection:
     """Which epoch counts: the best validation score, ties to the earlier."""
 
-    higher_is_better: bool
+    metric: str
     epoch: int = -1
     valid: float = math.nan
 
     def offer(self, epoch: int, valid: float) -> bool:
         """Say whether ``epoch`` is the best so far. A score that is not a number never is."""
-        if math.isnan(valid):
-            return False
-        better = valid > self.valid if self.higher_is_better else valid < self.valid
-        if self.epoch < 0 or better:
+        best = not math.isnan(valid) and (self.epoch < 0 or better(self.metric, valid, self.valid))
+        if best:
             self.epoch, self.valid = epoch, valid
-            return True
-        return False
+        return best
 
 
 # ---------------------------------------------------------------------------------------------- learning rates
@@ -271,7 +268,7 @@ def learning_rate(
     protocol: TrainingProtocol,
     train_size: int,
     dataset: str = "",
-) -> Callable[[int], float] | None:
+) -> Callable[[int], float]:
     """Return the learning rate as a function of the step t = 1, 2, ... Raises KeyError for an unknown name."""
     return SCHEDULES[name](protocol, train_size, dataset)
 

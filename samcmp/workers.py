@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import datetime
 import multiprocessing as mp
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-from samcmp import keys
+from samcmp import keys, machine
 from samcmp.errors import SamcmpError
 from samcmp.records import Case, Record
 
 if TYPE_CHECKING:
-    from samcmp.runner import Predictions, Progress
+    from samcmp.runner import Listener, Predictions
     from samcmp.setup import Options
 
 
@@ -33,19 +32,14 @@ class Finished:
     predictions: Predictions | None
 
 
-Event = Any  # Progress or Finished
-Hear = Callable[["Progress"], None]
-
-
 def default_jobs(runs: int, *, device: str) -> int:
-    """As many runs side by side as there are cores; one where they share a GPU."""
+    """As many runs side by side as there are cores that this process may use; one where they share a GPU."""
     if device != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, runs))
+    return max(1, min(int(machine.usable_cores()), runs))
 
 
-def run_here(cases: Mapping[str, Case], options: Options, *, hear: Hear) -> Iterator[Finished]:
+def run_here(cases: Mapping[str, Case], options: Options, *, hear: Listener) -> Iterator[Finished]:
     """Run cases one after the other in this process. Raises SamcmpError for what the user can mend.
 
     Its code is that of the keys: see :func:`samcmp.keys.hold`.
@@ -67,7 +61,7 @@ def run_apart(
     cases: Mapping[str, Case],
     options: Options,
     *,
-    hear: Hear,
+    hear: Listener,
     jobs: int,
     timeout: float | None = None,
 ) -> Iterator[Finished]:
@@ -90,7 +84,7 @@ def run_apart(
             worker.end()
 
 
-def _hear(workers: list[_Worker], *, hear: Hear, timeout: float | None) -> Iterator[Finished]:
+def _hear(workers: list[_Worker], *, hear: Listener, timeout: float | None) -> Iterator[Finished]:
     busy = [worker for worker in workers if worker.busy]
     ready = set(wait([worker.pipe for worker in busy], timeout=0.2))
     for worker in busy:

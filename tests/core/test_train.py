@@ -160,9 +160,9 @@ def test_the_released_compt_rate_peaks_at_epoch_30_as_documented() -> None:
     assert rate(peak - 1) < rate(peak) > rate(peak + 1)
 
 
-@pytest.mark.parametrize(("higher", "best"), [(True, 2), (False, 0)])
-def test_the_best_validation_epoch_counts_and_a_tie_goes_to_the_earlier(higher: bool, best: int) -> None:
-    selection = Selection(higher)
+@pytest.mark.parametrize(("metric", "best"), [("roc-auc", 2), ("rmse", 0)])
+def test_the_best_validation_epoch_counts_and_a_tie_goes_to_the_earlier(metric: str, best: int) -> None:
+    selection = Selection(metric)
     for epoch, valid in enumerate([0.1, math.nan, 0.9, 0.9, 0.1]):
         selection.offer(epoch, valid)
     assert selection.epoch == best
