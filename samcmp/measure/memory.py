@@ -147,7 +147,14 @@ def cpu_memory(make: Callable[[], Subject], device: Any, *, status: Path = _STAT
 class CudaMemory:
     """Weighs on a CUDA device. ``cuda`` is ``torch.cuda`` or what stands in for it in a test."""
 
-    def __init__(self, device: Any, *, gpu: Gpu | None = None, cuda: Any = None) -> None:
+    def __init__(
+        self,
+        device: Any,
+        *,
+        gpu: Gpu | None = None,
+        cuda: Any = None,
+        clear_workspaces: Callable[[], None] | None = None,
+    ) -> None:
         if cuda is None:
             import torch
 
@@ -155,6 +162,7 @@ class CudaMemory:
         self._cuda = cuda
         self._device = device
         self._gpu = gpu
+        self._clear_workspaces = clear_workspaces or _clear_workspaces
 
     def measure(self, make: Callable[[], Subject], *, repeats: int = 3) -> Memory:
         """Run ``repeats`` fresh passes; peaks are the largest, and a difference between passes is reported."""
@@ -164,7 +172,8 @@ class CudaMemory:
         device_bytes: int | None = None
         for _ in range(max(1, repeats)):
             self._clean()
-            before = self._cuda.memory_stats(self._device).get("allocated_bytes.all.current", 0)
+            start = self._cuda.memory_stats(self._device)
+            before = start.get("allocated_bytes.all.current", 0)
             with DevicePeak(self._gpu) as used:
                 subject = make()
                 subject.run()
@@ -172,8 +181,9 @@ class CudaMemory:
             stats = self._cuda.memory_stats(self._device)
             peaks.append((stats["allocated_bytes.all.peak"] - before, stats["reserved_bytes.all.peak"]))
             parts = split(subject.tensors(), device=self._device)
+            parts["workspaces"] = self._workspaces()
             device_bytes = used.peak if device_bytes is None else max(device_bytes, used.peak or 0)
-            if stats.get("num_alloc_retries", 0) or stats.get("num_ooms", 0):
+            if any(stats.get(key, 0) > start.get(key, 0) for key in ("num_alloc_retries", "num_ooms")):
                 missing["note"] = "the allocator had to retry: the device was nearly full"
             del subject
         self._clean()
@@ -196,17 +206,24 @@ class CudaMemory:
         """Free first, reset after: in the other order the old segments would be the new peak."""
         gc.collect()
         self._cuda.synchronize(self._device)
-        clear = getattr(getattr(self._cuda, "_C_module", None) or _torch_c(), "_cuda_clearCublasWorkspaces", None)
-        if clear is not None:
-            clear()
+        self._clear_workspaces()
         self._cuda.empty_cache()
         self._cuda.reset_peak_memory_stats(self._device)
 
+    def _workspaces(self) -> int:
+        """Return what cuBLAS holds of the allocator: tens of MiB on recent GPUs, whatever the model. It is let go."""
+        held = int(self._cuda.memory_stats(self._device).get("allocated_bytes.all.current", 0))
+        self._clear_workspaces()
+        return held - int(self._cuda.memory_stats(self._device).get("allocated_bytes.all.current", 0))
 
-def _torch_c() -> Any:
+
+def _clear_workspaces() -> None:
+    """Free the workspaces of cuBLAS. Torch has no public name for it."""
     import torch
 
-    return torch._C
+    clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+    if clear is not None:
+        clear()
 
 
 class DevicePeak:

@@ -15,6 +15,7 @@ from typing import Any
 Library = Any  # the pynvml module, or what stands in for it in a test
 
 SUPPORTED = "supported"
+TOO_OLD = "error(the driver is too old for this query)"
 
 # Reasons for a clock below its maximum (nvml.h). The harmful spoil a measurement; a power cap is normal at full load.
 HARMFUL = {0x8: "hardware slowdown", 0x20: "thermal slowdown (software)", 0x40: "thermal slowdown", 0x80: "power brake"}
@@ -96,7 +97,7 @@ def why(library: Library, error: Exception) -> str:
     kinds = (
         ("NVMLError_NotSupported", "not_supported"),
         ("NVMLError_NoPermission", "no_permission"),
-        ("NVMLError_FunctionNotFound", "error(the driver is too old for this query)"),
+        ("NVMLError_FunctionNotFound", TOO_OLD),
         ("NVMLError_GpuIsLost", "error(GPU is lost)"),
     )
     for name, state in kinds:
@@ -128,8 +129,12 @@ class Gpu:
         if library is None or gone or self.capabilities.get(name, SUPPORTED) != SUPPORTED:
             return None
         query, device_wide = QUERIES[name]
+        mismatch = getattr(library, "NVMLLibraryMismatchError", ())  # no NVMLError: a driver older than the binding
         try:
             return query(library, self.parent if device_wide else self.handle)
+        except mismatch:
+            self.capabilities[name] = TOO_OLD
+            return None
         except library.NVMLError as error:
             state = why(library, error)
             if "lost" in state:

@@ -165,8 +165,8 @@ def phases(device: torch.device, *, seed: int) -> Check:
     toy.run()
     found = phases_for(device)
     found.start()
-    for _ in range(64):
-        with found.inside("optimizer"):
+    with found.inside("optimizer"):  # around all steps: on a GPU an event between two of them takes time itself
+        for _ in range(64):
             with found.inside("forward"):
                 loss = toy.loss()
             with found.inside("backward"):

@@ -20,6 +20,7 @@ class FakeCuda:
     reserved: int = 0
     calls: list[str] = field(default_factory=list)
     num_ooms: int = 0
+    event_seconds: float = 0.0  # of the host, for an event
 
     def now(self) -> int:
         return round(self.host * 1e9)
@@ -75,6 +76,7 @@ class FakeEvent:
 
     def record(self, stream: str) -> None:
         assert stream == "current"
+        self.cuda.host += self.cuda.event_seconds
         self.at = max(self.cuda.device_free, self.cuda.host)
 
     def elapsed_time(self, other: FakeEvent) -> float:

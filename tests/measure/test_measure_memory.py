@@ -100,6 +100,55 @@ class FakeSubject:
         self.cuda.allocated -= self.kept
 
 
+class Library:
+    """Takes a workspace of the allocator at its first product, as cuBLAS does, and keeps it."""
+
+    size = 32 * MIB
+
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda, self.held = cuda, 0
+
+    def multiply(self) -> None:
+        if not self.held:
+            self.cuda.allocate(self.size)
+            self.held = self.size
+
+    def clear(self) -> None:
+        self.cuda.allocated -= self.held
+        self.held = 0
+
+
+def test_the_workspaces_of_a_library_are_not_called_activations() -> None:
+    cuda = FakeCuda(num_ooms=1)
+    library = Library(cuda)
+    library.multiply()  # in the rounds before
+
+    class Multiplies(FakeSubject):
+        def run(self) -> None:
+            library.multiply()
+            super().run()
+
+    weigh = CudaMemory(SimpleNamespace(type="cuda"), cuda=cuda, clear_workspaces=library.clear)
+    found = weigh.measure(lambda: Multiplies(cuda, kept=100, passing=50))
+    assert found.peak_bytes == library.size + 150
+    assert found.split_bytes["workspaces"] == library.size
+    assert found.split_bytes["activations"] == 150
+    assert cuda.allocated == 0
+
+
+def test_only_what_an_optimizer_did_itself_is_said_of_it() -> None:
+    """An optimizer before it ran out of memory: the allocator's counters never go back."""
+    cuda = FakeCuda(num_ooms=3)
+    assert "note" not in measure(cuda, passing=[50]).missing
+
+    class Starved(FakeSubject):
+        def run(self) -> None:
+            cuda.num_ooms += 1
+
+    found = CudaMemory(SimpleNamespace(type="cuda"), cuda=cuda).measure(lambda: Starved(cuda, kept=1, passing=1))
+    assert "nearly full" in found.missing["note"]
+
+
 def measure(cuda: FakeCuda, *, passing: list[int], gpu: Any = None) -> memory.Memory:
     each = iter(passing)
     device = SimpleNamespace(type="cuda")

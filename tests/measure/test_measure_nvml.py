@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from samcmp.measure import nvml
@@ -236,3 +238,22 @@ def test_a_process_that_arrives_discards_one_block_and_is_counted() -> None:
     watch.begin()
     assert watch.end() is None  # it stays: said once, and in the summary
     assert watch.summary()["processes_that_came"] == 1
+
+
+def test_a_binding_that_is_newer_than_the_driver_is_no_accident() -> None:
+    """Its word for that, NVMLLibraryMismatchError, is not one of NVML's errors."""
+
+    class Mismatch(Exception):
+        pass
+
+    def refuse(handle: object) -> None:
+        raise Mismatch("Unversioned function called")
+
+    library: Any = FakeNvml(FakeGpu())
+    library.NVMLLibraryMismatchError = Mismatch
+    library.nvmlDeviceGetComputeRunningProcesses = refuse
+    gpu = open_gpu(UUID, library=library)
+    assert gpu.read("processes") is None
+    assert "driver is too old" in gpu.reason("processes")
+    assert gpu.read("uuid") == UUID
+    assert gpu.facts()["exclusive"] is None

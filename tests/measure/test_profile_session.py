@@ -47,7 +47,7 @@ def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def records(setup: Setup, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Record]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAMCMP_LOCKS", str(tmp_path_factory.mktemp("locks")))
-        yield profile(cases(*NAMES), Options(), budget_seconds=8, wishes=Wishes(detail=True), setup=setup)
+        yield profile(cases(*NAMES), Options(), budget_seconds=6, wishes=Wishes(detail=True), setup=setup)
 
 
 def test_every_optimizer_gets_a_record_in_order(records: list[Record]) -> None:
@@ -179,7 +179,7 @@ def test_an_optimizer_that_fails_in_mid_session_is_recorded_and_the_others_go_on
         return usual(self, *rest)
 
     monkeypatch.setattr(contenders.Runner, "__call__", call)
-    made = by_optimizer(profile(cases("adam", "sam", "s2-sam"), Options(), budget_seconds=6, setup=setup))
+    made = by_optimizer(profile(cases("adam", "sam", "s2-sam"), Options(), budget_seconds=4, setup=setup))
     assert made["sam"].status == "error"
     assert "a kernel failed" in str(made["sam"].reason)
     assert made["adam"].status == "ok"
@@ -191,7 +191,7 @@ def test_an_interruption_is_said_in_one_line_and_its_rows_are_shown(setup: Setup
         if text == "round 3":
             raise KeyboardInterrupt
 
-    made = profile(cases("adam", "sam", "s2-sam"), Options(), budget_seconds=60, setup=setup, say=press)
+    made = profile(cases("adam", "sam", "s2-sam"), Options(), budget_seconds=40, setup=setup, say=press)
     lines = [line for line in profile_table.remarks(made) if "interrupted after" in line]
     assert lines == ["all: partial: interrupted after 3 rounds"]
     assert all(profile_table.rows(made)[i]["graphs_per_second"] for i in range(3))
