@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samcmp.errors import DeviceError, UsageError
+from samcmp.errors import DataError, DeviceError, UsageError
 from samcmp.records import Case
 
 if TYPE_CHECKING:
@@ -187,7 +188,10 @@ def config_of(case: Case) -> Any:
 
 
 def assemble(case: Case, options: Options, *, progress: Progress | None = None) -> Setup:
-    """Read, split and featurise the data of ``case``, and make its model's configuration."""
+    """Read, split and featurise the data of ``case``, and make its model's configuration.
+
+    Raises SamcmpError for what the user can mend: data, names, device, initial weights that were replaced meanwhile.
+    """
     import torch
 
     import backbones
@@ -195,6 +199,7 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
     from samcmp.data import splits
     from samcmp.features.graphset import GraphSet
 
+    _check_weights_are_the_same(case, options)
     device = resolve_device(options.device)
     torch.set_num_threads(case.protocol.threads)
     molecules = load_molecules(case, options)
@@ -225,6 +230,19 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
         valid_positions=positions[1],
         test_positions=positions[2],
     )
+
+
+def _check_weights_are_the_same(case: Case, options: Options) -> None:
+    if options.init_from is None:
+        return
+    with options.init_from.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != case.protocol.init_from:
+        raise DataError(
+            "is no longer the file that the plan was made with",
+            where=str(options.init_from),
+            remedy="Put that file back, or run the command again to begin with this one.",
+        )
 
 
 def check_splits(cases: Iterable[Case], options: Options) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from samcmp import optim, runner
+from samcmp import optim, runner, weights
 from samcmp.errors import DataError, DeviceError, SamcmpError
 from samcmp.records import Case, Protocol
 from samcmp.setup import Options, assemble, resolve_device
@@ -111,6 +112,16 @@ def test_cuda_without_cuda_is_refused_never_replaced_by_the_cpu() -> None:
 def test_a_subset_larger_than_the_set_is_refused_before_the_run() -> None:
     with pytest.raises((DataError, SamcmpError), match=r"1,?128"):
         train(replace(CASE, protocol=replace(TINY, subset=99999)))
+
+
+def test_initial_weights_that_were_replaced_after_planning_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    weights.save(assemble(CASE, Options()).new_model(), path)
+    planned = replace(CASE, protocol=replace(TINY, init_from=hashlib.sha256(path.read_bytes()).hexdigest()))
+    assert train(planned, Options(init_from=path))[0].status == "ok"
+    weights.save(assemble(replace(CASE, seed=1), Options()).new_model(), path)
+    with pytest.raises(DataError, match="no longer the file that the plan was made with"):
+        train(planned, Options(init_from=path))
 
 
 @pytest.mark.parametrize("name", optim.names())
