@@ -18,7 +18,7 @@ from samcmp.files import writing
 
 T = TypeVar("T")
 SUMS = "SHA256SUMS"
-ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
+ENDINGS = (".tar", ".tar.gz", ".tgz")  # of a bundle that is written; a zip is read, too
 # What the decoders of a damaged or encrypted archive raise; OSError without a number is gzip's own.
 _DECODING = (zlib.error, lzma.LZMAError, RuntimeError, ValueError)
 
@@ -32,7 +32,7 @@ def write(path: Path, files: Sequence[tuple[str, Path]]) -> None:
     import hashlib
 
     sums = []
-    with writing(path) as aside, tarfile.open(aside, "w:gz" if path.name.endswith("gz") else "w") as archive:
+    with writing(path) as aside, tarfile.open(aside, "w:gz" if path.name.lower().endswith("gz") else "w") as archive:
         for file_name, file in sorted(files):
             content = file.read_bytes()
             sums.append(f"{hashlib.sha256(content).hexdigest()}  {file_name}\n")
@@ -48,7 +48,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def is_named_so(name: str) -> bool:
     """Whether a file of this name is taken for a bundle."""
-    return name.lower().endswith(ENDINGS)
+    return name.lower().endswith((*ENDINGS, ".zip"))
 
 
 @contextmanager

@@ -111,7 +111,9 @@ def _transfer(url: str, part: Path, *, have: int, name: str, progress: Progress 
             out.seek(have)
             for done in copied(answer, out, have):
                 if done > LARGEST:
-                    raise DataError(f"{_host(url)} sends more than any dataset holds", where=name)
+                    part.unlink()
+                    what = f"{_host(url)} sends more than any dataset holds"
+                    raise DataError(what, where=name, remedy="Check the URL; nothing of it was kept.")
                 if progress:
                     progress(name, done, total)
     length = part.stat().st_size

@@ -369,6 +369,7 @@ def test_a_server_that_does_not_stop_sending_is_cut_off(
     monkeypatch.setattr("samcmp.data.download.LARGEST", 100_000)
     with pytest.raises(DataError, match="sends more than any dataset holds"):
         fetch.ensure(card(server.url))
+    assert left_behind(cache) == []
 
 
 def test_a_folder_with_the_name_of_a_bundle_is_one_message(cache: Path, tmp_path: Path) -> None:
