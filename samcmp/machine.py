@@ -18,7 +18,7 @@ _SETTINGS = (
     "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )  # fmt: skip
 
-_PACKAGES = ("torch", "numpy", "scipy", "rdkit", "torch-geometric", "nvidia-ml-py", "samcmp")
+_PACKAGES = ("torch", "numpy", "numba", "scipy", "rdkit", "torch-geometric", "nvidia-ml-py", "samcmp")
 
 
 def metadata(device: Any = None) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class AESAM(SharpnessAware):
                 yield from self.updating_gradient(g)  # ω = ∇L(θ + ρ g/‖g‖)
             else:
                 yield from self.reused_gradient()  # ω = g
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)
 
     def _decided_before(self) -> Lines:
         n = self._arrived()

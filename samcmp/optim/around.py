@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from samcmp.optim.descent import Descent
 from samcmp.optim.space import Space, Vector
 
 
@@ -37,10 +38,14 @@ class Around(Optimizer):
         for group in base.param_groups:
             if rho is not None:
                 group.setdefault("rho", rho)
-        self.space = Space(base.param_groups, flat=flat)
+        self._lay_out()
 
     def _abandon(self) -> None:
         """Drop a step under way, where a subclass has steps of several parts."""
+
+    def descend(self) -> None:
+        """θ ← base(ω): let the base optimizer take its step with the gradients as they are."""
+        self._descent.step()
 
     @property
     def rhos(self) -> list[float]:
@@ -85,13 +90,17 @@ class Around(Optimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         self.base.zero_grad(set_to_none=set_to_none)
 
+    def _lay_out(self, mine: Collection[int] = ()) -> None:
+        self.space = Space(self.param_groups, flat=self._flat, mine=mine)
+        self._descent = Descent(self.base, self.space)
+
     @torch.no_grad()
     def _relay(self) -> None:
         """Lay the space out anew after parameters came or moved; own vectors follow their parameters."""
         if self._away:
             raise RuntimeError("parameters moved while they were perturbed")
         old = self.space
-        self.space = Space(self.param_groups, flat=self._flat, mine=old.storages)
+        self._lay_out(mine=old.storages)
         number = {id(p): i for i, p in enumerate(old.params)}
         for name, vector in self.kept.items():
             parts = [vector.parts[number[id(p)]] if id(p) in number else None for p in self.space.params]
@@ -153,7 +162,7 @@ class Around(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Give everything but buffers that are views: a deep copy lays its own parameters out."""
-        state = {k: v for k, v in self.__dict__.items() if k not in ("space", "kept")}
+        state = {k: v for k, v in self.__dict__.items() if k not in ("space", "kept", "_descent")}
         state.pop("step", None)  # schedulers wrap it and hold this very object
         state["_vectors"] = {k: list(v.parts) for k, v in self.kept.items()}
         return state
@@ -162,7 +171,7 @@ class Around(Optimizer):
         kept = state.pop("_vectors")
         self.__dict__.update(state)
         with torch.no_grad():
-            self.space = Space(self.param_groups, flat=self._flat)
+            self._lay_out()
             wide = {
                 name: any(t.dtype != p.dtype for t, p in zip(parts, self.space.params, strict=True))
                 for name, parts in kept.items()

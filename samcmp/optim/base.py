@@ -120,10 +120,9 @@ class SharpnessAware(Around):
 
     def _in_play(self, direction: Vector) -> Vector:
         """Leave parameters out that were frozen since the direction was kept."""
-        asks = list(map(_ASKS, self.space.params))
-        if all(asks):
+        if all(map(_ASKS, self.space.params)):
             return direction
-        return Vector([part if asked else None for part, asked in zip(direction.parts, asks, strict=True)])
+        return Vector([d if _ASKS(p) else None for d, p in zip(direction.parts, self.space.params, strict=True)])
 
     def reused_gradient(self) -> Asked:
         """Let the clean gradient be ω."""
@@ -147,16 +146,14 @@ class SharpnessAware(Around):
         """Hold the weights inside where ``move``, given θ, puts them; ``written``: it writes all of them."""
         if self._away:
             raise RuntimeError("the weights are perturbed already")
-        with torch.no_grad():
-            home = self.space.leave(written=written)
+        home = self.space.leave(written=written)
         self._away = True
         try:
             with torch.no_grad():
                 move(home)
             yield
         finally:
-            with torch.no_grad():
-                self.space.come_home()
+            self.space.come_home()
             self._away = False
 
     def hold(self, gradient: Vector) -> Vector:
@@ -166,7 +163,7 @@ class SharpnessAware(Around):
             whole = grad is not None and grad.untyped_storage().nbytes() == grad.numel() * grad.element_size()
             held.append(grad if whole or grad is None else grad.clone())
             param.grad = None
-        kept = Vector(held)
+        kept = Vector(held, space=self.space)
         kept.held = True
         return kept
 
@@ -289,7 +286,7 @@ class Plain(SharpnessAware):
 
     def lines(self) -> Lines:
         yield from self.updating_gradient()  # ω = ∇L(θ)
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)
 
 
 __all__ = ["Ask", "Asked", "Closure", "Lines", "Plain", "SharpnessAware", "vectors"]

@@ -53,7 +53,7 @@ class ESAM(SharpnessAware):
         del g
         yield from self.updating_gradient(g_hat, sign=1 / self.beta)  # ω = ∇L_selected(θ + ρ ĝ/(β‖ĝ‖))
         self.kept_tensors = [self.generator.random() < self.beta for _ in keep]
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)
 
     def _drawn(self) -> list[bool]:
         if self.kept_tensors is None or len(self.kept_tensors) != len(self.space.params):

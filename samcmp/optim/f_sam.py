@@ -47,4 +47,4 @@ class FSAM(SharpnessAware):
             vectors.average_(self.space, m, g, share=1.0)
             self.numbers["begun"] = True
         yield from self.updating_gradient(g)  # ω = ∇L(θ + ρ d/‖d‖)
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)

@@ -64,7 +64,7 @@ class GraphSAM(SharpnessAware):
             del g
         omega = yield from self.updating_gradient(d, length=self.numbers["length"])  # ω = ∇L(θ + ρ d/‖d‖)
         self._average(d, omega)  # d ← β d + (1−β) ω/‖ω‖
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)
 
     def _anchor(self, d: Vector, g: Vector) -> None:
         length = vectors.norm(g)
@@ -89,5 +89,4 @@ class GraphSAM(SharpnessAware):
             return
         length = vectors.norm(omega) + vectors.DELTA
         share = (1 - self.beta) / decay
-        vectors.add_(self.space, d, omega, divisor=length, values=share)
-        self.numbers["length"] = vectors.norm(d)
+        self.numbers["length"] = vectors.add_measured_(self.space, d, omega, divisor=length, value=share)

@@ -69,7 +69,7 @@ class GraphSAMReleased(SharpnessAware):
             self.numbers["anchored"] = self.clock // self.period
         omega = yield from self.updating_gradient(d)  # ω = ∇L(θ + ε)
         self._average(d, omega)  # d_k ← β d_k + (1−β) ω_k/‖ω_k‖
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)
 
     def _evaluate(self, closure: Closure) -> Any:
         loss = super()._evaluate(closure)

@@ -39,4 +39,4 @@ class GSAM(SharpnessAware):
         vectors.add_(self.space, g, g_p, divisor=vectors.dot(self.space, g_p, g_p) / overlap, values=-1.0)
         sane = vectors.one_if_finite(vectors.norm(g))
         vectors.add_(self.space, g_p, g, divisor=sane, values=-self.alpha)  # ω = g_p − α g_⊥
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)

@@ -54,7 +54,7 @@ class LookSAM(SharpnessAware):
         else:
             g = yield from self.updating_gradient()  # g = ∇L(θ)
             self._reuse(g, g_v)  # ω = g + α (‖g‖/‖g_v‖) g_v
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)
 
     def _project(self, g_v: Vector, g_s: Vector, g: Vector) -> None:
         vectors.copy_(self.space, g_v, g_s)

@@ -48,7 +48,7 @@ class MESA(SharpnessAware):
     def lines(self) -> Lines:
         v = self.keep("v", precise=True)
         yield from self.updating_gradient()  # ω = ∇(L + λτ² KL)(θ)
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)
         vectors.average_(self.space, v, self.space.theta, share=1 - self.decay)  # v ← β v + (1−β) θ
 
     def extra_state(self) -> dict[str, Any]:

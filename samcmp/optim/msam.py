@@ -34,7 +34,7 @@ class MSAM(SharpnessAware):
     def lines(self) -> Lines:
         v = self._momentum()
         yield from self.updating_gradient(v, sign=-1.0)  # ω = ∇L(θ − ρ v/‖v‖)
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)
 
     def _momentum(self) -> Vector:
         keys = MOMENTUM_KEYS if self.momentum is None else (self.momentum,)
@@ -48,4 +48,4 @@ class MSAM(SharpnessAware):
                     "MSAM needs a base with momentum, or the name of its entry in `momentum`"
                 )
             parts.append(found[0] if found else None)
-        return Vector(parts, blocks=self.space.blocks)
+        return Vector(parts, space=self.space)

@@ -1,7 +1,7 @@
-"""Buffers on the CPU that trade their contents without a copy: memory pages move, addresses stay.
+"""Contents of a buffer on the CPU that move aside and back without a copy: memory pages move, addresses stay.
 
-Writing θ + ε beside θ and trading the two buffers takes one pass over memory; saving θ, adding ε and copying θ back
-takes three. Whoever holds a pointer to a parameter sees θ + ε during the pass and θ after it, as with the copies.
+Moving θ aside and writing θ + ε in its place takes one pass over memory; saving θ, adding ε and copying θ back takes
+three. Whoever holds a pointer to a parameter sees θ + ε during the pass and θ after it, as with the copies.
 Only Linux can do it (``mremap`` with ``MREMAP_DONTUNMAP``, since 5.7); elsewhere :func:`available` says no.
 """
 
@@ -11,7 +11,9 @@ import ctypes
 import functools
 import math
 import mmap
+import operator
 import sys
+from collections.abc import Iterator
 from itertools import repeat, takewhile
 
 import numpy as np
@@ -21,7 +23,6 @@ from torch import Tensor
 HUGE = 1 << 21  # bytes of a huge page: what starts at its multiples moves by one table entry a page
 SMALLEST = HUGE  # bytes; below, a copy is as fast as three calls of the kernel
 _MOVE = 1 | 2 | 4  # MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP: no address is free for others at any time
-_FAILED = ctypes.c_void_p(-1).value
 
 
 def zeros(numel: int, *, dtype: torch.dtype) -> Tensor:
@@ -32,27 +33,41 @@ def zeros(numel: int, *, dtype: torch.dtype) -> Tensor:
 
 
 def suits(size: int) -> bool:
-    """Tell whether buffers of so many bytes, made by :func:`zeros`, can trade contents."""
+    """Tell whether contents of so many bytes, made by :func:`zeros`, can move."""
     return size >= SMALLEST and available()
 
 
-class Trade:
-    """Two buffers of :func:`zeros` of one size that :func:`suits` trading."""
+class Shelter:
+    """``home`` holds what is in ``here`` while that is used for something else; both from :func:`zeros`, of one size.
 
-    def __init__(self, a: Tensor, b: Tensor) -> None:
-        self._size = _rounded(a.numel() * a.element_size())
-        start, self._between = _reserved(self._size)  # addresses only: nothing is ever written there
-        x, y, z = a.data_ptr(), b.data_ptr(), self._between.ctypes.data + start
-        self._keep = (a, b)
-        self._sources, self._targets = (x, y, z), (z, x, y)
+    The pages that ``here`` has in the meantime are kept for the next time: none is ever asked of the system twice.
+    """
 
-    def __call__(self) -> None:
-        """Trade. Where the kernel refuses a move, the rest is copied."""
-        # One call into C that holds the interpreter's lock: no signal handler and no Python thread sees half a trade.
-        moves = map(_mremap(), self._sources, repeat(self._size), repeat(self._size), repeat(_MOVE), self._targets)
-        done = len(list(takewhile(_FAILED.__ne__, moves)))
-        for source, target in list(zip(self._sources, self._targets, strict=True))[done:]:
-            ctypes.memmove(target, source, self._size)
+    def __init__(self, here: Tensor, home: Tensor) -> None:
+        self._size = _rounded(here.numel() * here.element_size())
+        start, spare = _reserved(self._size)  # addresses only: nothing is ever written there
+        self._keep = (here, home, spare)
+        self._here, self._home, self._spare = here.data_ptr(), home.data_ptr(), spare.ctypes.data + start
+
+    def leave(self) -> None:
+        """Move the contents to ``home``; what ``here`` holds then is undefined."""
+        if sum(takewhile(bool, self._moves((self._here, self._home), (self._spare, self._here)))) == 0:
+            ctypes.memmove(self._home, self._here, self._size)
+
+    def come_home(self) -> None:
+        """Move the contents back; what ``home`` holds then is undefined."""
+        if not list(self._moves((self._here, self._spare), (self._home, self._here)))[-1]:
+            ctypes.memmove(self._here, self._home, self._size)
+
+    def _moves(self, *moves: tuple[int, int]) -> Iterator[bool]:
+        """Move pages from one address to another, move by move, and tell each time whether the kernel did.
+
+        Who asks for all of them in one call into C holds the interpreter's lock meanwhile: no signal handler and no
+        Python thread sees half of it.
+        """
+        sources, targets = zip(*moves, strict=True)
+        ends = map(_mremap(), sources, repeat(self._size), repeat(self._size), repeat(_MOVE), targets)
+        return map(operator.eq, ends, targets)
 
 
 @functools.cache

@@ -25,13 +25,11 @@ class S2SAM(SharpnessAware):
         no_sync: Context | None = None,
     ) -> None:
         super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
-        self.numbers["length"] = None  # ‖ω_{t−1}‖
+        self.numbers["length"] = None
 
     def lines(self) -> Lines:
         last = self.keep("omega")
-        omega = yield from self.updating_gradient(
-            last, length=self.numbers["length"]
-        )  # ω_t = ∇L(θ + ρ ω_{t−1}/‖ω_{t−1}‖)
-        vectors.copy_(self.space, last, omega)
-        self.numbers["length"] = vectors.norm(last)
-        self.base.step()  # θ ← base(ω_t)
+        length = self.numbers["length"]  # ‖ω_{t−1}‖
+        omega = yield from self.updating_gradient(last, length=length)  # ω_t = ∇L(θ + ρ ω_{t−1}/‖ω_{t−1}‖)
+        self.numbers["length"] = vectors.copy_measured_(self.space, last, omega)
+        self.descend()  # θ ← base(ω_t)

@@ -32,4 +32,4 @@ class SAM(SharpnessAware):
             yield from self.updating_gradient(g)  # ω = ∇L(θ + ρ g/‖g‖)
         else:
             yield from self.updating_gradient()  # ω = ∇L(θ)
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)

@@ -42,7 +42,7 @@ class SAMk(SharpnessAware):
             del g
             self.numbers["refreshed"] = turn
         yield from self.updating_gradient(d)  # ω = ∇L(θ + ρ d/‖d‖)
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)
 
 
 class SAMOne(SAMk):

@@ -11,16 +11,18 @@ which autograd allocates one by one, runs on parts.
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from samcmp.optim import pages
+from samcmp.optim import kernels, pages
 
 _ALIGN = 64  # bytes between the starts of two parameters, so that every kernel stays vectorised
 _SHORT = 16384  # elements; below, a kernel's start costs more than its work
@@ -53,25 +55,26 @@ class Block:
 class Vector:
     """One number for every parameter element; a ``None`` part counts as zero."""
 
-    __slots__ = ("_pieces", "blocks", "held", "parts", "wholes")
+    __slots__ = ("_pieces", "held", "parts", "places", "space", "wholes")
 
     def __init__(
         self,
         parts: Sequence[Tensor | None],
         wholes: Sequence[Tensor] | None = None,
         *,
-        blocks: Sequence[Block] | None = None,
+        space: Space | None = None,
     ) -> None:
         self.parts = list(parts)
         self.wholes = None if wholes is None else list(wholes)
-        self.blocks = blocks
+        self.space = space
+        self.places: dict[bool, np.ndarray | None] = {}  # addresses, of wholes and of parts: a vector stays where it is
         self._pieces: list[Tensor] | None = None  # views of wholes
         self.held = False  # a gradient that is needed after the next pass
 
     def let_go(self) -> None:
         """Drop a gradient that was climbed along: the next pass's gradients take its place in memory."""
         if self.wholes is None and not self.held:
-            self.parts = [None] * len(self.parts)
+            self.parts, self.places = [None] * len(self.parts), {}
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -86,13 +89,13 @@ class Vector:
         return self.wholes is None and any(part is None for part in self.parts)
 
     def pieces(self) -> list[Tensor] | None:
-        """Return few tensors that cover the vector, to read only; None where parts are missing or no blocks known."""
+        """Return few tensors that cover the vector, to read only; None if parts are missing or no space is known."""
         if self._pieces is not None:
             return self._pieces
-        if self.blocks is None or self.has_gaps:
+        if self.space is None or self.has_gaps:
             return None
         found: list[Tensor] = []
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.space.blocks):
             whole = None if self.wholes is None or not block.offsets else self.wholes[i]
             found += block.pieces(self.parts, whole)  # type: ignore[arg-type]
         if self.wholes is not None:
@@ -108,15 +111,20 @@ class Space:
         self.params: list[Tensor] = [p for group in groups for p in group["params"]]
         self.group_of = [i for i, group in enumerate(groups) for _ in group["params"]]
         self.blocks = _layout(self.params, self.group_of, flat=flat, mine=mine)
+        self.large = kernels.worthwhile(self.params)
         self._groups = [b.group for b in self.blocks for _ in range(len(b.members) - max(0, b.small - 1))]
+        self.walks = {  # sizes and groups of the tensors, of wholes and of parts
+            True: (_numbers(b.numel for b in self.blocks), _numbers(b.group for b in self.blocks)),
+            False: (_numbers(p.numel() for p in self.params), _numbers(self.group_of)),
+        }
         self.theta = self._adopt()
         self._spare: Vector | None = None
-        self._trades: list[pages.Trade | None] = []  # a block each
+        self._shelters: list[pages.Shelter | None] = []  # a block each
         self._places = [p.data_ptr() for p in self.params]
 
     def holds(self, groups: Sequence[Mapping[str, Any]]) -> bool:
         """Tell whether every parameter is still where this space put it (``model.to`` and the like move them)."""
-        current = [p for group in groups for p in group["params"]]
+        current = list(itertools.chain.from_iterable(group["params"] for group in groups))
         if len(current) != len(self.params) or not all(map(operator.is_, current, self.params)):
             return False
         return list(map(Tensor.data_ptr, current)) == self._places
@@ -140,12 +148,12 @@ class Space:
         if self._spare is None:
             self._spare = self.new()
             pairs = zip(self.blocks, self.theta.tensors, self._spare.tensors, strict=True)
-            self._trades = [_trade(block, theta, home) for block, theta, home in pairs]
-        for trade, theta, home in zip(self._trades, self.theta.tensors, self._spare.tensors, strict=True):
-            if trade is None:
+            self._shelters = [_shelter(block, theta, home) for block, theta, home in pairs]
+        for shelter, theta, home in zip(self._shelters, self.theta.tensors, self._spare.tensors, strict=True):
+            if shelter is None:
                 home.copy_(theta)
             else:
-                trade()
+                shelter.leave()
                 if not written:
                     theta.copy_(home)
         return self._spare
@@ -154,22 +162,25 @@ class Space:
         """Give the parameters, where they are, what they held before :meth:`leave`, bit for bit."""
         if self._spare is None:
             raise RuntimeError("the parameters did not leave")
-        for trade, theta, home in zip(self._trades, self.theta.tensors, self._spare.tensors, strict=True):
-            if trade is None:
+        for shelter, theta, home in zip(self._shelters, self.theta.tensors, self._spare.tensors, strict=True):
+            if shelter is None:
                 theta.copy_(home)
             else:
-                trade()
+                shelter.come_home()
 
     def gradient(self) -> Vector:
         """Return the gradients as they are. Raises ValueError for a sparse one."""
         grads = list(map(_GRAD, self.params))
-        layouts = set(map(_LAYOUT, (grad for grad in grads if grad is not None))) - {torch.strided}
-        if layouts:
+        try:
+            layouts = set(map(_LAYOUT, grads))
+        except AttributeError:  # some are None
+            layouts = {grad.layout for grad in grads if grad is not None}
+        if not layouts <= {torch.strided}:
             raise ValueError(
-                f"a gradient of layout {layouts.pop()} cannot be perturbed along; "
+                f"a gradient of layout {(layouts - {torch.strided}).pop()} cannot be perturbed along; "
                 "build the layer with sparse=False (torch.nn.Embedding has that option)"
             )
-        return Vector(grads, blocks=self.blocks)
+        return Vector(grads, space=self)
 
     def paired(self, *vectors: Vector) -> tuple[list[int], list[list[Tensor]]]:
         """Line vectors up: the param group and the tensors of each, as few as possible, where all have a part.
@@ -198,7 +209,7 @@ class Space:
             else:
                 whole = parts[block.members[0]] = torch.zeros_like(first, dtype=dtype(first.dtype))
             wholes.append(whole)
-        return Vector(parts, wholes, blocks=self.blocks)
+        return Vector(parts, wholes, space=self)
 
     @torch.no_grad()
     def _adopt(self) -> Vector:
@@ -218,13 +229,17 @@ class Space:
                 param.data = home
                 parts[member] = home
             wholes.append(whole)
-        return Vector(parts, wholes, blocks=self.blocks)
+        return Vector(parts, wholes, space=self)
 
 
-def _trade(block: Block, theta: Tensor, home: Tensor) -> pages.Trade | None:
-    """Return how a block and its copy trade contents; None where they do not lie in pages of their own."""
+def _numbers(values: Iterable[int]) -> np.ndarray:
+    return np.array(list(values), dtype=np.intp)
+
+
+def _shelter(block: Block, theta: Tensor, home: Tensor) -> pages.Shelter | None:
+    """Return how a block's contents move to another place; None where they do not lie in pages of their own."""
     own = bool(block.offsets) and theta.device.type == "cpu" and pages.suits(theta.numel() * theta.element_size())
-    return pages.Trade(theta, home) if own else None
+    return pages.Shelter(theta, home) if own else None
 
 
 def _zeros(numel: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -237,7 +252,7 @@ def _layout(params: Sequence[Tensor], group_of: Sequence[int], *, flat: bool, mi
     shared: dict[tuple[int, torch.device, torch.dtype], list[int]] = {}
     alone = []
     for i, param in enumerate(params):
-        if flat and _movable(param, mine):
+        if flat and movable(param, mine):
             shared.setdefault((group_of[i], param.device, param.dtype), []).append(i)
         else:
             alone.append(Block(group_of[i], (i,), (), param.numel()))
@@ -257,8 +272,8 @@ def _layout(params: Sequence[Tensor], group_of: Sequence[int], *, flat: bool, mi
     return blocks + alone
 
 
-def _movable(param: Tensor, mine: Collection[int]) -> bool:
-    """Tell whether nobody can notice that this parameter's numbers move to another storage."""
+def movable(param: Tensor, mine: Collection[int] = ()) -> bool:
+    """Tell whether nobody can notice that this tensor's numbers move to another storage."""
     if param.layout is not torch.strided or not param.is_contiguous() or param.device.type == "meta":
         return False
     if type(param.data) is not Tensor or param.numel() == 0 or not param.is_leaf:

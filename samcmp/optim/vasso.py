@@ -40,4 +40,4 @@ class VaSSO(SharpnessAware):
         del g
         self.numbers["begun"] = True
         yield from self.updating_gradient(d)  # ω = ∇L(θ + ρ d/‖d‖)
-        self.base.step()  # θ ← base(ω)
+        self.descend()  # θ ← base(ω)

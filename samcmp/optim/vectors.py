@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from samcmp.optim import kernels
 from samcmp.optim.space import Space, Vector
 
 _SMALL = 1e-15  # float32 squares of smaller numbers lose digits
@@ -23,6 +24,9 @@ DELTA = 1e-12  # in u(v) = v / (‖v‖ + δ): a zero gradient perturbs nothing
 
 def norm(vector: Vector) -> Tensor:
     """Return ‖v‖₂ over all elements, in float32 at least."""
+    length = _root(kernels.squares(vector), vector)
+    if length is not None:
+        return length
     tensors = vector.wholes or vector.pieces() or vector.tensors
     return _root_of_squares([_norm(some) for some in _alike(tensors)])
 
@@ -52,6 +56,24 @@ def copy_(space: Space, target: Vector, source: Vector) -> None:
                 part.zero_()
 
 
+def copy_measured_(space: Space, target: Vector, source: Vector) -> Tensor:
+    """target ← source as by :func:`copy_`; return ‖target‖."""
+    square = kernels.copy(target, source)
+    if square is None:
+        copy_(space, target, source)
+    length = _root(square, target)
+    return norm(target) if length is None else length
+
+
+def add_measured_(space: Space, target: Vector, source: Vector, *, divisor: Tensor, value: float) -> Tensor:
+    """target ← target + value · source / divisor as by :func:`add_`; return the new ‖target‖."""
+    square = kernels.add(target, source, value / _on_host(divisor)) if _divides(divisor) else None
+    if square is None:
+        add_(space, target, source, divisor=divisor, values=value)
+    length = _root(square, target)
+    return norm(target) if length is None else length
+
+
 def add_(
     space: Space,
     target: Vector,
@@ -66,11 +88,15 @@ def add_(
     Nothing is added if the divisor is not finite.
     """
     start = target if start is None else start
+    if start is not target and _divides(divisor):
+        each = [values] * len(space.groups) if isinstance(values, (int, float)) else values
+        if kernels.climb(target, start, source, [value / _on_host(divisor) for value in each]):
+            return
     groups, (into, terms, base) = space.paired(target, source, start)
     base = into if start is target else base
     kinds = _kinds([*into, *terms])
     host = divisor.device.type == "cpu" and all(device.type == "cpu" for device, _ in kinds)
-    if host and not math.isfinite(divisor.numpy()):  # a number in host memory: reading it waits for nothing
+    if host and not math.isfinite(_on_host(divisor)):
         groups, into = [], []
     at_once = host and all(dtype.itemsize >= 4 for _, dtype in kinds)
     if start is not target and not (at_once and into and not source.has_gaps):
@@ -98,7 +124,7 @@ def one_if_finite(length: Tensor) -> Tensor:
 def replace_overflow_(space: Space, target: Vector, source: Vector) -> None:
     """target ← source if ‖target‖ is not finite."""
     length = norm(target)
-    if length.device.type == "cpu" and math.isfinite(length.numpy()):
+    if length.device.type == "cpu" and math.isfinite(_on_host(length)):
         return
     _, (into, values) = space.paired(target, source)
     for x, y in zip(into, values, strict=True):
@@ -157,7 +183,7 @@ def multiply_(vector: Vector, factor: Tensor | float) -> None:
 def _add_at_once(
     into: list[Tensor], start: list[Tensor], terms: list[Tensor], divisor: Tensor, values: list[float]
 ) -> None:
-    by = float(divisor.numpy())
+    by = _on_host(divisor)
     if abs(by) < _TINY:
         for x, base, y, value in zip(into, start, terms, values, strict=True):
             torch.addcdiv(base, y, divisor.to(x.dtype), value=value, out=x)
@@ -174,6 +200,23 @@ def _add_guarded(x: Tensor, y: Tensor, divisor: Tensor, value: float) -> None:
     ok = torch.isfinite(by)
     step = torch.where(ok, y.to(_wide(y)), 0).div_(torch.where(ok, by, 1))
     x.add_(step, alpha=value)
+
+
+def _on_host(number: Tensor) -> float:
+    """Read a number that is in host memory already: nothing is waited for."""
+    return float(number.numpy())
+
+
+def _divides(divisor: Tensor) -> bool:
+    """Tell whether a divisor is in host memory and its inverse a number."""
+    return divisor.device.type == "cpu" and _TINY < abs(_on_host(divisor)) < math.inf
+
+
+def _root(square: float | None, vector: Vector) -> Tensor | None:
+    """Return √Σx² of float32 sums, None where they left float32's range."""
+    if square is None or not _SMALL**2 < square < math.inf:
+        return None
+    return torch.tensor(math.sqrt(square), dtype=vector.tensors[0].dtype)
 
 
 def _as(terms: list[Tensor], like: list[Tensor]) -> list[Tensor]:
@@ -204,7 +247,7 @@ def _norm(tensors: list[Tensor]) -> Tensor:
         flat = list(map(torch.ravel, tensors))
         squares = list(map(torch.dot, flat, flat))  # at the speed of memory, as vector_norm and foreach_norm are not
         length = (squares[0] if len(squares) == 1 else torch.stack(squares).sum()).sqrt_()
-        if _SMALL < float(length.numpy()) < math.inf:
+        if _SMALL < _on_host(length) < math.inf:
             return length
         # Squares left the range of float32: once more in float64, which for float64 changes nothing.
         precise = [torch.linalg.vector_norm(t, dtype=torch.float64) for t in tensors]

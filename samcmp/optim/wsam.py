@@ -43,11 +43,11 @@ class WSAM(SharpnessAware):
         vectors.axpy_(self.space, g_p, g, -1.0)  # g_p − g, in g_p's place
         if not self.decoupled:
             vectors.scaled_sum_(self.space, g_p, g, self.a)  # ω = g + a (g_p − g)
-            self.base.step()  # θ ← base(ω)
+            self.descend()  # θ ← base(ω)
             return
         for param, grad in zip(self.space.params, g.parts, strict=True):
             param.grad = grad
-        self.base.step()  # θ ← base(g)
+        self.descend()  # θ ← base(g)
         self._descend(g_p)  # θ ← θ − lr a (g_p − g)
 
     def _descend(self, sharpness: Vector) -> None:

@@ -23,7 +23,7 @@ LAYERS: dict[str, int] = {
     "cli": 6,
 }
 STRANGERS = {"optim", "backbones", "measure"}  # an optimizer never sees a model, neither sees a clock
-HEAVY = ("torch", "pandas", "scipy", "sklearn", "matplotlib", "rdkit", "torch_geometric")
+HEAVY = ("torch", "numba", "pandas", "scipy", "sklearn", "matplotlib", "rdkit", "torch_geometric")
 
 
 def rooms() -> list[Path]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from samcmp import optim
+from samcmp.optim import kernels
 from tests.optim.oracle_runs import STEPS_PER_EPOCH, follow, stored
 from tests.places import needs_oracles
 
@@ -49,8 +50,14 @@ ARMS: dict[str, Make] = {
 
 
 @needs_oracles
+@pytest.mark.parametrize("loops", [False, True])  # torch's kernels, and the loops that large vectors take
 @pytest.mark.parametrize("name", ARMS)
-def test_optimizer_follows_its_oracle_with_the_promised_passes(name: str) -> None:
+def test_optimizer_follows_its_oracle_with_the_promised_passes(
+    name: str, loops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if loops:
+        monkeypatch.setattr(kernels, "SMALLEST", 1)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     path, passes, _, _ = follow(name, ARMS[name])
     want = stored(name)
     assert np.abs(path - want["params"]).max() <= TOLERANCE
