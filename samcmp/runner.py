@@ -174,7 +174,7 @@ class _Run:
         from samcmp.train import predict
 
         setup = self.setup
-        raw = predict(self.model, setup.batches(positions), link=tasks.link(setup.task.kind)).numpy()
+        raw = predict(self.model, setup.batches(positions), link=setup.criterion.link).numpy()
         if len(raw) != len(positions):
             raise ValueError(f"{len(raw)} molecules were scored, the part has {len(positions)}")
         if not np.isfinite(raw).all():

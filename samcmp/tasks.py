@@ -68,10 +68,6 @@ class Criterion:
         count = missing.numel() - missing.sum()
         return self._losses(prediction, y, missing=missing).sum() / count.clamp(min=1)
 
-    def elementwise(self, prediction: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of every label, 0 where it is missing."""
-        return self._losses(prediction, y, missing=y.isnan())  # (G, T)
-
     def per_graph(self, prediction: Tensor, y: Tensor) -> Tensor:
         """Return every molecule's mean loss over the labels it has, 0 where it has none."""
         missing = y.isnan()
@@ -93,18 +89,12 @@ class Criterion:
 
     @property
     def link(self) -> Callable[[Tensor], Tensor]:
-        return link(self.kind)
+        """The map from a model's raw output to a prediction: the sigmoid of a logit, or the value itself."""
+        if self.kind == "regression":
+            return _identity
+        import torch
 
-
-def link(kind: str) -> Callable[[Tensor], Tensor]:
-    """Return the map from a model's raw output to a prediction: the sigmoid of a logit, or the value itself."""
-    if kind not in KINDS:
-        raise ValueError(f"a task is classification or regression, got {kind!r}")
-    if kind == "regression":
-        return _identity
-    import torch
-
-    return torch.sigmoid
+        return torch.sigmoid
 
 
 def _identity(value: Tensor) -> Tensor:
