@@ -86,3 +86,14 @@ def test_stopping_early_leaves_no_worker_behind(sick: str, monkeypatch: pytest.M
     assert not [pid for pid in left if "spawn_main" in " ".join(psutil.Process(pid).cmdline())]
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     assert os.getpid() not in left
+
+
+@pytest.mark.parametrize(
+    ("cores", "runs", "device", "jobs"),
+    [(2.5, 10, "cpu", 2), (64.0, 3, "cpu", 3), (0.5, 10, "cpu", 1), (8.0, 9, "cuda:0", 1)],
+)
+def test_as_many_runs_side_by_side_as_the_process_has_cores(
+    cores: float, runs: int, device: str, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samcmp.machine.usable_cores", lambda: cores)
+    assert workers.default_jobs(runs, device=device) == jobs
