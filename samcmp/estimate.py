@@ -19,7 +19,8 @@ def lines(todo: Mapping[str, Case], *, sessions: int, seconds: float, history: S
     known, unknown = total(todo, history=history)
     known += sessions * seconds
     if unknown == len(todo) and todo:
-        measured = f"; the {sessions} profile sessions take about {_time(sessions * seconds)}" if sessions else ""
+        what = "the profile session takes" if sessions == 1 else f"the {sessions} profile sessions take"
+        measured = f"; {what} about {_time(sessions * seconds)}" if sessions else ""
         return [f"No earlier run here to estimate the training time from{measured}."]
     rest = f", and {unknown} runs like none before" if unknown else ""
     return [f"Expected time: about {_time(known)}{rest}."]
@@ -93,7 +94,7 @@ def seconds_of(case: Case, per_epoch: Rates) -> float | None:
 
 def _time(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return f"{max(seconds, 1):.0f} s"
     if seconds < 2 * 3600:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"

@@ -9,10 +9,11 @@ import sys
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from samcmp.errors import UsageError, unknown
 
+HELP = {"help_option_names": ["-h", "--help"]}
 # name -> (module, function, one line for --help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "compare": ("samcmp.cli.compare", "compare", "Compare optimizers on equal terms, and say which is worth it."),
@@ -39,13 +40,28 @@ def _end(number: int, _: object) -> None:
     raise Ended(number)
 
 
+class Single(TyperCommand):
+    """A command that refuses a second dataset, model or optimizer where it takes one: the first would be lost."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(args=[*args])
+        for option in given:
+            if option.name in {"dataset", "model", "optimizer"} and not option.multiple and given.count(option) > 1:
+                raise UsageError(
+                    f"given {given.count(option)} times",
+                    where=f"--{option.name}",
+                    remedy="This command takes one; `samcmp compare` takes several.",
+                )
+        return super().parse_args(ctx, args)
+
+
 class LazyGroup(TyperGroup):
     """Subcommands by name; ``samcmp --help`` lists them without importing one."""
 
     listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS]  # the module `list` hides the type here
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
@@ -57,7 +73,8 @@ class LazyGroup(TyperGroup):
         if self.listing:
             one.command(cmd_name, help=summary)(_listed)
         else:
-            one.command(cmd_name)(getattr(importlib.import_module(module), function))
+            made = getattr(importlib.import_module(module), function)
+            one.command(cmd_name, cls=Single, context_settings=HELP)(made)
         command = typer.main.get_command(one)
         command.name = cmd_name
         return command
@@ -94,19 +111,25 @@ def _listed() -> None:
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
-@app.callback(
-    epilog="Start with [bold]samcmp compare[/bold]: it needs no download and takes about a minute.  "
-    "Then, for example: [bold]samcmp compare --dataset esol --model gcn --optimizer adam --optimizer graphsam[/bold]"
-)
-def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
-) -> None:
-    """Which sharpness-aware optimizer is worth its cost on your molecular model, your data, your GPU?"""
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         from samcmp import __version__
 
         typer.echo(f"samcmp {__version__}")
         raise typer.Exit
+
+
+@app.callback(
+    context_settings=HELP,
+    epilog="Start with [bold]samcmp compare[/bold]: it needs no download and takes about a minute.  "
+    "Then, for example: [bold]samcmp compare --dataset esol --model gcn --optimizer adam --optimizer graphsam[/bold]",
+)
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and leave.", is_eager=True, callback=_version
+    ),
+) -> None:
+    """Which sharpness-aware optimizer is worth its cost on your molecular model, your data, your GPU?"""
 
 
 def main() -> None:

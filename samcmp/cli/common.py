@@ -196,16 +196,8 @@ def sources(
         user_cards[card.name] = card
         content[card.name] = f"{_digest(data, option='--data')}:{smiles_column}:{','.join(targets)}:{card.task}"
         names.append(card.name)
-    elif targets or task or smiles_column != "smiles":
-        raise UsageError(
-            "--target, --task and --smiles-column describe a file of your own", remedy="Add --data my.csv."
-        )
-    if source is not None and "://" not in source and not Path(source).expanduser().exists():
-        raise UsageError(
-            "there is no such folder or bundle",
-            where=f"--from {source}",
-            remedy="Name a folder, a bundle of `samcmp fetch --bundle` or a URL.",
-        )
+    else:
+        refuse_columns(targets, task, smiles_column)
     for model in models:
         path = Path(model.partition(":")[0])
         if ":" in model and path.suffix == ".py" and path.is_file():
@@ -214,6 +206,14 @@ def sources(
         if path_or_none is not None:
             content[name] = _digest(path_or_none, option=f"--{name}")
     return Sources(tuple(names), user_cards, content, tuple(cards), source, split_file, init_from)
+
+
+def refuse_columns(targets: Sequence[str] | None, task: str | None, smiles_column: str) -> None:
+    """Refuse words about a user's file where none is given. Raises UsageError."""
+    if targets or task or smiles_column != "smiles":
+        raise UsageError(
+            "--target, --task and --smiles-column describe a file of your own", remedy="Add --data my.csv."
+        )
 
 
 def _digest(path: Path, *, option: str) -> str:

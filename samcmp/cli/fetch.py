@@ -11,7 +11,7 @@ import typer
 
 from samcmp.cli import options
 from samcmp.cli import output as output_
-from samcmp.cli.common import progress_bars
+from samcmp.cli.common import check_writable, progress_bars, refuse_columns
 from samcmp.errors import DataError, SamcmpError, UsageError
 
 if TYPE_CHECKING:
@@ -54,10 +54,14 @@ def fetch(
     from samcmp.data import cards as catalogue
 
     output_.check(format_, output, allowed=("table", "json"))
+    check_writable(bundle, "--bundle")
     folders = tuple(cards or ())
+    if data is not None and (datasets or all_):
+        raise UsageError("a file of your own stands alone", where="--data", remedy="Leave the datasets out.")
     if data is not None:
         chosen = [catalogue.user_card(data, smiles_column, targets=target or [], task=task)]
     else:
+        refuse_columns(target, task, smiles_column)
         every = [name for name in catalogue.names(folders) if "@" not in name]  # populations share a file
         names = every if all_ or (bundle and not datasets) else datasets or []
         chosen = [catalogue.find(name, folders) for name in dict.fromkeys(names)]
@@ -138,6 +142,8 @@ def _bundle(chosen: Sequence[DatasetCard], path: Path) -> None:
     from samcmp.data import bundle, fetch
 
     files = [(card.file_name, fetch.cached_path(card)) for card in chosen if not card.built_in]
+    if not files:
+        raise UsageError("built-in datasets need no bundle", where=f"--bundle {path}", remedy="Name others, or --all.")
     with fetch.writing(path, remedy="Make room, or name another place."):
         bundle.write(path, files)
     typer.echo(f"{path}: {len(files)} files, {path.stat().st_size:,} bytes; use it with --from {path}", err=True)

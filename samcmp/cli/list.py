@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samcmp.cli import options
-from samcmp.errors import unknown
+from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +37,8 @@ def list_(
 
     if kind is not None and kind not in KINDS:
         raise unknown("catalogue", kind, KINDS)
+    if settings and kind not in {None, "optimizers"}:
+        raise UsageError("shows the optimizers'", where="--settings", remedy="Run: samcmp list optimizers --settings.")
     console = Console()
     folders = tuple(cards or ())
     makers: dict[str, Callable[[], Table]] = {
@@ -64,13 +66,14 @@ def _datasets(folders: tuple[Path, ...]) -> Table:
 
     from samcmp.data import cards, fetch
 
-    table = _table("Datasets", "name", "molecules", "tasks", "metric", "cached", "what")
+    table = _table("Datasets", "name", "molecules", "targets", "metric", "cached", "what")
     for name in cards.names(folders):
         card = cards.find(name, folders)
         size = "n/a" if card.molecules is None else f"{card.molecules:,}"
         where = "built in" if card.built_in else "yes" if fetch.is_cached(card) else "no"
-        tasks = f"{card.task} {card.tasks}"
-        table.add_row(escape(name), size, tasks, card.metric, where, escape(card.title))
+        table.add_row(escape(name), size, str(card.tasks), card.metric, where, escape(card.title))
+    for column in table.columns[1:3]:
+        column.justify = "right"
     return table
 
 
@@ -103,17 +106,13 @@ def _optimizers(settings: bool) -> Table:
 
 
 def _suites(config: Path | None, folders: tuple[Path, ...]) -> Table:
-    from rich.markup import escape
+    from rich.text import Text
 
     from samcmp import suites
 
-    table = _table("Suites", "name", "what", "datasets", "models", "optimizers")
+    table = _table("Suites", "name", "what, and datasets × models × optimizers")
     for name, suite in suites.read(config, cards=folders).suites.items():
-        table.add_row(
-            escape(name),
-            escape(suite.title),
-            escape(" ".join(suite.datasets)),
-            escape(" ".join(suite.models)),
-            escape(" ".join(suites.optimizers_of(suite))),
-        )
+        members = (suite.datasets, suite.models, suites.optimizers_of(suite))
+        product = " × ".join(", ".join(names) for names in members)
+        table.add_row(Text(name), Text(f"{suite.title}\n").append(product, style="dim"))
     return table

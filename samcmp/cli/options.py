@@ -50,6 +50,17 @@ def number(option: str, *, least: float, most: float = 1e9) -> Callable[[object]
     return read
 
 
+def source(text: str) -> str:
+    """Read where dataset files come from: a folder or a bundle that is there, or a URL."""
+    if "://" not in text and not Path(text).expanduser().exists():
+        raise UsageError(
+            f"no such {'bundle' if Path(text).suffix else 'folder'}",
+            where=f"--from {text}",
+            remedy="Name a folder, a bundle of `samcmp fetch --bundle` or a URL.",
+        )
+    return text
+
+
 DATA = "Data"
 TRAINING = "Training"
 OUTPUT = "Output"
@@ -117,6 +128,7 @@ Source = Annotated[
     typer.Option(
         "--from",
         metavar="SOURCE",
+        parser=source,
         help="A folder, URL or bundle to take dataset files from.",
         show_default="$SAMCMP_MIRROR, else their URLs",
         rich_help_panel=DATA,

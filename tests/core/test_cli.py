@@ -160,7 +160,15 @@ WRONG = {
     "more runs than can be planned": (("compare", "--repeats", "1000000"), "3,000,000 runs"),
     "a fold of a split without folds": (("train", "--fold", "2", "--split", "random"), "'random' has no folds"),
     "a split of one's own without its file": (("compare", "--split", "file"), "--split-file FILE"),
-    "a folder that is not there": (("compare", "--from", "nowhere"), "--from nowhere: there is no such"),
+    "a folder that is not there": (("compare", "--from", "nowhere"), "--from nowhere: no such folder"),
+    "two optimizers where one is trained": (
+        ("train", "-o", "adam", "--optimizer", "sam"),
+        "--optimizer: given 2 times",
+    ),
+    "a dataset and a file to fetch": (("fetch", "demo", "--data", "x.csv"), "--data: a file of your own stands alone"),
+    "a target of a shipped dataset": (("fetch", "demo", "--target", "y"), "--data my.csv"),
+    "a bundle of nothing": (("fetch", "demo", "--bundle", "x.tar"), "built-in datasets need no bundle"),
+    "the settings of models": (("list", "models", "--settings"), "samcmp list optimizers --settings"),
     "a SMILES column without a file": (("train", "--smiles-column", "s"), "--data"),
     "a model file that is not there": (("compare", "--model", "mine.py:Net", "--subset", "40"), "mine.py"),
 }
@@ -183,6 +191,31 @@ def test_help_is_complete_with_examples(run: Run, name: str) -> None:
     assert code == 0
     assert "Examples" in out
     assert f"samcmp {name}" in out
+
+
+def test_the_version_is_printed_without_a_command(run: Run) -> None:
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.startswith("samcmp ")
+
+
+@pytest.mark.parametrize("words", [("-h",), ("compare", "-h"), ("fetch", "-h")])
+def test_help_has_a_short_name(run: Run, words: tuple[str, ...]) -> None:
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "Usage: " in out
+
+
+def test_every_default_that_a_suite_or_the_machine_decides_is_in_the_help(run: Run) -> None:
+    _, out, _ = run("compare", "--help")
+    shown = " ".join(out.split())
+    for default in (
+        "$SAMCMP_STORE, else .samcmp",
+        "0.01 AUC, 0.02 of the RMSE",
+        "the suite's, else 5",
+        "the cores; 1 on",
+    ):
+        assert default in shown
 
 
 def test_list_shows_every_catalogue(run: Run) -> None:

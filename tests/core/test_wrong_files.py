@@ -106,7 +106,7 @@ def test_without_a_target_the_columns_are_named(run: Run) -> None:
         (("--config", "mine.csv"), "mine.csv: is not TOML"),
         (("--config", "."), ".: cannot be read: Is a directory"),
         (("--cards", "mine.csv"), "mine.csv: no such folder"),
-        (("--from", "none"), "--from none: there is no such folder"),
+        (("--from", "none"), "--from none: no such folder"),
         (("--model", "mine.py"), "mine.py:CLASS"),
     ],
 )

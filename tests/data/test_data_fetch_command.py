@@ -94,7 +94,7 @@ def test_an_audit_of_a_users_csv_says_the_guess_and_lists_the_skipped(tmp_path: 
         (["esoll"], "Did you mean 'esol'"),
         (["esol", "--format", "yaml"], "unknown format 'yaml'"),
         (["esol", "--from", "nowhere.tar"], "no such bundle"),
-        (["esol", "--from", "nowhere"], "there is no delaney-processed.csv"),
+        (["esol", "--from", "nowhere"], "no such folder"),
         (["--cards", "nowhere", "--all"], "no such folder"),
         (["--data", "nowhere.csv", "--target", "x"], "no such file"),
         (["demo", "--audit", "--output", "README.md/audit.txt"], "README.md is a file, not a folder"),
