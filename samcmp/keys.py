@@ -14,12 +14,14 @@ import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from samcmp.errors import SamcmpError
 from samcmp.records import Case, content_key
 
+_PACKAGES = ("torch", "rdkit", "numba")  # whose versions change bits; numba may be absent
 KEY_VERSION = 1  # raised when the meaning of a Case changes without its fields changing
 
 
@@ -40,15 +42,19 @@ def key_of(case: Case, inputs: Inputs) -> str:
         "dataset": dataset_hash(case.dataset, inputs),
         "split-file": inputs.content.get("split-file"),
         "code": _digest(_roots(case)),
-        "torch": _version("torch"),
-        "rdkit": _version("rdkit"),
+        **{package: _version(package) for package in _PACKAGES},
     }
     if case.kind == "profile":
         decides["machine"] = inputs.fingerprint
     return content_key(decides)
 
 
-_version = functools.cache(importlib.metadata.version)
+@functools.cache
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def dataset_hash(name: str, inputs: Inputs) -> str:
@@ -95,7 +101,8 @@ def hold(code: Mapping[str, str]) -> None:
                 remedy="Run the same command again: what has finished is kept, and what the edit concerns is run anew.",
             )
         if not name.endswith(".py"):
-            importlib.import_module(name)
+            with suppress(ImportError):  # what an optional package is for: whoever needs it says so
+                importlib.import_module(name)
             _held.add(name)
 
 

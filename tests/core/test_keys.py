@@ -143,3 +143,12 @@ def test_a_users_model_that_is_edited_while_a_comparison_runs_is_refused_at_its_
     done, said = compared(copy, "net.py", "running", how=how)
     assert len(done) == 1
     assert said == "net.py has been edited since this comparison began"
+
+
+def test_a_module_for_an_optional_package_that_is_not_here_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "optional_part.py").write_text("import a_package_that_nobody_has\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    keys.hold({"optional_part": keys._read("optional_part")[0]})
+    assert "optional_part" in keys._held
