@@ -18,8 +18,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from backbones.grover_rows import AtomSums, Level, Rows
-from backbones.lists import Lists
+from backbones.grover_rows import AtomSums, Level, Rows, Sums
 
 aten = torch.ops.aten
 
@@ -98,19 +97,19 @@ def activate(module: nn.Module, x: Tensor) -> Tensor:
 
 class _Sums(Function):
     @staticmethod
-    def forward(ctx: Any, m: Tensor, lists: Lists, back: Lists) -> Tensor:
-        ctx.back = back
-        return lists.sums(m)
+    def forward(ctx: Any, m: Tensor, sums: Sums) -> Tensor:
+        ctx.sums = sums
+        return sums.lists.sums(m)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.back.sums(g.contiguous()), None, None
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        return ctx.sums.back.sums(g.contiguous()), None
 
 
-def into_atoms(m: Tensor, sums: AtomSums) -> Tensor:
+def into_atoms(m: Tensor, atoms: AtomSums) -> Tensor:
     """Return the sums (atoms, H) of the rows (R, H) that point at each atom."""
-    total: Tensor = _Sums.apply(m, sums.lists, sums.back)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sums.apply(m, atoms.sums)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -123,6 +122,11 @@ class _Run:
     dropout: float
     slope: float | None  # None: each network's own
     biased: bool
+
+    def sums(self, network: int) -> list[Sums]:
+        """Return the sums of each iteration of a network: into every row at its end, before that into those read."""
+        passed = self.levels[: max(0, self.depths[network] - 1)]
+        return [level.onward for level in passed[:-1]] + [level.last for level in passed[-1:]]
 
     def split(self, parameters: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
         """Return weights, biases and slopes; the last two may be empty."""
@@ -160,9 +164,9 @@ class Lean:
     def spread(self, values: Tensor, network: int) -> Tensor:
         """Return ``values``, computed from one network's states, on the rows after all levels."""
         level = self.reached[network]
-        of_row = self.before.of_row if level < 1 else self.levels[level - 1].of_row
-        if of_row is None or level == len(self.levels):
+        if level == len(self.levels) or not self.before.shared:
             return values
+        of_row = self.before.of_row if level < 1 else self.levels[level - 1].of_row
         return values.index_select(0, self.after.pick(of_row))
 
 
@@ -179,8 +183,9 @@ class _Networks(Function):
         for k, depth in enumerate(run.depths):
             m = x
             slope = slopes[k].item() if run.slope is None else run.slope
-            for level, start in zip(run.levels[: max(0, depth - 1)], starts, strict=False):
-                pre = level.lists.sums(m @ weights[k].t()).add_(start)
+            for start, sums in zip(starts, run.sums(k), strict=False):
+                pre = sums.lists.sums(m[: sums.below] @ weights[k].t())
+                pre.add_(start[: len(pre)])
                 if run.biased:
                     pre.add_(biases[k])
                 m = pre.relu_() if run.slope == 0.0 else F.leaky_relu(pre, slope)
@@ -230,16 +235,16 @@ class _Gradients:
     def add(self, k: int, g: Tensor, saved: Sequence[Tensor], *, each: int) -> None:
         """Go back through network k from the gradient g of its last state."""
         weight, into_weight = self.weights[k], self.into_weights[k]
-        for t in reversed(range(len(saved) // each)):
+        for t, sums in reversed(list(enumerate(self.run.sums(k)))):
             g = self._through_activation(k, g, saved[t * each : (t + 1) * each])
-            self.into_starts[t].add_(g)
+            self.into_starts[t][: len(g)].add_(g)
             if self.run.biased:
                 self.into_biases[k].add_(g.sum(0))
-            g = self.run.levels[t].back.sums(g)
-            below = saved[(t - 1) * each] if t else self.x
+            g = sums.back.sums(g)
+            below = saved[(t - 1) * each] if t else self.x[: sums.below]
             into_weight.addmm_(g.t(), below)
             if t == 0:
-                self.into_x.addmm_(g, weight)
+                self.into_x[: sums.below].addmm_(g, weight)
                 return
             g = g @ weight
         self.into_x.add_(g)

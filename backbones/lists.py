@@ -34,6 +34,11 @@ class Lists:
         position += torch.arange(position.shape[0])
         return Lists(self.members.index_select(0, position), offsets)
 
+    def head(self, rows: int) -> Lists:
+        """Return the first ``rows`` lists."""
+        offsets = self.offsets[: rows + 1]
+        return Lists(self.members[: int(offsets[-1])], offsets)
+
     def filtered(self, kept: Tensor) -> Lists:
         """Return the lists with those members only whose ``kept`` (nnz,) is true."""
         lengths = self.owner[kept].bincount(minlength=self.offsets.shape[0] - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -114,38 +114,53 @@ def test_on_a_cpu_the_lean_form_runs_and_shares_rows() -> None:
     nodes, edges = model._rows(batch)
     assert isinstance(nodes, Rows)
     assert isinstance(edges, Rows)
-    assert nodes.first is not None
     assert len(nodes.first) < batch.num_atoms
+    assert len(edges.first) < batch.num_bonds
     with_dropout = Model(Config(hidden=20, dropout=0.1), 1).train()
-    assert all(isinstance(rows, Rows) and rows.first is None for rows in with_dropout._rows(batch))
-    assert all(isinstance(rows, Rows) and rows.first is not None for rows in with_dropout.eval()._rows(batch))
+    sizes = [len(cast("Rows", rows).first) for rows in with_dropout._rows(batch)]
+    assert sizes == [batch.num_atoms, batch.num_bonds]
+    assert all(cast("Rows", rows).shared for rows in with_dropout.eval()._rows(batch))
 
 
-@pytest.mark.parametrize("activation", ["relu", "prelu", "leaky_relu"])
-def test_with_dropout_the_lean_form_equals_the_batched_one_for_the_same_masks(activation: str) -> None:
-    # A mask that only depends on the shape makes two orders of drawing agree.
-    def mask(like: Tensor, p: float, bits: object = None) -> Tensor:
-        generator = torch.Generator().manual_seed(like.shape[-1])
-        kept = torch.rand(like.shape[-2:], generator=generator, dtype=torch.float64) >= p
-        return (kept.double() / (1 - p)).expand(like.shape).contiguous().to(like.dtype)
-
-    assert round(0.25 * 65536) / 65536 == 0.25  # the rate that 16 bits meet is the one asked for
+def test_the_bonds_that_no_other_bond_reads_stand_last() -> None:
     batch = random_batch()
+    source, target = batch.edge_index
+    into_leaf = source.bincount(minlength=batch.num_atoms)[target] == 1
+    rows = Rows.of_bonds(batch, shared=False)
+    assert 0 < int(into_leaf.sum()) == batch.num_bonds - rows.read
+    assert not into_leaf[rows.first[: rows.read]].any()
+
+
+@pytest.mark.parametrize("view", ["nodes", "edges"])
+@pytest.mark.parametrize("activation", ["relu", "prelu", "leaky_relu"])
+def test_with_dropout_the_lean_form_equals_the_batched_one_for_the_same_masks(activation: str, view: str) -> None:
+    batch = random_batch()
+    of_bonds = view == "edges"
+    lean = Rows.of_bonds(batch, shared=False) if of_bonds else Rows.of_atoms(batch, shared=False)
+    plain = Neighbours.read(batch, of_bonds=of_bonds, padding_row=False)
+    generator = torch.Generator().manual_seed(2)
+    x, draw = torch.randn(2, len(lean.first), 16, dtype=torch.float64, generator=generator)
+    kept = (draw > 0).double() / 0.75  # a mask that depends on the row alone makes two orders of drawing agree
+    cases = (  # rows, the networks over them, and the atom or bond that each row is
+        (lean, grover.lean_networks, lean.first),
+        (plain, grover.networks, torch.arange(len(x))),
+    )
     results = []
-    for lean in (True, False):
+    for rows, run, row_is in cases:
         model = model_of({"hidden": 16, "activation": activation, "dropout": 0.25, "bias": True, "heads": 2}).train()
-        block = model.nodes.blocks[0]
-        assert isinstance(block, grover.Block)
-        rows = Rows.of_atoms(batch, shared=False) if lean else Neighbours.read(batch, of_bonds=False, padding_row=False)
-        x = torch.randn(batch.num_atoms, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-        x.requires_grad_()
-        run = grover.lean_networks if lean else grover.networks
+        block = cast("grover.Block", model.nodes.blocks[0])
+        start = x[row_is].requires_grad_()
+
+        def mask(like: Tensor, p: float, bits: object = None, row_is: Tensor = row_is) -> Tensor:
+            return kept[row_is[: like.shape[-2]]].expand(like.shape).contiguous()
+
         with mock.patch("backbones.grover_lean.keep_mask", mask):
-            out = run(x, rows, modules=list(block.networks), depths=[1, 2, 4, 3, 0, 5], dropout=0.25)
-        states = torch.stack(list(out.states)) if lean else out
+            out = run(start, rows, modules=list(block.networks), depths=[1, 2, 4, 3, 0, 5], dropout=0.25)
+        states = torch.stack(list(out.states)) if rows is lean else out
         states.sin().sum().backward()
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in block.networks.parameters()]
-        results.append([states, x.grad, *gradients])
+        place = row_is.argsort()
+        results.append([states[:, place], start.grad[place], *gradients])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-10)
 
