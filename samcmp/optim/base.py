@@ -29,6 +29,7 @@ from samcmp.optim import vectors
 from samcmp.optim.around import Around
 from samcmp.optim.radius import Ball, Radius
 from samcmp.optim.space import Vector
+from samcmp.optim.vectors import Length
 
 _ASKS = operator.attrgetter("requires_grad")
 Closure = Callable[[], Any]
@@ -101,7 +102,7 @@ class SharpnessAware(Around):
         return scale
 
     def updating_gradient(
-        self, direction: Vector | None = None, *, sign: float = 1.0, length: Tensor | None = None
+        self, direction: Vector | None = None, *, sign: float = 1.0, length: Length | None = None
     ) -> Asked:
         """Ask for ω = ∇L(θ + ε), ε along ``direction`` (``sign`` −1: against it); without one, for ω = ∇L(θ).
 
@@ -130,27 +131,22 @@ class SharpnessAware(Around):
         return self.space.gradient()
 
     @contextlib.contextmanager
-    def climbed(self, direction: Vector, *, sign: float = 1.0, length: Tensor | None = None) -> Iterator[None]:
+    def climbed(self, direction: Vector, *, sign: float = 1.0, length: Length | None = None) -> Iterator[None]:
         """Hold the weights at θ + ε inside and bring them home, bit for bit and in the same storage, after."""
         rho = [sign * r for r in self.rhos]
-        onto = getattr(self.radius, "climb_from", None)  # a rule that writes all of θ + ε needs no copy of θ there
-        if onto is None:
-            move = lambda home: self.radius.climb(self.space, direction, rho=rho, length=length)  # noqa: E731
-        else:
-            move = lambda home: onto(home, self.space, direction, rho=rho, length=length)  # noqa: E731
-        with self.displaced(move, written=onto is not None):
+        with self.displaced(lambda home: self.radius.climb(self.space, home, direction, rho=rho, length=length)):
             yield
 
     @contextlib.contextmanager
-    def displaced(self, move: Callable[[Vector], None], *, written: bool = False) -> Iterator[None]:
-        """Hold the weights inside where ``move``, given θ, puts them; ``written``: it writes all of them."""
+    def displaced(self, write: Callable[[Vector], None]) -> Iterator[None]:
+        """Hold the weights inside where ``write`` puts them: given θ, it writes all parameters."""
         if self._away:
             raise RuntimeError("the weights are perturbed already")
-        home = self.space.leave(written=written)
+        home = self.space.leave()
         self._away = True
         try:
             with torch.no_grad():
-                move(home)
+                write(home)
             yield
         finally:
             self.space.come_home()

@@ -87,6 +87,5 @@ class GraphSAM(SharpnessAware):
             vectors.add_units_(d, omega, (1 - self.beta) / decay)
             self.numbers["length"] = None
             return
-        length = vectors.norm(omega) + vectors.DELTA
-        share = (1 - self.beta) / decay
+        length, share = vectors.length(omega) + vectors.DELTA, (1 - self.beta) / decay
         self.numbers["length"] = vectors.add_measured_(self.space, d, omega, divisor=length, value=share)

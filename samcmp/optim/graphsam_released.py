@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from samcmp.optim import vectors
 from samcmp.optim.base import Ask, Closure, Context, Lines, SharpnessAware
 from samcmp.optim.space import Space, Vector
+from samcmp.optim.vectors import Length
 
 ROUNDING = 1e-8  # the released code adds it to every element before it takes a tensor's norm
 
@@ -101,7 +102,10 @@ class Capped:
     def __init__(self, owner: GraphSAMReleased, *, adaptive: bool) -> None:
         self.owner, self.adaptive = owner, adaptive
 
-    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None:
+    def climb(
+        self, space: Space, home: Vector, direction: Vector, *, rho: Sequence[float], length: Length | None = None
+    ) -> None:
+        vectors.copy_(space, space.theta, home)
         chosen = [
             None if d is None or (self.owner.first_group_only and group > 0) else d
             for d, group in zip(direction.parts, space.group_of, strict=True)

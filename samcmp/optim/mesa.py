@@ -80,7 +80,7 @@ class TeacherPredictions:
         v = optimizer.keep("v", precise=True)
         with (
             torch.no_grad(),
-            optimizer.displaced(lambda _: vectors.copy_(optimizer.space, optimizer.space.theta, v), written=True),
+            optimizer.displaced(lambda _: vectors.copy_(optimizer.space, optimizer.space.theta, v)),
         ):
             yield
 

@@ -1,6 +1,6 @@
 """Radius rules: how far, and in which metric, a direction is climbed.
 
-A rule turns a direction d into ε and adds it to θ. It is a small object apart from the optimizers and from the rho
+A rule turns a direction d into θ + ε. It is a small object apart from the optimizers and from the rho
 schedules, so that every optimizer works with every rule and every schedule.
 """
 
@@ -15,14 +15,20 @@ from torch import Tensor
 
 from samcmp.optim import vectors
 from samcmp.optim.space import Space, Vector
+from samcmp.optim.vectors import Length
 
 WeightPredicate = Callable[[Tensor], bool]
 
 
 class Radius(Protocol):
-    """Adds ε(d) to the parameters in place. ``rho`` has one radius for each param group; ``length`` is ‖d‖ if known."""
+    """Writes θ + ε(d) over all parameters: ``home`` holds θ, and what the parameters hold is undefined before.
 
-    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None: ...
+    ``rho`` has one radius for each param group; ``length`` is ‖d‖ where it is known.
+    """
+
+    def climb(
+        self, space: Space, home: Vector, direction: Vector, *, rho: Sequence[float], length: Length | None = None
+    ) -> None: ...
 
 
 def is_weight(param: Tensor) -> bool:
@@ -45,14 +51,10 @@ class Ball:
 
     delta: float = vectors.DELTA
 
-    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None:
-        self.climb_from(space.theta, space, direction, rho=rho, length=length)
-
-    def climb_from(
-        self, home: Vector, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None
+    def climb(
+        self, space: Space, home: Vector, direction: Vector, *, rho: Sequence[float], length: Length | None = None
     ) -> None:
-        """θ ← home + ε: every parameter is written, whatever it held."""
-        length = vectors.norm(direction) if length is None else length
+        length = vectors.length(direction) if length is None else length
         vectors.add_(space, space.theta, direction, divisor=length + self.delta, values=rho, start=home)
 
 
@@ -60,7 +62,10 @@ class Ball:
 class BallPerTensor:
     """ε_k = ρ d_k / (‖d_k‖ + δ): a ball of radius ρ for every tensor."""
 
-    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None:
+    def climb(
+        self, space: Space, home: Vector, direction: Vector, *, rho: Sequence[float], length: Length | None = None
+    ) -> None:
+        vectors.copy_(space, space.theta, home)
         for k, (theta, d) in enumerate(zip(space.theta.parts, direction.parts, strict=True)):
             if theta is not None and d is not None:
                 own = torch.linalg.vector_norm(d) + vectors.DELTA
@@ -82,18 +87,24 @@ class Adaptive:
         if not self.eta >= 0:
             raise ValueError(f"eta is added to |θ| and must be >= 0, got {self.eta}")
 
-    def climb(self, space: Space, direction: Vector, *, rho: Sequence[float], length: Tensor | None = None) -> None:
-        scaled = Vector([None if d is None else self._scaled(space, k, d) for k, d in enumerate(direction.parts)])
-        divisor = vectors.norm(scaled) + self.delta  # ‖Td‖
-        for k, part in enumerate(scaled.parts):
-            if part is not None:
-                part.copy_(self._scaled(space, k, part))  # T²d, tensor by tensor: no second buffer
-        vectors.add_(space, space.theta, scaled, divisor=divisor, values=rho)
-
-    def _scaled(self, space: Space, k: int, d: Tensor) -> Tensor:
-        """Return T_k d_k."""
-        theta = space.params[k]
-        return d * (theta.detach().abs() + self.eta) if self.weights(theta) else d.clone()
+    def climb(
+        self, space: Space, home: Vector, direction: Vector, *, rho: Sequence[float], length: Length | None = None
+    ) -> None:
+        # T, and then T²d, are built where θ + ε will be and in one more vector: nothing else is needed.
+        scaled: list[Tensor | None] = [None] * len(space.params)
+        for k, (theta, start, d) in enumerate(zip(space.theta.parts, home.parts, direction.parts, strict=True)):
+            if theta is not None and start is not None and d is not None:
+                if self.weights(space.params[k]):
+                    torch.abs(start, out=theta).add_(self.eta)
+                else:
+                    theta.fill_(1)
+                scaled[k] = d * theta  # Td
+        direction = Vector(scaled, space=space)
+        divisor = vectors.length(direction) + self.delta  # ‖Td‖
+        for theta, part in zip(space.theta.parts, scaled, strict=True):
+            if theta is not None and part is not None:
+                part.mul_(theta)  # T²d
+        vectors.add_(space, space.theta, direction, divisor=divisor, values=rho, start=home)
 
 
 def _add_part(theta: Tensor, step: Tensor, length: Tensor, value: float) -> None:

@@ -140,11 +140,8 @@ class Space:
             return self._shaped(lambda kind: torch.promote_types(kind, torch.float32))
         return self._shaped(lambda kind: kind)
 
-    def leave(self, *, written: bool = False) -> Vector:
-        """Keep θ in a vector of its own and return that; the parameters may be overwritten until :meth:`come_home`.
-
-        They still hold θ, unless all of them are to be ``written`` anyway.
-        """
+    def leave(self) -> Vector:
+        """Keep θ in a vector of its own until :meth:`come_home` and return that; all parameters are to be written."""
         if self._spare is None:
             self._spare = self.new()
             pairs = zip(self.blocks, self.theta.tensors, self._spare.tensors, strict=True)
@@ -154,8 +151,6 @@ class Space:
                 home.copy_(theta)
             else:
                 shelter.leave()
-                if not written:
-                    theta.copy_(home)
         return self._spare
 
     def come_home(self) -> None:

@@ -19,16 +19,20 @@ from samcmp.optim.space import Space, Vector
 _SMALL = 1e-15  # float32 squares of smaller numbers lose digits
 _TINY = 1e-30  # the inverse of a smaller divisor leaves float32
 _KIND = operator.attrgetter("device", "dtype")
+Length = Tensor | float  # a 0-dim tensor; a plain number where it is in host memory anyway
 DELTA = 1e-12  # in u(v) = v / (‖v‖ + δ): a zero gradient perturbs nothing
 
 
-def norm(vector: Vector) -> Tensor:
+def length(vector: Vector) -> Length:
     """Return ‖v‖₂ over all elements, in float32 at least."""
-    length = _root(kernels.squares(vector), vector)
-    if length is not None:
-        return length
-    tensors = vector.wholes or vector.pieces() or vector.tensors
-    return _root_of_squares([_norm(some) for some in _alike(tensors)])
+    known = _root(kernels.squares(vector))
+    return _norm_by_torch(vector) if known is None else known
+
+
+def norm(vector: Vector) -> Tensor:
+    """Return :func:`length` as a 0-dim tensor."""
+    known = length(vector)
+    return known if isinstance(known, Tensor) else torch.tensor(known, dtype=_wide(vector.tensors[0]))
 
 
 def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -56,22 +60,23 @@ def copy_(space: Space, target: Vector, source: Vector) -> None:
                 part.zero_()
 
 
-def copy_measured_(space: Space, target: Vector, source: Vector) -> Tensor:
+def copy_measured_(space: Space, target: Vector, source: Vector) -> Length:
     """target ← source as by :func:`copy_`; return ‖target‖."""
     square = kernels.copy(target, source)
     if square is None:
         copy_(space, target, source)
-    length = _root(square, target)
-    return norm(target) if length is None else length
+    known = _root(square)
+    return _norm_by_torch(target) if known is None else known
 
 
-def add_measured_(space: Space, target: Vector, source: Vector, *, divisor: Tensor, value: float) -> Tensor:
+def add_measured_(space: Space, target: Vector, source: Vector, *, divisor: Length, value: float) -> Length:
     """target ← target + value · source / divisor as by :func:`add_`; return the new ‖target‖."""
-    square = kernels.add(target, source, value / _on_host(divisor)) if _divides(divisor) else None
+    by = _on_host(divisor)
+    square = None if by is None else kernels.add(target, source, value / by)
     if square is None:
         add_(space, target, source, divisor=divisor, values=value)
-    length = _root(square, target)
-    return norm(target) if length is None else length
+    known = _root(square)
+    return _norm_by_torch(target) if known is None else known
 
 
 def add_(
@@ -79,7 +84,7 @@ def add_(
     target: Vector,
     source: Vector,
     *,
-    divisor: Tensor,
+    divisor: Length,
     values: Sequence[float] | float,
     start: Vector | None = None,
 ) -> None:
@@ -88,15 +93,17 @@ def add_(
     Nothing is added if the divisor is not finite.
     """
     start = target if start is None else start
-    if start is not target and _divides(divisor):
+    by = _on_host(divisor)
+    if start is not target and by is not None:
         each = [values] * len(space.groups) if isinstance(values, (int, float)) else values
-        if kernels.climb(target, start, source, [value / _on_host(divisor) for value in each]):
+        if kernels.climb(target, start, source, [value / by for value in each]):
             return
+    divisor = torch.as_tensor(divisor)
     groups, (into, terms, base) = space.paired(target, source, start)
     base = into if start is target else base
     kinds = _kinds([*into, *terms])
     host = divisor.device.type == "cpu" and all(device.type == "cpu" for device, _ in kinds)
-    if host and not math.isfinite(_on_host(divisor)):
+    if host and not math.isfinite(float(divisor.numpy())):
         groups, into = [], []
     at_once = host and all(dtype.itemsize >= 4 for _, dtype in kinds)
     if start is not target and not (at_once and into and not source.has_gaps):
@@ -124,7 +131,7 @@ def one_if_finite(length: Tensor) -> Tensor:
 def replace_overflow_(space: Space, target: Vector, source: Vector) -> None:
     """target ← source if ‖target‖ is not finite."""
     length = norm(target)
-    if length.device.type == "cpu" and math.isfinite(_on_host(length)):
+    if length.device.type == "cpu" and math.isfinite(float(length.numpy())):
         return
     _, (into, values) = space.paired(target, source)
     for x, y in zip(into, values, strict=True):
@@ -183,7 +190,7 @@ def multiply_(vector: Vector, factor: Tensor | float) -> None:
 def _add_at_once(
     into: list[Tensor], start: list[Tensor], terms: list[Tensor], divisor: Tensor, values: list[float]
 ) -> None:
-    by = _on_host(divisor)
+    by = float(divisor.numpy())
     if abs(by) < _TINY:
         for x, base, y, value in zip(into, start, terms, values, strict=True):
             torch.addcdiv(base, y, divisor.to(x.dtype), value=value, out=x)
@@ -202,21 +209,23 @@ def _add_guarded(x: Tensor, y: Tensor, divisor: Tensor, value: float) -> None:
     x.add_(step, alpha=value)
 
 
-def _on_host(number: Tensor) -> float:
-    """Read a number that is in host memory already: nothing is waited for."""
-    return float(number.numpy())
+def _on_host(divisor: Length) -> float | None:
+    """Return a divisor whose inverse is a number, if it is in host memory already: nothing is waited for."""
+    if isinstance(divisor, Tensor):
+        if divisor.device.type != "cpu":
+            return None
+        divisor = float(divisor.numpy())
+    return divisor if _TINY < abs(divisor) < math.inf else None
 
 
-def _divides(divisor: Tensor) -> bool:
-    """Tell whether a divisor is in host memory and its inverse a number."""
-    return divisor.device.type == "cpu" and _TINY < abs(_on_host(divisor)) < math.inf
+def _root(square: float | None) -> float | None:
+    """Return √Σx² of float32 sums; None where they left float32's range."""
+    return None if square is None or not _SMALL**2 < square < math.inf else math.sqrt(square)
 
 
-def _root(square: float | None, vector: Vector) -> Tensor | None:
-    """Return √Σx² of float32 sums, None where they left float32's range."""
-    if square is None or not _SMALL**2 < square < math.inf:
-        return None
-    return torch.tensor(math.sqrt(square), dtype=vector.tensors[0].dtype)
+def _norm_by_torch(vector: Vector) -> Tensor:
+    tensors = vector.wholes or vector.pieces() or vector.tensors
+    return _root_of_squares([_norm(some) for some in _alike(tensors)])
 
 
 def _as(terms: list[Tensor], like: list[Tensor]) -> list[Tensor]:
@@ -247,7 +256,7 @@ def _norm(tensors: list[Tensor]) -> Tensor:
         flat = list(map(torch.ravel, tensors))
         squares = list(map(torch.dot, flat, flat))  # at the speed of memory, as vector_norm and foreach_norm are not
         length = (squares[0] if len(squares) == 1 else torch.stack(squares).sum()).sqrt_()
-        if _SMALL < _on_host(length) < math.inf:
+        if _SMALL < float(length.numpy()) < math.inf:
             return length
         # Squares left the range of float32: once more in float64, which for float64 changes nothing.
         precise = [torch.linalg.vector_norm(t, dtype=torch.float64) for t in tensors]
