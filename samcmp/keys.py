@@ -79,12 +79,12 @@ _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionD
 _held: set[str] = set()  # modules that this process has imported as their comparison's keys say
 
 
-def code_of(case: Case) -> Mapping[str, str]:
-    """Every module that the case runs, and a user's own model file, with its hash, comments and docstrings aside.
+def code_of(*cases: Case) -> Mapping[str, str]:
+    """Every module that the cases run, and a user's own model file, with its hash, comments and docstrings aside.
 
     A process reads a file once, so this is the code that the keys were made of, whenever it is asked for.
     """
-    return _closure(_roots(case))
+    return {name: digest for roots in set(map(_roots, cases)) for name, digest in _closure(roots).items()}
 
 
 def hold(code: Mapping[str, str]) -> None:

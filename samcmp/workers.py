@@ -46,15 +46,11 @@ def run_here(cases: Mapping[str, Case], options: Options, *, hear: Listener) -> 
     """
     from samcmp import runner
 
-    keys.hold(_code_of_all(cases))
+    keys.hold(keys.code_of(*cases.values()))
     for key, case in cases.items():
         keys.hold(keys.code_of(case))
         record, predictions = runner.train(case, options, key=key, listen=hear)
         yield Finished(record, predictions)
-
-
-def _code_of_all(cases: Mapping[str, Case]) -> dict[str, str]:
-    return {name: digest for case in cases.values() for name, digest in keys.code_of(case).items()}
 
 
 def run_apart(
@@ -71,7 +67,7 @@ def run_apart(
         timeout: seconds a case may take before its worker is ended and the case recorded as ``timeout``.
     """
     waiting = list(cases.items())[::-1]
-    code = _code_of_all(cases)
+    code = keys.code_of(*cases.values())
     workers = [_Worker(options, code) for _ in range(min(jobs, len(waiting)))]
     try:
         while waiting or any(worker.busy for worker in workers):
