@@ -285,3 +285,8 @@ def progress_bars(shown: bool = True) -> Iterator[Progress | None]:
 def counted(n: int, what: str) -> str:
     """Say how many: ``1 run``, ``2 runs``."""
     return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def score(value: float) -> str:
+    """Write a score or a loss with four decimals, or four figures where its unit makes it tiny or huge."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"

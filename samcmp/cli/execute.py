@@ -158,7 +158,7 @@ class _Lines(_View):
         if record.case.kind == "train":
             self.finished += 1
             if record.accuracy is not None:
-                score = f"{record.accuracy.metric} {record.accuracy.test:.4f}"
+                score = f"{record.accuracy.metric} {common.score(record.accuracy.test)}"
                 text = f"[{self.finished}/{self.total}] {name_of(record.case)}: {score} in {record.seconds:.1f} s"
                 self.console.print(Text(text), soft_wrap=True)
 
@@ -204,7 +204,7 @@ class _Live(_View):
         name = name_of(now.case)
         if name not in self.lines:
             self.lines[name] = self.bars.add_task(name, total=now.epochs, shown="")
-        shown = f"loss {now.train_loss:.3f}  valid {now.metric} {now.valid_score:.3f}  {now.graphs_per_second:,.0f} g/s"
+        shown = f"loss {common.score(now.train_loss)}  valid {now.metric} {common.score(now.valid_score)}  {now.graphs_per_second:,.0f} g/s"
         self.bars.update(self.lines[name], completed=now.epoch, shown=shown)
         if self.overall is not None:
             self.bars.update(self.overall, advance=now.epoch - self.seen.get(name, 0))

@@ -177,8 +177,8 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -
 
 def _shown(now: Progress) -> str:
     return (
-        f"epoch {now.epoch}/{now.epochs}  loss {now.train_loss:.4f}  "
-        f"valid {now.metric} {now.valid_score:.4f}  {now.graphs_per_second:,.0f} graphs/s"
+        f"epoch {now.epoch}/{now.epochs}  loss {common.score(now.train_loss)}  "
+        f"valid {now.metric} {common.score(now.valid_score)}  {now.graphs_per_second:,.0f} graphs/s"
     )
 
 
@@ -208,7 +208,10 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     else:
         facts.append(("molecules", f"{score.train_size} train, {score.valid_size} valid, {score.test_size} test"))
         facts.append(
-            (f"test {score.metric}", f"{score.test:.4f}  (best epoch {score.best_epoch + 1}, valid {score.valid:.4f})")
+            (
+                f"test {score.metric}",
+                f"{common.score(score.test)}  (best epoch {score.best_epoch + 1}, valid {common.score(score.valid)})",
+            )
         )
         if score.tasks_total > 1:
             facts.append(("tasks scored", f"{score.tasks_scored} of {score.tasks_total}"))

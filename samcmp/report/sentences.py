@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from samcmp.report.comparison import Cell, Verdict, labels
@@ -16,7 +17,9 @@ def digits_for(cell: Cell) -> int:
     """Return the decimals that a metric's size deserves: three below ten, fewer above, more for tiny errors."""
     means = [abs(row.score.mean) for row in cell.rows if row.score and row.score.mean]
     largest = max(means, default=1.0)
-    return 1 if largest >= 10 else 3 if largest >= 0.05 else 5
+    if largest < 0.05:
+        return max(5, 2 - math.floor(math.log10(largest)))
+    return 1 if largest >= 10 else 3
 
 
 def metric_name(cell: Cell) -> str:

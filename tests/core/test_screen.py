@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
 from rich.console import Console
 
+from samcmp.cli.common import score
 from samcmp.report import terminal
 from samcmp.report.build import compare
 from tests.report.made import cell
@@ -46,3 +48,24 @@ def test_a_narrow_screen_shows_every_number_of_a_wide_one(width: int) -> None:
     wide, narrow = (numbers(table_of(printed(w))) for w in (200, width))
     assert narrow == wide
     assert len(wide) > 20
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.70456, "0.7046"), (0.0, "0.0000"), (1.17e-9, "1.17e-09"), (2.36e36, "2.36e+36"), (float("nan"), "nan")],
+)
+def test_a_score_is_readable_whatever_its_unit(value: float, shown: str) -> None:
+    assert score(value) == shown
+
+
+def test_a_table_of_tiny_errors_has_figures_not_zeros() -> None:
+    records = [
+        dataclasses.replace(r, accuracy=dataclasses.replace(r.accuracy, test=r.accuracy.test * 1e-9))
+        if r.accuracy
+        else r
+        for r in cell()
+    ]
+    text = io.StringIO()
+    terminal.write(compare(records), Console(file=text, width=200))
+    scores = [word for line in text.getvalue().splitlines() if "±" in line and "(5)" in line for word in line.split()]
+    assert any(word.startswith("0.0000000") and float(word) > 0 for word in scores if word[0] == "0")
