@@ -204,7 +204,8 @@ class _Live(_View):
         name = name_of(now.case)
         if name not in self.lines:
             self.lines[name] = self.bars.add_task(name, total=now.epochs, shown="")
-        shown = f"loss {common.score(now.train_loss)}  valid {now.metric} {common.score(now.valid_score)}  {now.graphs_per_second:,.0f} g/s"
+        valid = f"valid {now.metric} {common.score(now.valid_score)}"
+        shown = f"loss {common.score(now.train_loss)}  {valid}  {now.graphs_per_second:,.0f} g/s"
         self.bars.update(self.lines[name], completed=now.epoch, shown=shown)
         if self.overall is not None:
             self.bars.update(self.overall, advance=now.epoch - self.seen.get(name, 0))

@@ -207,12 +207,8 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         facts.append(("failed", f"{record.status}: {record.reason}"))
     else:
         facts.append(("molecules", f"{score.train_size} train, {score.valid_size} valid, {score.test_size} test"))
-        facts.append(
-            (
-                f"test {score.metric}",
-                f"{common.score(score.test)}  (best epoch {score.best_epoch + 1}, valid {common.score(score.valid)})",
-            )
-        )
+        best = f"best epoch {score.best_epoch + 1}, valid {common.score(score.valid)}"
+        facts.append((f"test {score.metric}", f"{common.score(score.test)}  ({best})"))
         if score.tasks_total > 1:
             facts.append(("tasks scored", f"{score.tasks_scored} of {score.tasks_total}"))
         if score.smallest_class is not None:
