@@ -26,6 +26,7 @@ class Timed:
     launch_seconds: float  # until the host had issued everything; on a CPU the whole block
     step_seconds: tuple[float, ...]  # empty where steps were not marked
     passes: tuple[int, ...]  # gradient evaluations of each step
+    mhz: float | None = None  # SM clock meanwhile, where a watch saw it
 
     @property
     def agrees(self) -> bool:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from gc import collect
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from samcmp.measure.clocks import Clock, Mark, Timed, collected
 from samcmp.measure.composed import Composer
 from samcmp.measure.estimate import Floats, Ratio, noise_is_stable, ratio
+from samcmp.measure.watch import NoWatch, Watch
 
 MIN_ROUNDS = 10
 MIN_SECONDS = 2.0  # timed, per contender
@@ -57,24 +58,6 @@ class Contender:
     held: Held = nullcontext
 
 
-class Watch(Protocol):
-    """Looks at the device around a block: returns why the block must not count, or None."""
-
-    def begin(self) -> None: ...
-
-    def end(self) -> str | None: ...
-
-
-class Unwatched:
-    """A device that reports nothing."""
-
-    def begin(self) -> None:
-        return None
-
-    def end(self) -> str | None:
-        return None
-
-
 @dataclass(slots=True)
 class Track:
     """What one contender did in the kept rounds."""
@@ -111,10 +94,25 @@ class Session:
         both: Floats = np.log(a[:n] / b[:n])
         return both
 
+    @property
+    def level(self) -> float:
+        """The level at which intervals are computed so that they cover 95 %, the looking paid for."""
+        return LEVEL_AFTER_LOOKING if self.stopped == "precision" and self.looked_in_vain else LEVEL
+
     def ratio(self, name: str, reference: str) -> Ratio:
-        """Return the speed of ``name`` over that of ``reference`` with its 95 % interval, the looking paid for."""
-        level = LEVEL_AFTER_LOOKING if self.stopped == "precision" and self.looked_in_vain else LEVEL
-        return ratio(self.log_ratios(name, reference), level=level)
+        """Return the speed of ``name`` over that of ``reference`` with its 95 % interval."""
+        return ratio(self.log_ratios(name, reference), level=self.level)
+
+    def cycle_ratio(self, name: str, reference: str) -> Ratio | None:
+        """Return the same in clock cycles, time x SM clock; None where the clock was not seen in every block."""
+        logs = self.log_ratios(name, reference)
+        mine, other = (
+            [parts[0].mhz for parts in self.tracks[of].blocks[: len(logs)]] if of in self.tracks else [None]
+            for of in (name, reference)
+        )
+        if not len(logs) or None in mine or None in other:
+            return None
+        return ratio(logs + np.log(np.array(other, dtype=float) / np.array(mine, dtype=float)), level=self.level)
 
 
 def orders(names: Sequence[str], rng: np.random.Generator) -> Callable[[], list[str]]:
@@ -166,7 +164,7 @@ class Rounds:
         self.seconds = seconds
         first = contenders[0].name
         self.pairs = [(c.name, first) for c in contenders[1:]] if pairs is None else list(pairs)
-        self.watch = watch or Unwatched()
+        self.watch = watch or NoWatch()
         self.start = clock.now() if start is None else start
         self.expected_seconds = expected_seconds
         self.failing = failing
@@ -229,7 +227,7 @@ class Rounds:
             blocks = tuple(self._block(contender, part) for part in contender.parts)
         finally:
             cause = self.watch.end()
-        return blocks, cause
+        return tuple(replace(block, mhz=self.watch.mhz) for block in blocks), cause
 
     def _block(self, contender: Contender, part: Part) -> Timed:
         first = self._first_step

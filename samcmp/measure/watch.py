@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,6 +12,19 @@ from samcmp.measure.nvml import HARMFUL, REASONS, Gpu
 
 EVERY_SECONDS = 0.07
 SLOW_CLOCK = 0.75  # of the session's first-decile clock (nvbench)
+
+
+class Watch(Protocol):
+    """Looks at the device around the blocks of a contender."""
+
+    @property
+    def mhz(self) -> float | None:
+        """SM clock during the last blocks."""
+
+    def begin(self) -> None: ...
+
+    def end(self) -> str | None:
+        """Return why the blocks must not count, or None."""
 
 
 @dataclass(slots=True)
@@ -88,6 +101,10 @@ class GpuWatch:
             return "another process came to the GPU"
         return None
 
+    @property
+    def mhz(self) -> float | None:
+        return float(np.median(self.block_clocks)) if self.block_clocks else None
+
     def summary(self) -> dict[str, Any]:
         """Return what the samples say about the session."""
         bits = np.array(self.bits, dtype=np.int64)
@@ -104,6 +121,8 @@ class GpuWatch:
 
 class NoWatch:
     """A device that has no sensors we could read."""
+
+    mhz: float | None = None
 
     def begin(self) -> None:
         return None

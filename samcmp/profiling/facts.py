@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from samcmp import machine
 from samcmp.measure import WARNING
-from samcmp.measure.estimate import bootstrap_median, noise, outliers
+from samcmp.measure.estimate import Ratio, bootstrap_median, noise, outliers
+from samcmp.measure.rounds import Session
 from samcmp.profiling.contenders import BASE, GRADIENT, SAM, Arm
 from samcmp.records import Case, Energy, Memory, Record, Status, Throughput
 
@@ -111,11 +113,21 @@ def _ratios(found: Found, arm: Arm) -> dict[str, tuple[float, float, float]]:
         if session is None or peer == arm.name or not len(session.step_seconds.get(peer, ())):
             continue
         if len(session.log_ratios(arm.name, peer)):
-            r = session.ratio(arm.name, peer).widened(
-                math.hypot(_share_error(found, arm.name), _share_error(found, peer))
-            )
+            error = math.hypot(_share_error(found, arm.name), _share_error(found, peer))
+            r = _confirmed(found, session, arm.name, peer).widened(error)
             ratios[peer] = (r.ratio, r.low, r.high)
     return ratios
+
+
+def _confirmed(found: Found, session: Session, name: str, peer: str) -> Ratio:
+    """Return the ratio in time; where clock cycles do not confirm its word, the interval has both."""
+    time, cycles = session.ratio(name, peer), session.cycle_ratio(name, peer)
+    if cycles is None or cycles.verdict != "same" or time.verdict not in ("fast", "slow"):
+        return time
+    found.warnings.append(
+        f"{name} against {peer}: {time.ratio:.3f} in time but {cycles.ratio:.3f} in clock cycles: the clock moved"
+    )
+    return replace(time, low=min(time.low, cycles.low), high=max(time.high, cycles.high))
 
 
 def _share_error(found: Found, name: str) -> float:

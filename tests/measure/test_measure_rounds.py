@@ -13,6 +13,7 @@ import pytest
 from samcmp.measure import rounds
 from samcmp.measure.clocks import Mark
 from samcmp.measure.rounds import MIN_ROUNDS, PRECISION, Contender, Part, Rounds, Session, orders
+from samcmp.measure.watch import NoWatch
 from tests.measure.world import World, patterned, steady
 
 TRUE = 1.05
@@ -134,7 +135,7 @@ def test_every_contender_of_a_round_runs_on_the_same_batches() -> None:
 # ---------------------------------------------------------------------------------------------- bad days
 
 
-class Throttling:
+class Throttling(NoWatch):
     """Says that every n-th block was spoiled."""
 
     def __init__(self, every: int) -> None:
@@ -156,6 +157,35 @@ def test_a_spoiled_round_is_measured_again_and_its_times_are_kept_aside() -> Non
     assert not found.throttled
     assert found.discarded[0]["cause"] == "thermal slowdown"
     assert len(found.discarded) <= 0.2 * (found.rounds + len(found.discarded)) + 1
+
+
+class Clocked(NoWatch):
+    """A GPU whose clock is higher while the second contender runs; its blocks are told by what they last."""
+
+    def __init__(self, world: World, *, slower: float) -> None:
+        self.world, self.slower, self.began = world, slower, 0
+
+    def begin(self) -> None:
+        self.began = self.world.nanoseconds
+
+    def end(self) -> str | None:
+        self.mhz = 1755.0 if self.world.nanoseconds - self.began > self.slower * 1e9 else 1755.0 * 1.05
+        return None
+
+
+def test_a_difference_that_is_the_clocks_alone_is_none_in_cycles() -> None:
+    world = World(noise=0.001)
+    contenders = [steady(world, "a", 0.05 * 1.05), steady(world, "b", 0.05)]
+    found = Rounds(contenders, world.clock(), seconds=60, watch=Clocked(world, slower=0.205)).run()
+    cycles = found.cycle_ratio("b", "a")
+    assert found.ratio("b", "a").verdict == "fast"
+    assert cycles is not None
+    assert cycles.verdict == "same"
+    assert cycles.ratio == pytest.approx(1.0, abs=2e-3)
+
+
+def test_where_nobody_saw_the_clock_there_are_no_cycles() -> None:
+    assert session(World()).cycle_ratio("b", "a") is None
 
 
 def test_where_too_many_rounds_are_spoiled_the_rest_is_kept_and_marked() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from samcmp.cli import profile_table
 from samcmp.measure import energy
+from samcmp.measure.estimate import verdict
 from samcmp.measure.nvml import Gpu, open_gpu
+from samcmp.measure.watch import NoWatch
 from samcmp.profiling import session as profiling
 from samcmp.profiling.session import profile
 from samcmp.records import Case, Protocol, Record
@@ -80,3 +83,30 @@ def test_a_mig_slice_has_no_energy_and_says_why(setup: Setup, monkeypatch: pytes
     assert record.energy is not None
     assert record.energy.joules_per_graph is None
     assert "MIG" in record.energy.missing
+
+
+class InStep(NoWatch):
+    """A clock that runs as fast as the work is slow: in its cycles all blocks are alike."""
+
+    began = 0.0
+
+    def begin(self) -> None:
+        self.began = time.process_time()
+
+    def end(self) -> str | None:
+        self.mhz = 1e3 / (time.process_time() - self.began)
+        return None
+
+
+def test_a_difference_that_clock_cycles_do_not_confirm_is_ambiguous_and_said(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiling, "watch_for", lambda gpu: InStep())
+    made = session("no driver", setup, monkeypatch, seconds=3.0)[1]
+    assert made.throughput is not None
+    ratio, low, high = made.throughput.ratio_to["adam"]
+    assert ratio < 0.9
+    assert low is not None
+    assert high is not None
+    assert verdict(low, high) == "ambiguous"
+    assert any("in clock cycles: the clock moved" in note for note in made.notes)
