@@ -35,14 +35,16 @@ def writing(path: Path, *, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """
     with refusals(path, remedy=remedy):
         target = Path(os.path.realpath(path))
-        if target.exists() and not target.is_file() and not target.is_dir():
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if target.exists() and not target.is_file():
             with tempfile.TemporaryDirectory() as folder:
                 aside = Path(folder) / "content"
                 yield aside
                 target.write_bytes(aside.read_bytes())
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".samcmp-{os.urandom(6).hex()}.part")
+        aside = target.parent / f".samcmp-{os.urandom(6).hex()}.part"
         aside.touch(exist_ok=False)
         try:
             yield aside

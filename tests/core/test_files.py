@@ -87,8 +87,9 @@ def test_a_disk_that_refuses_is_named_in_words(
 def test_a_folder_in_the_place_of_the_file_and_a_file_in_that_of_a_folder_are_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError, match="it is a folder"):
-        files.write(tmp_path / "folder", b"text")
+    for folder in (tmp_path / "folder", Path("/")):
+        with pytest.raises(WriteError, match="it is a folder"):
+            files.write(folder, b"text")
     with pytest.raises(WriteError, match="a part of the path is a file"):
         files.write(tmp_path / "file" / "result", b"text")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]
