@@ -128,6 +128,10 @@ class _Run:
         passed = self.levels[: max(0, self.depths[network] - 1)]
         return [level.onward for level in passed[:-1]] + [level.last for level in passed[-1:]]
 
+    def activated(self, kept: Tensor, slope: float) -> Tensor:
+        """Return σ of what is kept of an iteration; where the slope is 0, that is σ's result already."""
+        return kept if self.slope == 0.0 else F.leaky_relu(kept, slope)
+
     def split(self, parameters: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
         """Return weights, biases and slopes; the last two may be empty."""
         count = len(self.depths)
@@ -188,15 +192,12 @@ class _Networks(Function):
                 pre.add_(start[: len(pre)])
                 if run.biased:
                     pre.add_(biases[k])
-                m = pre.relu_() if run.slope == 0.0 else F.leaky_relu(pre, slope)
-                saved.append(m)
-                if run.slope != 0.0:
-                    saved.append(pre)
                 if run.dropout:
-                    mask = keep_mask(m, run.dropout, bits)
-                    m.mul_(mask)
-                    if run.slope != 0.0:
-                        saved.append(mask)
+                    pre.mul_(
+                        keep_mask(pre, run.dropout, bits)
+                    )  # s σ(p) = σ(s p) for s >= 0: the mask stays in what is kept
+                saved.append(pre.relu_() if run.slope == 0.0 else pre)
+                m = run.activated(pre, slope)
             finals.append(m if depth > 1 else x.clone())
         ctx.run = run
         ctx.save_for_backward(x, *parameters, *saved)
@@ -210,11 +211,9 @@ class _Networks(Function):
         total = len(run.depths) * (1 + run.biased + (run.slope is None))
         parameters, saved = rest[:total], rest[total:]
         into = _Gradients(run, x, parameters)
-        each = 1 + (run.slope != 0.0) + (run.slope != 0.0 and run.dropout > 0)  # tensors saved an iteration
         for k, depth in enumerate(run.depths):
-            used = max(0, depth - 1) * each
-            into.add(k, grads[k], saved[:used], each=each)
-            saved = saved[used:]
+            into.add(k, grads[k], saved[: max(0, depth - 1)])
+            saved = saved[max(0, depth - 1) :]
         return None, into.start(), *into.parameters
 
 
@@ -232,33 +231,37 @@ class _Gradients:
             for level in run.levels
         ]
 
-    def add(self, k: int, g: Tensor, saved: Sequence[Tensor], *, each: int) -> None:
-        """Go back through network k from the gradient g of its last state."""
+    def add(self, k: int, g: Tensor, kept: Sequence[Tensor]) -> None:
+        """Go back through network k from the gradient g of its last state; ``kept`` went into each σ."""
         weight, into_weight = self.weights[k], self.into_weights[k]
+        slope = self.slopes[k].item() if self.run.slope is None else self.run.slope
         for t, sums in reversed(list(enumerate(self.run.sums(k)))):
-            g = self._through_activation(k, g, saved[t * each : (t + 1) * each])
+            if self.run.slope is None:
+                self.into_slopes[k].add_(torch.dot(g.flatten(), kept[t].clamp(max=0).flatten()))
+            g = self._through_activation(g, kept[t], slope)
             self.into_starts[t][: len(g)].add_(g)
             if self.run.biased:
                 self.into_biases[k].add_(g.sum(0))
             g = sums.back.sums(g)
-            below = saved[(t - 1) * each] if t else self.x[: sums.below]
-            into_weight.addmm_(g.t(), below)
             if t == 0:
+                into_weight.addmm_(g.t(), self.x[: sums.below])
                 self.into_x[: sums.below].addmm_(g, weight)
                 return
+            into_weight.addmm_(g.t(), self.run.activated(kept[t - 1], slope))
             g = g @ weight
         self.into_x.add_(g)
 
-    def _through_activation(self, k: int, g: Tensor, saved: Sequence[Tensor]) -> Tensor:
+    def _through_activation(self, g: Tensor, kept: Tensor, slope: float) -> Tensor:
+        out: Tensor
         if self.run.slope == 0.0:
-            # m > 0 exactly where the unit was active and dropout kept it.
-            out: Tensor = aten.threshold_backward(g, saved[0], 0)
-            return out.mul_(65536 / (65536 - round(self.run.dropout * 65536))) if self.run.dropout else out
-        g = g * saved[2] if self.run.dropout else g.contiguous()
-        if self.run.slope is None:
-            self.into_slopes[k].add_(torch.dot(g.flatten(), saved[1].clamp(max=0).flatten()))
-            return cast("Tensor", aten.leaky_relu_backward(g, saved[1], self.slopes[k].item(), False))
-        return cast("Tensor", aten.leaky_relu_backward(g, saved[1], self.run.slope, False))
+            out = aten.threshold_backward(g, kept, 0)
+        else:
+            out = aten.leaky_relu_backward(g.contiguous(), kept, slope, False)
+        if self.run.dropout:
+            if self.run.slope != 0.0:
+                out.mul_(torch.ne(kept, 0, out=torch.empty_like(kept)))
+            out.mul_(65536 / (65536 - round(self.run.dropout * 65536)))
+        return out
 
     def start(self) -> Tensor:
         """Return the gradient of x: that of every level's start rows, and of the first product."""
