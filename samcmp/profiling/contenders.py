@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from samcmp.graphs import GraphBatch
     from samcmp.setup import Setup
 
+ENDLESS = 10**9  # epochs of a training whose end no session reaches
 BASE, SAM = "adam", "sam"  # catalogue names of the references: the base optimizer alone, whichever it is, and SAM
 GRADIENT = "(gradient)"  # closure calls without an optimizer, for the gradient-count bound
 
@@ -120,7 +121,8 @@ class Arm:
             self.main = GradientRunner(new_trainer(setup, self.case), batches)
         else:
             self.cadence = rhythm(setup, self.case)
-            self.main = self._runner(setup, batches)
+            endless = {"epochs": ENDLESS} if self.cadence.kind == "late" else {}  # the late steps are the twin's
+            self.main = self._runner(setup, batches, **endless)
             self._make_twin(setup, batches)
         for runner in (self.main, self.twin):
             if runner is not None:

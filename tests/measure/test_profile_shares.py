@@ -134,6 +134,12 @@ def test_mesas_epochs_without_and_with_its_teacher_count_by_their_share(
     assert taught == [True, True, False, False, True, True]
 
 
+def test_a_session_longer_than_a_training_leaves_the_late_steps_to_their_own_blocks(setup: Setup) -> None:
+    arm = prepared("late-sam", setup)
+    assert set(arm.take(0, (EPOCHS + 2) * setup.steps_per_epoch, lambda: None)) == {1}
+    assert set(arm.take_aside(0, 8, lambda: None)) == {2}
+
+
 def test_saf_looks_back_when_it_is_timed(setup: Setup) -> None:
     term = prepared("saf", setup).trainer.recipe.loss_term
     assert term.epoch > term.begin
