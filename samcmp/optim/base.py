@@ -145,8 +145,7 @@ class SharpnessAware(Around):
         home = self.space.leave()
         self._away = True
         try:
-            with torch.no_grad():
-                write(home)
+            write(home)
             yield
         finally:
             self.space.come_home()
@@ -228,7 +227,6 @@ class SharpnessAware(Around):
             raise RuntimeError("finish() ends a step: run the backward pass inside `with optimizer.perturbed():` first")
         self._resume()
 
-    @torch.no_grad()
     def _begin(self) -> None:
         if self._ask is Ask.HOME:  # a GradScaler left the last step out; it counts as time, not as a step of the base
             self.clock += 1

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
@@ -51,14 +52,16 @@ class Descent:
     def _is_plain(self) -> bool:
         """Tell whether a call of ``base.step()`` would do nothing but call the kernel for each group."""
         base: Any = self.base
-        hooks = (
-            torch_optimizer._global_optimizer_pre_hooks,
-            torch_optimizer._global_optimizer_post_hooks,
-            base._optimizer_step_pre_hooks,
-            base._optimizer_step_post_hooks,
+        own = vars(base)
+        return not (
+            "step" in own  # a scheduler counts
+            or "grad_scale" in own  # a GradScaler looks on
+            or "found_inf" in own
+            or base._optimizer_step_pre_hooks
+            or base._optimizer_step_post_hooks
+            or torch_optimizer._global_optimizer_pre_hooks
+            or torch_optimizer._global_optimizer_post_hooks
         )
-        replaced = {"step", "grad_scale", "found_inf"} & vars(base).keys()  # by a scheduler, by a GradScaler
-        return not any(hooks) and not replaced
 
     @torch.no_grad()
     def _settle(self) -> None:
@@ -87,20 +90,20 @@ class _Group:
     params: list[Tensor]
     averages: list[Tensor]
     squares: list[Tensor]
-    clock: Tensor  # every parameter's count of steps,
-    clocks: list[Tensor]  # and views of it, which the base's state holds
+    clock: np.ndarray  # every parameter's count of steps,
+    clocks: list[Tensor]  # and its numbers as tensors, which the base's state holds
 
     @classmethod
     def made(cls, kernel: Callable[..., None], options: dict[str, Any], states: list[Any]) -> _Group:
         averages, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
-        clock = torch.stack([s["step"] for s in states])
-        clocks = list(clock.unbind())
+        counts = torch.stack([s["step"] for s in states])
+        clocks = list(counts.unbind())
         for state, view in zip(states, clocks, strict=True):
             state["step"] = view
-        return cls(kernel, options, options["params"], averages, squares, clock, clocks)
+        return cls(kernel, options, options["params"], averages, squares, counts.numpy(), clocks)
 
     def step(self, grads: list[Tensor]) -> None:
-        self.clock.add_(1)
+        np.add(self.clock, 1, out=self.clock)
         beta1, beta2 = map(float, self.options["betas"])
         chosen = {name: self.options[name] for name in ("lr", "weight_decay", "eps", "maximize")}
         lists = (self.params, grads, self.averages, self.squares)

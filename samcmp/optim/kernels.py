@@ -74,13 +74,18 @@ def _side_by_side(*vectors: Vector) -> tuple[Any, Sequence[Any], Any, Any]:
     return _NOWHERE if loops is None else (loops, places, *space.walks[whole])
 
 
+def located(vector: Vector) -> bool:
+    """Tell whether all parts are there and are laid out as their parameters are."""
+    space = vector.space
+    return space is not None and _places(vector, whole=False, dtype=space.params[0].dtype) is not None
+
+
 def _places(vector: Vector, *, whole: bool, dtype: torch.dtype) -> np.ndarray | None:
-    """Return the addresses of a vector's tensors; None where a part is missing or not laid out as its parameter."""
     if whole not in vector.places:
         tensors: list[Any] = vector.tensors if whole else vector.parts
         try:
             suits = all(map(Tensor.is_contiguous, tensors)) and set(map(_DTYPE, tensors)) == {dtype}
-        except TypeError:  # a part is None
+        except (TypeError, RuntimeError):  # a part is None, or sparse
             suits = False
         found = np.fromiter(map(Tensor.data_ptr, tensors), dtype=np.uintp) if suits else None
         vector.places[whole] = found

@@ -26,7 +26,7 @@ from samcmp.optim import kernels, pages
 
 _ALIGN = 64  # bytes between the starts of two parameters, so that every kernel stays vectorised
 _SHORT = 16384  # elements; below, a kernel's start costs more than its work
-_GRAD, _LAYOUT = operator.attrgetter("grad"), operator.attrgetter("layout")  # 151 tensors a step: no Python loops
+_GRAD = operator.attrgetter("grad")  # 151 tensors a step: no Python loops
 _USES_OF_ONE_OWNER = 2  # the parameter, and the storage object that we look through
 
 
@@ -124,10 +124,12 @@ class Space:
 
     def holds(self, groups: Sequence[Mapping[str, Any]]) -> bool:
         """Tell whether every parameter is still where this space put it (``model.to`` and the like move them)."""
-        current = list(itertools.chain.from_iterable(group["params"] for group in groups))
-        if len(current) != len(self.params) or not all(map(operator.is_, current, self.params)):
+        current = itertools.chain.from_iterable(group["params"] for group in groups)
+        if sum(len(group["params"]) for group in groups) != len(self.params):
             return False
-        return list(map(Tensor.data_ptr, current)) == self._places
+        if not all(map(operator.is_, current, self.params)):
+            return False
+        return all(map(operator.eq, map(Tensor.data_ptr, self.params), self._places))
 
     @property
     def storages(self) -> set[int]:
@@ -166,16 +168,14 @@ class Space:
     def gradient(self) -> Vector:
         """Return the gradients as they are. Raises ValueError for a sparse one."""
         grads = list(map(_GRAD, self.params))
-        try:
-            layouts = set(map(_LAYOUT, grads))
-        except AttributeError:  # some are None
-            layouts = {grad.layout for grad in grads if grad is not None}
+        vector = Vector(grads, space=self)
+        layouts = set() if self.large and kernels.located(vector) else {g.layout for g in grads if g is not None}
         if not layouts <= {torch.strided}:
             raise ValueError(
                 f"a gradient of layout {(layouts - {torch.strided}).pop()} cannot be perturbed along; "
                 "build the layer with sparse=False (torch.nn.Embedding has that option)"
             )
-        return Vector(grads, space=self)
+        return vector
 
     def paired(self, *vectors: Vector) -> tuple[list[int], list[list[Tensor]]]:
         """Line vectors up: the param group and the tensors of each, as few as possible, where all have a part.

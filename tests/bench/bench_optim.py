@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-ROUNDS, BLOCK = 15, 8
+ROUNDS, BLOCK = 12, 20
 STEPS_PER_EPOCH = 50
 # name -> (bar over fused Adam, memory of the specification in parameter sizes, persistent and transient)
 BARS: dict[str, tuple[float | None, float]] = {
@@ -43,12 +43,12 @@ def shapes() -> list[tuple[int, ...]]:
 
 
 class Handed:
-    """A closure whose passes only hand gradients over; two sets, so that consecutive passes differ."""
+    """A closure whose passes only hand gradients over; three sets, so that passes and steps of two passes differ."""
 
     def __init__(self, params: list[Tensor]) -> None:
         draw = torch.Generator().manual_seed(1)
         self.params = params
-        self.sets = [[torch.randn(p.shape, generator=draw) * 0.01 for p in params] for _ in range(2)]
+        self.sets = [[torch.randn(p.shape, generator=draw) * 0.01 for p in params] for _ in range(3)]
         self.passes = 0
         self.spent = 0.0  # process seconds in here, which are no optimizer's
         self.loss = torch.tensor(1.0)
@@ -56,7 +56,7 @@ class Handed:
     def __call__(self, keep: Tensor | None = None) -> Tensor:
         start = time.process_time()
         self.passes += 1
-        for p, grad in zip(self.params, self.sets[self.passes % 2], strict=True):
+        for p, grad in zip(self.params, self.sets[self.passes % 3], strict=True):
             p.grad = grad.detach()
         self.spent += time.process_time() - start
         return self.loss
@@ -148,7 +148,7 @@ class Fresh(Handed):
         for p in self.params:
             p.grad = None
         self.passes += 1
-        for p, grad in zip(self.params, self.sets[self.passes % 2], strict=True):
+        for p, grad in zip(self.params, self.sets[self.passes % 3], strict=True):
             p.grad = grad.clone()
         return self.loss
 
@@ -200,7 +200,7 @@ def memory(name: str) -> tuple[float, float]:
 
 
 VERBS = {
-    "norm": "norms", "add_": "sums", "add_measured_": "sums", "copy_measured_": "copies",
+    "length": "norms", "add_": "sums", "add_measured_": "sums", "copy_measured_": "copies",
     "leave": "leaving home", "come_home": "coming home", "descend": "Adam",
 }  # fmt: skip
 FLOOR = {"adam": 7, "graphsam": 14, "sam": 11, "s2-sam": 12, "msam": 11}  # parameter sizes through memory in a step
