@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import re
 import signal
 import sys
@@ -140,6 +141,9 @@ def main() -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup's choice is kept
             signal.signal(number, _end)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a screen without × and ± shows ? for them
+            stream.reconfigure(errors="replace")
     try:
         app()
     except SamcmpError as error:
@@ -150,6 +154,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe has gone
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        print(f"error: standard output: cannot be written: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +115,21 @@ def test_a_disk_that_fills_up_ends_a_comparison_with_one_message_and_keeps_what_
     assert "finished runs are kept" in err
     assert {r.key for r in Store(Path(".samcmp")).records()} == set(kept[:2])
     assert list(Path(".samcmp").rglob("*.part")) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [("list",), ("compare", "--dry-run")], ids=" ".join)
+def test_a_screen_that_takes_nothing_more_is_one_message(in_empty_folder: Path, words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "samcmp", *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "standard output: cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_screen_without_the_signs_of_a_table_shows_another_sign_for_them(in_empty_folder: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    words = [sys.executable, "-m", "samcmp", "list", "suites"]
+    done = subprocess.run(words, capture_output=True, env=environment, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "demo ? gcn ? adam" in done.stdout
