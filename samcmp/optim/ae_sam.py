@@ -93,7 +93,7 @@ class AESAM(SharpnessAware):
         host = torch.empty((), dtype=n.dtype, pin_memory=True)
         host.copy_(n, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
+        event.record(torch.cuda.current_stream(n.device))  # not the current device's, where that is another
         self._arriving = (host, event)
 
     def _arrived(self) -> float | None:

@@ -106,3 +106,18 @@ def test_waiting_is_noticed() -> None:
     value = torch.ones((), device=GPU)
     with waiting_is_an_error(), pytest.raises(RuntimeError):
         value.item()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is no second CUDA device")
+def test_a_late_decision_waits_for_the_device_that_its_number_comes_from() -> None:
+    """The other device is the current one, as it is for a caller who never chose."""
+    other = torch.device("cuda", 1)
+    weight = torch.nn.Parameter(torch.ones(3, device=other))
+    optimizer: Any = optim.build(
+        "ae-sam", torch.optim.Adam([weight]), steps_per_epoch=4, epochs=1, seed=0, settings={"late": True}
+    ).optimizer
+    a = torch.randn(8192, 8192, device=other)
+    for _ in range(20):  # a long queue before the number is known
+        torch.mm(a, a)
+    optimizer._send((a[0, 0] * 0 + 3.0).double())
+    assert optimizer._arrived() == 3.0
