@@ -26,7 +26,7 @@ class GraphSAMReleased(SharpnessAware):
     pass at the anchor does not: with ``weighted`` the closure weights every gradient (``loss_power`` 2 in the training
     loop), and the anchor is divided by the loss again. In the two-phase form set ``anchor_loss`` to it.
     ``adaptive=False`` drops θ². Only the first param group is perturbed where ``first_group_only``: the released GROVER
-    head never is. Passes and memory are GraphSAM's, and one parameter size more while ε is made.
+    head never is. Passes and memory are GraphSAM's.
     """
 
     syncs_clean: ClassVar[bool] = True
@@ -92,8 +92,9 @@ class GraphSAMReleased(SharpnessAware):
             if mean is None or grad is None:
                 continue
             length = torch.linalg.vector_norm(grad.to(mean.dtype) + ROUNDING)
-            unit = torch.where(torch.isfinite(length) & (length > 0), grad.to(mean.dtype) / length, 0)
-            mean.mul_(self.beta).add_(unit, alpha=1 - self.beta)
+            sane = torch.isfinite(length) & (length > 0)
+            share = torch.where(sane, (1 - self.beta) / length, 0)
+            mean.mul_(self.beta).addcmul_(torch.where(sane, grad, 0).to(mean.dtype), share)
 
 
 class Capped:
@@ -105,23 +106,25 @@ class Capped:
     def climb(
         self, space: Space, home: Vector, direction: Vector, *, rho: Sequence[float], length: Length | None = None
     ) -> None:
-        vectors.copy_(space, space.theta, home)
-        chosen = [
-            None if d is None or (self.owner.first_group_only and group > 0) else d
-            for d, group in zip(direction.parts, space.group_of, strict=True)
-        ]
-        scaled = Vector([None if d is None else self._times(space.params[k], d) for k, d in enumerate(chosen)])
-        whole = vectors.norm(scaled) if self.owner.fresh else torch.zeros(())
-        for k, part in enumerate(scaled.parts):
-            if part is not None:
+        steps: list[Tensor | None] = [None] * len(space.params)
+        for k, (theta, start, d) in enumerate(zip(space.theta.parts, home.parts, direction.parts, strict=True)):
+            if theta is None or start is None:
+                continue
+            if d is None or (self.owner.first_group_only and space.group_of[k] > 0):
+                theta.copy_(start)
+            else:
+                # ε is built where θ + ε will be; beside it where the weights have fewer bits
+                step = steps[k] = theta if theta.dtype == d.dtype else torch.empty_like(d)
+                torch.mul(d, start, out=step) if self.adaptive else step.copy_(d)  # ±|θ|⊙d
+        whole = vectors.norm(Vector(steps)) if self.owner.fresh else torch.zeros(())
+        for k, (theta, start, made) in enumerate(zip(space.theta.parts, home.parts, steps, strict=True)):
+            if theta is not None and start is not None and made is not None:
                 group = space.group_of[k]
-                step = self._times(space.params[k], part).mul_(rho[group] / (whole.to(part.device) + vectors.DELTA))
-                self._add_capped(space.params[k], step, self.owner.param_groups[group]["radius"])
+                step = made.mul_(start) if self.adaptive else made  # θ²⊙d
+                c = rho[group] / (whole.to(step.device) + vectors.DELTA)
+                self._stretch(step, c, self.owner.param_groups[group]["radius"])
+                theta.copy_(start + step) if step is not theta else theta.add_(start)
 
-    def _times(self, theta: Tensor, d: Tensor) -> Tensor:
-        return d * theta.detach().abs() if self.adaptive else d.clone()
-
-    def _add_capped(self, theta: Tensor, step: Tensor, cap: float) -> None:
-        length = torch.linalg.vector_norm(step)
-        factor = torch.where(length > cap, cap / length, 1.0)
-        theta.add_(torch.where(torch.isfinite(length), step * factor, 0))
+    def _stretch(self, step: Tensor, c: Tensor, cap: float) -> None:
+        length = torch.linalg.vector_norm(step) * c.abs()
+        step.mul_(c * torch.where(length > cap, cap / length, 1.0)).masked_fill_(~torch.isfinite(length), 0)
