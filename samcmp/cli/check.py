@@ -106,7 +106,7 @@ def _of_catalogue(name: str) -> Trial:
     from samcmp import optim
 
     if name in optim.names():
-        from samcmp.conformance.optimizer import STEPS_PER_EPOCH
+        from samcmp.conformance.trial import STEPS_PER_EPOCH
 
         return Trial(OPTIMIZER, lambda base: optim.build(name, base, steps_per_epoch=STEPS_PER_EPOCH, epochs=4, seed=0))
     if name in backbones.names():

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from samcmp.conformance.optimizer import STEPS, Build, Closure, Subject, adam, batch, same
 from samcmp.conformance.report import Broken, NotApplicable
+from samcmp.conformance.trial import STEPS, Build, Closure, Subject, adam, batch, same
 
 SECONDS = 120
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from samcmp.conformance.optimizer import STEPS, Net, Run, Subject, adam, batch, same
 from samcmp.conformance.report import Broken
+from samcmp.conformance.trial import STEPS, Net, Run, Subject, adam, batch, same
 
 SCALE = 2.0**10
 

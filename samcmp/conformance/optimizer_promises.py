@@ -11,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from samcmp.conformance.ddp import replicas_stay_identical
 from samcmp.conformance.loops import accumulation, scaler_overflow, scaler_scale
-from samcmp.conformance.optimizer import STEPS, Net, Subject, adam, batch, finite, same, sgd, train
 from samcmp.conformance.parameters import (
     absent_gradients,
     bf16_weights,
@@ -23,6 +22,7 @@ from samcmp.conformance.parameters import (
 )
 from samcmp.conformance.report import Broken, NotApplicable
 from samcmp.conformance.states import deep_copy, state_across_devices, state_round_trip
+from samcmp.conformance.trial import STEPS, Net, Subject, adam, batch, finite, same, sgd, train
 
 
 def base_at_rho_zero(subject: Subject) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samcmp.conformance.optimizer import Net, Subject, finite, same, sgd, train
 from samcmp.conformance.report import Broken
+from samcmp.conformance.trial import Net, Subject, finite, same, sgd, train
 
 
 def two_groups(subject: Subject) -> None:

@@ -7,8 +7,8 @@ import io
 
 import torch
 
-from samcmp.conformance.optimizer import STEPS, Run, Subject, batch, same, train
 from samcmp.conformance.report import Broken, NotApplicable
+from samcmp.conformance.trial import STEPS, Run, Subject, batch, same, train
 
 
 def state_round_trip(subject: Subject) -> None:

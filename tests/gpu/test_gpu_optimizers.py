@@ -11,9 +11,9 @@ import torch
 
 import backbones
 from samcmp import optim
-from samcmp.conformance.optimizer import STEPS, STEPS_PER_EPOCH, Net, Subject, adam, batch
 from samcmp.conformance.report import NotApplicable
 from samcmp.conformance.states import state_across_devices
+from samcmp.conformance.trial import STEPS, STEPS_PER_EPOCH, Net, Subject, adam, batch
 from samcmp.features.graphset import GraphSet
 from samcmp.graphs import GraphBatch
 from samcmp.tasks import Task

@@ -10,8 +10,9 @@ import torch
 
 from samcmp import optim
 from samcmp.conformance.ddp import ranks_agree
-from samcmp.conformance.optimizer import STEPS_PER_EPOCH, Build, check_optimizer
+from samcmp.conformance.optimizer import check_optimizer
 from samcmp.conformance.report import NotApplicable, Report
+from samcmp.conformance.trial import STEPS_PER_EPOCH, Build
 
 DDP = "replicas of two ranks stay identical"
 PASSES = {  # of eight steps, three an epoch, four epochs

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from samcmp import optim
-from samcmp.conformance.optimizer import STEPS_PER_EPOCH, check_optimizer
+from samcmp.conformance.optimizer import check_optimizer
+from samcmp.conformance.trial import STEPS_PER_EPOCH
 from samcmp.optim import kernels, vectors
 from samcmp.optim.base import Plain
 from samcmp.optim.space import Space, Vector

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from samcmp import optim
-from samcmp.conformance.optimizer import STEPS_PER_EPOCH, check_optimizer
+from samcmp.conformance.optimizer import check_optimizer
+from samcmp.conformance.trial import STEPS_PER_EPOCH
 from samcmp.optim import pages, vectors
 from samcmp.optim.space import Space
 
