@@ -30,6 +30,7 @@ from backbones.grover_messages import (
     Network,
     activation,
     attend_heads_plainly,
+    masked_networks,
     networks,
     random_depths,
 )
@@ -41,7 +42,8 @@ from samcmp.graphs import Columns, GraphBatch
 BOND_WIDTH = 14
 Vectors = tuple[Tensor, Tensor]
 AnyRows = Neighbours | Rows
-Depths = Sequence[Sequence[Sequence[int]]]  # by view, block and network
+Drawn = Sequence[int] | Tensor  # of a block's networks; a tensor while compiling
+Depths = Sequence[Sequence[Drawn]] | Tensor  # by view, block and network
 
 
 @dataclass(frozen=True)
@@ -104,22 +106,26 @@ class Block(nn.Module):
         self.join = nn.Linear(config.heads * hidden, hidden, bias=config.bias)
         self.norm = nn.LayerNorm(hidden)
 
-    def forward(self, x: Tensor, rows: AnyRows, *, depths: Sequence[int]) -> tuple[Tensor, AnyRows]:
+    def forward(self, x: Tensor, rows: AnyRows, *, depths: Drawn) -> tuple[Tensor, AnyRows]:
         """Return the new states, and their rows, of ``x``: projected features where there is an inlet, else states."""
         if self.inlet is not None:
             x = self.inlet(x)
         u, rows = self.attend(x, rows, depths=depths)
         return bulk_dropout(self.norm(self.joined(u)), self.config.dropout, self.training), rows
 
-    def attend(self, x: Tensor, rows: AnyRows, *, depths: Sequence[int]) -> tuple[Tensor, AnyRows]:
+    def attend(self, x: Tensor, rows: AnyRows, *, depths: Drawn) -> tuple[Tensor, AnyRows]:
         """Return what the heads of each row draw from each other, (R, sub-heads, h, H/h), and the rows."""
         dropout = self.config.dropout if self.training else 0.0
         modules = cast("list[Network]", list(self.networks))
         if isinstance(rows, Neighbours):
-            m = networks(x, rows, modules=modules, depths=depths, dropout=dropout)  # (3h, R, H)
+            if isinstance(depths, Tensor):
+                deepest = self.config.depth + 2
+                m = masked_networks(x, rows, modules=modules, depths=depths, deepest=deepest, dropout=dropout)
+            else:
+                m = networks(x, rows, modules=modules, depths=depths, dropout=dropout)  # (3h, R, H)
             projected = [linear(m[j::3]) for j, linear in enumerate(self.projections)]  # (h, R, H)
             return attend_heads_plainly(*projected, dropout=dropout), rows
-        run = lean_networks(x, rows, modules=modules, depths=depths, dropout=dropout)
+        run = lean_networks(x, rows, modules=modules, depths=cast("Sequence[int]", depths), dropout=dropout)
         q, k, v = (
             torch.stack([run.spread(linear(run.states[i]), i) for i in range(j, len(modules), 3)])
             for j, linear in enumerate(self.projections)
@@ -157,7 +163,7 @@ class View(nn.Module):
         inlet = cast("Block", self.blocks[0]).inlet
         return None if inlet is None else inlet.linear.weight
 
-    def forward(self, x: Tensor, rows: AnyRows, *, depths: Sequence[Sequence[int]]) -> tuple[Tensor, AnyRows]:
+    def forward(self, x: Tensor, rows: AnyRows, *, depths: Sequence[Drawn] | Tensor) -> tuple[Tensor, AnyRows]:
         """Return the last states, and their rows, from the projected features ``x`` (R, H)."""
         for block, drawn in zip(self.blocks, depths, strict=True):
             x, rows = block(x, rows, depths=drawn)
@@ -204,15 +210,14 @@ class Model(nn.Module):
     never_read = staticmethod(grover_names.never_read)
     released_settings = staticmethod(grover_names.released_settings)
 
-    def draw_depths(self) -> list[list[list[int]]]:
-        """Return the depth of every network, indexed by view, block and network; fixed outside training."""
+    def draw_depths(self) -> Depths:
+        """Return the depth of every network, fixed outside training; a compiler gets random ones as a tensor."""
         config = self.config
         shape = (2, config.blocks, 3 * config.heads)
         if not (self.training and config.random_depth):
             return [[[config.depth] * shape[2]] * shape[1]] * shape[0]
-        drawn = random_depths(config.depth, shape[0] * shape[1] * shape[2])
-        nested: list[list[list[int]]] = drawn.view(shape).tolist()
-        return nested
+        drawn = random_depths(config.depth, shape[0] * shape[1] * shape[2]).view(shape)
+        return drawn if torch.compiler.is_compiling() else cast("list[list[list[int]]]", drawn.tolist())
 
     def encode(self, batch: GraphBatch, *, depths: Depths | None = None) -> Vectors:
         """Return atom vectors (A, H) from the node view and from the edge view."""

@@ -5,12 +5,11 @@ R rows are atoms in the node view and directed bonds in the edge view, H hidden 
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +46,6 @@ class Network(nn.Module):
         self.activation = activation(activation_name)
 
 
-@functools.cache
 def depth_probabilities(depth: int) -> tuple[float, ...]:
     """Return P(n = depth - 3), ..., P(n = depth + 2) of the integer part of a truncated normal variate.
 
@@ -59,7 +57,6 @@ def depth_probabilities(depth: int) -> tuple[float, ...]:
     return tuple((b - a) / 2 / total for a, b in itertools.pairwise(cdf))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def random_depths(depth: int, count: int) -> Tensor:
     """Return ``count`` depths (int64, on the host), drawn from torch's CPU generator."""
     table = torch.tensor(depth_probabilities(depth), dtype=torch.float64)
@@ -131,8 +128,7 @@ def networks(
     that does not run (depth 1 and less) gets a gradient of zero, as in the released code.
     """
     order = sorted(range(len(modules)), key=lambda k: -depths[k])
-    weights = torch.stack([modules[k].linear.weight.t() for k in order])  # (K, H, H)
-    biases, slopes = _stacked([modules[k] for k in order])  # (K, 1, H), (K, 1, 1)
+    stack = _Stack.of([modules[k] for k in order])
     m, z = x.expand(len(modules), *x.shape), sums(x)
     done = []
     for t in range(1, max(depths)):
@@ -140,24 +136,53 @@ def networks(
         done.append(m[running:])
         m = m[:running]
         z = sums(m) if t > 1 else z.expand_as(m)
-        pre = torch.baddbmm(x.expand_as(m), z, weights[:running])
-        if biases is not None:
-            pre = pre + biases[:running]
-        m = modules[0].activation(pre) if slopes is None else _prelu(pre, slopes[:running])
-        m = bulk_dropout(m, dropout, True)
+        m = stack.iterated(x, z, running=running, dropout=dropout)
     finished = torch.cat([m, *reversed(done)])
     place = torch.tensor(order).argsort().to(x.device, non_blocking=True)
     return finished.index_select(0, place)
 
 
-def _stacked(modules: Sequence[Network]) -> tuple[Tensor | None, Tensor | None]:
-    """Return the biases (K, 1, H) and the PReLU slopes (K, 1, 1) of networks, None where they have none."""
-    biases = slopes = None
-    if modules[0].linear.bias is not None:
-        biases = torch.stack([module.linear.bias for module in modules]).unsqueeze(1)
-    if isinstance(modules[0].activation, nn.PReLU):
-        slopes = torch.stack([cast("Tensor", module.activation.weight) for module in modules]).unsqueeze(1)
-    return biases, slopes
+def masked_networks(
+    x: Tensor, sums: Neighbours, *, modules: Sequence[Network], depths: Tensor, deepest: int, dropout: float
+) -> Tensor:
+    """Return the last states (K, R, H) of networks whose depths (K,) the host does not know: what a compiler traces.
+
+    All networks take the iterations of the deepest, and those that have ended keep their states.
+    """
+    depth = depths.to(x.device, non_blocking=True).view(-1, 1, 1)
+    stack = _Stack.of(modules)
+    m, z = x.expand(len(modules), *x.shape), sums(x)
+    for t in range(1, deepest):
+        z = sums(m) if t > 1 else z.expand_as(m)
+        m = torch.where(depth > t, stack.iterated(x, z, running=len(modules), dropout=dropout), m)
+    return m
+
+
+class _Stack(NamedTuple):
+    """The parameters of K networks, and the σ of those whose slopes are not learned."""
+
+    weights: Tensor  # (K, H, H)
+    biases: Tensor | None  # (K, 1, H)
+    slopes: Tensor | None  # (K, 1, 1)
+    activation: nn.Module
+
+    @classmethod
+    def of(cls, modules: Sequence[Network]) -> _Stack:
+        biases = slopes = None
+        if modules[0].linear.bias is not None:
+            biases = torch.stack([module.linear.bias for module in modules]).unsqueeze(1)
+        if isinstance(modules[0].activation, nn.PReLU):
+            slopes = torch.stack([cast("Tensor", module.activation.weight) for module in modules]).unsqueeze(1)
+        weights = torch.stack([module.linear.weight.t() for module in modules])
+        return cls(weights, biases, slopes, modules[0].activation)
+
+    def iterated(self, x: Tensor, z: Tensor, *, running: int, dropout: float) -> Tensor:
+        """Return Dropout(σ(x + W z + b)) of the first ``running`` networks."""
+        pre = torch.baddbmm(x.expand_as(z), z, self.weights[:running])
+        if self.biases is not None:
+            pre = pre + self.biases[:running]
+        m = self.activation(pre) if self.slopes is None else _prelu(pre, self.slopes[:running])
+        return bulk_dropout(m, dropout, True)
 
 
 def _prelu(pre: Tensor, slopes: Tensor) -> Tensor:

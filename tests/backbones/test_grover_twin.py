@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from backbones import grover
 from backbones.grover import Config, Model
@@ -163,6 +164,24 @@ def test_with_dropout_the_lean_form_equals_the_batched_one_for_the_same_masks(ac
         results.append([states[:, place], start.grad[place], *gradients])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("activation", ["relu", "prelu"])
+def test_training_with_random_depths_compiles_whole_and_draws_the_same(activation: str) -> None:
+    batch = random_batch()
+    model = model_of({"hidden": 16, "activation": activation, "bias": True}).train()
+    found = []
+    for loss in (model.loss, torch.compile(model.loss, fullgraph=True, backend="aot_eager")):
+        for seed in (3, 4):
+            torch.manual_seed(seed)
+            model.zero_grad()
+            value = loss(batch, mse_loss)
+            value.backward()
+            found.append([value.detach(), *(p.grad for p in model.parameters())])
+    torch._dynamo.reset()
+    assert not torch.equal(found[0][0], found[1][0])
+    for one, other in zip(found[:2], found[2:], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-9)
 
 
 def test_attention_over_heads_equals_the_plain_one_with_its_gradients() -> None:
