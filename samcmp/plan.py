@@ -109,7 +109,7 @@ def build(suites: Suites, request: Request) -> Plan:
     if runs > MOST_RUNS:
         raise UsageError(
             f"{runs:,} runs are more than can be planned at once ({MOST_RUNS:,})",
-            where=f"--repeats {repeats}",
+            where=f"--repeats {repeats}" if request.repeats else f"{suites.path}: suites.{name}.repeats",
             remedy="Take fewer repeats, or a part of the datasets, models and settings at a time.",
         )
     blocks = list(_blocks(split, folds, repeats=repeats, seed=_or(request.seed, suite.seed)))

@@ -125,6 +125,7 @@ _SAID = {  # pydantic's kinds of complaint, in the words of a file's writer
     "float_type": "expected a number",
     "greater_than": "must be more than {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
+    "int_parsing_size": "is larger than any number here",
     "int_type": "expected a whole number",
     "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be {expected}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import re
@@ -155,9 +156,12 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:
-        if error.errno is None or error.filename is not None:
+        if error.errno == errno.ENAMETOOLONG:
+            print(f"error: {str(error.filename)[:60]}...: the name is too long", file=sys.stderr)
+        elif error.errno is not None and error.filename is None:
+            print(f"error: standard output: cannot be written: {error.strerror}", file=sys.stderr)
+        else:
             raise
-        print(f"error: standard output: cannot be written: {error.strerror}", file=sys.stderr)
         sys.exit(2)
 
 

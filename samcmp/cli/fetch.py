@@ -54,7 +54,7 @@ def fetch(
     from samcmp.data import cards as catalogue
 
     output_.check(format_, output, allowed=("table", "json"))
-    check_writable(bundle, "--bundle")
+    _check_bundle(bundle)
     folders = tuple(cards or ())
     if data is not None and (datasets or all_):
         raise UsageError("a file of your own stands alone", where="--data", remedy="Leave the datasets out.")
@@ -135,6 +135,17 @@ def _raise(failed: dict[str, str], chosen: Sequence[DatasetCard]) -> None:
             f"{len(failed)} of {len(chosen)} datasets could not be fetched: {', '.join(failed)}",
             where="samcmp fetch",
             remedy=f"{first.name}: {failed[first.name]}. {fetching.how_to_get(first)}",
+        )
+
+
+def _check_bundle(path: Path | None) -> None:
+    """Refuse a bundle that could not be written, or not be known for one when it is read. Raises UsageError."""
+    from samcmp.data.bundle import ENDINGS
+
+    check_writable(path, "--bundle")
+    if path is not None and not path.name.lower().endswith(ENDINGS):
+        raise UsageError(
+            "a bundle is a tar archive", where=f"--bundle {path}", remedy=f"End its name in {', '.join(ENDINGS)}."
         )
 
 

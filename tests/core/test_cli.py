@@ -167,6 +167,8 @@ WRONG = {
     ),
     "a dataset and a file to fetch": (("fetch", "demo", "--data", "x.csv"), "--data: a file of your own stands alone"),
     "a target of a shipped dataset": (("fetch", "demo", "--target", "y"), "--data my.csv"),
+    "a bundle of another kind": (("fetch", "--bundle", "data.csv"), "End its name in .tar"),
+    "a name of a thousand letters": (("compare", "--store", "a" * 1000), "the name is too long"),
     "a bundle of nothing": (("fetch", "demo", "--bundle", "x.tar"), "built-in datasets need no bundle"),
     "the settings of models": (("list", "models", "--settings"), "samcmp list optimizers --settings"),
     "a SMILES column without a file": (("train", "--smiles-column", "s"), "--data"),

@@ -99,7 +99,7 @@ def test_numbers_and_names_out_of_range_are_refused(tmp_path: Path, lines: str, 
     assert says in str(caught.value)
 
 
-WRONG: tuple[object, ...] = (3, 1e9, -1, 2.5, float("inf"), True, "text", [], [3], {"a": 1}, [[]])
+WRONG: tuple[object, ...] = (3, 1e9, 10**30, -1, 2.5, float("inf"), True, "text", [], [3], {"a": 1}, [[]])
 
 
 @pytest.mark.parametrize("table", [FileTable, SuiteTable, ProtocolTable])
