@@ -51,7 +51,7 @@ def kill_in_write(number: int) -> None:
 
 def run(words: list[str], cache: str, log: str, *, step: int | None) -> None:
     """Be the command: the life of the forked process."""
-    os.setsid()
+    os.setpgid(0, 0)
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(said, stream)
@@ -106,6 +106,7 @@ def serve() -> None:
                 code = int(error.code or 0)
             finally:
                 os._exit(code)
+        os.setpgid(child, child)  # here, too: the kill may come before the child's own call
         print(json.dumps(end_of(child, seconds)), flush=True)
 
 
