@@ -88,7 +88,7 @@ class After:
             return 0.0
         repeats = 3 if self.on_gpu else 1
         # a fresh model's first steps are slow: allocator, threads and caches are cold
-        costs = (1.5 * memory_steps(arm) * arm.seconds_per_step + 0.2 for arm in self.alive)
+        costs = (1.5 * memory_steps(arm) * arm.seconds_per_step + 0.3 for arm in self.alive)
         return min(repeats * sum(costs), MEMORY_SHARE * self.wishes.seconds)
 
     def run(self) -> None:

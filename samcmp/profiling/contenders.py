@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +18,7 @@ from samcmp.measure.memory import tensors_in
 from samcmp.measure.rounds import Contender, Held, Part, Run
 from samcmp.profiling import cadence
 from samcmp.profiling.runners import EPOCHS, LEAD, EarlyRunner, GradientRunner, Runner, SpreadRunner
-from samcmp.records import Case
+from samcmp.records import Case, canonical_json
 from samcmp.train import Trainer, learning_rate, stream
 
 if TYPE_CHECKING:
@@ -64,20 +66,26 @@ def new_trainer(setup: Setup, case: Case, *, steps_per_epoch: int | None = None,
 
 def rhythm(setup: Setup, case: Case) -> cadence.Cadence:
     """Find how many gradient evaluations the steps of ``case``'s optimizer take."""
+    settings = canonical_json(case.optimizer_settings)
+    epochs = training_case(case).protocol.epochs
+    return _rhythm(case.optimizer, settings, seed=case.seed, steps_per_epoch=setup.steps_per_epoch, epochs=epochs)
+
+
+@functools.cache  # thousands of steps on a toy, asked for before each block where optimizers are built anew
+def _rhythm(optimizer: str, settings: str, *, seed: int, steps_per_epoch: int, epochs: int) -> cadence.Cadence:
     from samcmp import optim
 
     def build(base: Any, steps_per_epoch: int, epochs: int) -> Any:
         return optim.build(
-            case.optimizer,
+            optimizer,
             base,
             steps_per_epoch=steps_per_epoch,
             epochs=epochs,
-            seed=stream(case.seed, "optimizer"),
-            settings=dict(case.optimizer_settings),
+            seed=stream(seed, "optimizer"),
+            settings=json.loads(settings),
         )
 
-    long = training_case(case)
-    return cadence.of(build, steps_per_epoch=setup.steps_per_epoch, epochs=long.protocol.epochs)
+    return cadence.of(build, steps_per_epoch=steps_per_epoch, epochs=epochs)
 
 
 def recorded(setup: Setup) -> list[GraphBatch]:

@@ -2,8 +2,8 @@
 
 A process draws its address layout, its pages and the state of its allocator once; all its rounds share that draw, so
 no number of rounds shows it. The estimates of the processes are therefore taken as the sample (Kalibera and Jones,
-ISMM 2013). One process stays the default: an interval from two is useless, three leave a third of the rounds to each, and
-where it was tried (GCN and D-MPNN on a CPU, six processes) they differed by no more than their own standard errors.
+ISMM 2013). One process stays the default: an interval from two is useless, three leave a third of the rounds to each,
+and where it was tried (GCN and D-MPNN on a CPU, six processes) they differed by no more than their own standard errors.
 """
 
 from __future__ import annotations
