@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 from samcmp.optim import vectors
 from samcmp.optim.around import Around
 from samcmp.optim.radius import Ball, Radius
-from samcmp.optim.space import Vector
+from samcmp.optim.space import Vector, movable
 from samcmp.optim.vectors import Length
 
 _ASKS = operator.attrgetter("requires_grad")
@@ -152,11 +152,10 @@ class SharpnessAware(Around):
             self._away = False
 
     def hold(self, gradient: Vector) -> Vector:
-        """Keep a gradient over the next pass: free where the closure drops its tensors, else a copy."""
+        """Keep a gradient over the next pass: free where nobody else has its memory (DDP's buckets), else a copy."""
         held: list[Tensor | None] = []
         for param, grad in zip(self.space.params, gradient.parts, strict=True):
-            whole = grad is not None and grad.untyped_storage().nbytes() == grad.numel() * grad.element_size()
-            held.append(grad if whole or grad is None else grad.clone())
+            held.append(grad if grad is None or movable(grad) else grad.clone())
             param.grad = None
         kept = Vector(held, space=self.space)
         kept.held = True

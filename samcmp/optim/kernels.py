@@ -69,34 +69,48 @@ def _side_by_side(*vectors: Vector) -> tuple[Any, Sequence[Any], Any, Any]:
         return _NOWHERE
     whole = all(vector.wholes is not None for vector in vectors)
     dtype = space.params[0].dtype
-    places = [_places(vector, whole=whole, dtype=dtype) for vector in vectors]
+    sizes, groups = space.walks[whole]
+    places = [_places(vector, sizes, whole=whole, dtype=dtype) for vector in vectors]
     loops = None if any(some is None for some in places) else _loops(dtype)
-    return _NOWHERE if loops is None else (loops, places, *space.walks[whole])
+    return _NOWHERE if loops is None else (loops, places, sizes, groups)
 
 
 def located(vector: Vector) -> bool:
     """Tell whether all parts are there and are laid out as their parameters are."""
     space = vector.space
-    return space is not None and _places(vector, whole=False, dtype=space.params[0].dtype) is not None
+    return space is not None and _places(vector, space.walks[False][0], dtype=space.params[0].dtype) is not None
 
 
-def _places(vector: Vector, *, whole: bool, dtype: torch.dtype) -> np.ndarray | None:
+def _places(vector: Vector, sizes: np.ndarray, *, dtype: torch.dtype, whole: bool = False) -> np.ndarray | None:
+    """Return the tensors' addresses, or None unless numbers of ``dtype`` lie there one by one, ``sizes`` of them."""
     if whole not in vector.places:
         tensors: list[Any] = vector.tensors if whole else vector.parts
-        try:
-            suits = all(map(Tensor.is_contiguous, tensors)) and set(map(_DTYPE, tensors)) == {dtype}
-        except (TypeError, RuntimeError):  # a part is None, or sparse
-            suits = False
-        found = np.fromiter(map(Tensor.data_ptr, tensors), dtype=np.uintp) if suits else None
-        vector.places[whole] = found
+        vector.places[whole] = _found(tensors, sizes) if _is_plain(tensors, dtype) else None
     return vector.places[whole]
+
+
+def _is_plain(tensors: list[Any], dtype: torch.dtype) -> bool:
+    try:
+        # what torch would negate when it reads it is not what lies in memory
+        stored = all(map(Tensor.is_contiguous, tensors)) and not any(map(Tensor.is_neg, tensors))
+        return stored and set(map(_DTYPE, tensors)) == {dtype}
+    except (TypeError, RuntimeError):  # a part is None, or sparse
+        return False
+
+
+def _found(tensors: list[Tensor], sizes: np.ndarray) -> np.ndarray | None:
+    places = np.fromiter(map(Tensor.data_ptr, tensors), dtype=np.uintp)
+    as_long = np.array_equal(np.fromiter(map(Tensor.numel, tensors), dtype=np.intp), sizes)
+    return places if as_long and not np.any(sizes[places == 0]) else None  # torch keeps no memory for its lazy zeros
 
 
 @functools.cache
 def _loops(dtype: torch.dtype) -> Any:
-    """Return the compiled loops, or None where there is no numba for this Python."""
+    """Return the compiled loops, or None where there is no numba for this Python or it must not compile."""
     try:
+        import numba
+
         from samcmp.optim import compiled
     except ImportError:
         return None
-    return compiled.loops(_KINDS[dtype])
+    return None if numba.config.DISABLE_JIT else compiled.loops(_KINDS[dtype])

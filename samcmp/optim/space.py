@@ -120,21 +120,21 @@ class Space:
         self.theta = self._adopt()
         self._spare: Vector | None = None
         self._shelters: list[pages.Shelter | None] = []  # a block each
-        self._places = [p.data_ptr() for p in self.params]
+        self._places = _places(self.params)
+        self._counts = [len(group["params"]) for group in groups]
 
     def holds(self, groups: Sequence[Mapping[str, Any]]) -> bool:
-        """Tell whether every parameter is still where this space put it (``model.to`` and the like move them)."""
+        """Tell whether every parameter is still as and where this space put it (``model.to`` and the like move it)."""
+        if [len(group["params"]) for group in groups] != self._counts:
+            return False
         current = itertools.chain.from_iterable(group["params"] for group in groups)
-        if sum(len(group["params"]) for group in groups) != len(self.params):
-            return False
-        if not all(map(operator.is_, current, self.params)):
-            return False
-        return all(map(operator.eq, map(Tensor.data_ptr, self.params), self._places))
+        return all(map(operator.is_, current, self.params)) and _places(self.params) == self._places
 
     @property
     def storages(self) -> set[int]:
         """Addresses of the flat buffers that parameters live in."""
-        return {whole.untyped_storage().data_ptr() for whole in self.theta.tensors}
+        owned = [whole for block, whole in zip(self.blocks, self.theta.tensors, strict=True) if block.offsets]
+        return {whole.untyped_storage().data_ptr() for whole in owned}
 
     def new(self, *, precise: bool = False) -> Vector:
         """Return a vector of zeros. ``precise`` keeps at least 32 bits: averages of bf16 numbers stall in bf16."""
@@ -231,6 +231,11 @@ def _numbers(values: Iterable[int]) -> np.ndarray:
     return np.array(list(values), dtype=np.intp)
 
 
+def _places(params: Sequence[Tensor]) -> list[list[Any]]:
+    """Return addresses, shapes and strides."""
+    return [list(map(of, params)) for of in (Tensor.data_ptr, Tensor.size, Tensor.stride)]
+
+
 def _shelter(block: Block, theta: Tensor, home: Tensor) -> pages.Shelter | None:
     """Return how a block's contents move to another place; None where they do not lie in pages of their own."""
     own = bool(block.offsets) and theta.device.type == "cpu" and pages.suits(theta.numel() * theta.element_size())
@@ -274,6 +279,8 @@ def movable(param: Tensor, mine: Collection[int] = ()) -> bool:
     if type(param.data) is not Tensor or param.numel() == 0 or not param.is_leaf:
         return False
     storage = param.untyped_storage()
+    if param.device.type == "cpu" and storage.is_shared():  # with other processes
+        return False
     if storage.data_ptr() in mine:
         return True
     uses: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
