@@ -30,7 +30,6 @@ class Around(Optimizer):
         self.kept: dict[str, Vector] = {}  # own vectors by name
         self.numbers: dict[str, Any] = {}  # own 0-dim tensors and host numbers by name
         self._flat = flat
-        self._away = False  # the weights are not home
         self._building = True
         super().__init__(base.param_groups, {} if rho is None else {"rho": rho})
         self._building = False
@@ -97,7 +96,7 @@ class Around(Optimizer):
     @torch.no_grad()
     def _relay(self) -> None:
         """Lay the space out anew after parameters came or moved; own vectors follow their parameters."""
-        if self._away:
+        if self.space.away:
             raise RuntimeError("parameters moved while they were perturbed")
         old = self.space
         self._lay_out(mine=old.storages)
@@ -118,7 +117,7 @@ class Around(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base's state dict and, under ``sharpness``, own vectors, numbers, clock and random state."""
-        if self._away:
+        if self.space.away:
             raise RuntimeError("the weights are perturbed; take the state after the step")
         own = {
             "optimizer": type(self).__name__,

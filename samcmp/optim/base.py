@@ -140,16 +140,17 @@ class SharpnessAware(Around):
     @contextlib.contextmanager
     def displaced(self, write: Callable[[Vector], None]) -> Iterator[None]:
         """Hold the weights inside where ``write`` puts them: given θ, it writes all parameters."""
-        if self._away:
+        if self.space.away:
             raise RuntimeError("the weights are perturbed already")
-        home = self.space.leave()
-        self._away = True
         try:
-            write(home)
+            write(self.space.leave())
             yield
         finally:
-            self.space.come_home()
-            self._away = False
+            try:
+                self.space.come_home()
+            except KeyboardInterrupt:  # between two blocks
+                self.space.come_home()
+                raise
 
     def hold(self, gradient: Vector) -> Vector:
         """Keep a gradient over the next pass: free where nobody else has its memory (DDP's buckets), else a copy."""
@@ -178,8 +179,8 @@ class SharpnessAware(Around):
             self.finish()
             return None
         losses = []
-        self._begin()
         try:
+            self._begin()
             while self._ask is not None:
                 if self._ask is not Ask.HOME:
                     losses.append(self._evaluate(closure))

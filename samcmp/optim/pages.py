@@ -14,7 +14,7 @@ import mmap
 import operator
 import sys
 from collections.abc import Iterator
-from itertools import repeat, takewhile
+from itertools import islice, repeat, takewhile
 
 import numpy as np
 import torch
@@ -48,22 +48,34 @@ class Shelter:
         start, spare = _reserved(self._size)  # addresses only: nothing is ever written there
         self._keep = (here, home, spare)
         self._here, self._home, self._spare = here.data_ptr(), home.data_ptr(), spare.ctypes.data + start
+        self._left: list[bool] = []  # any true: the contents are at home, not here
+
+    @property
+    def away(self) -> bool:
+        """Whether the contents are at ``home``."""
+        return any(self._left)
 
     def leave(self) -> None:
         """Move the contents to ``home``; what ``here`` holds then is undefined."""
-        if sum(takewhile(bool, self._moves((self._here, self._home), (self._spare, self._here)))) == 0:
+        self._left[:] = takewhile(bool, self._moves((self._here, self._home), (self._spare, self._here)))
+        if not self.away:
             ctypes.memmove(self._home, self._here, self._size)
+            self._left[:] = [True]
 
     def come_home(self) -> None:
-        """Move the contents back; what ``home`` holds then is undefined."""
-        if not list(self._moves((self._here, self._spare), (self._home, self._here)))[-1]:
+        """Move the contents back if they left; what ``home`` holds then is undefined."""
+        if self.away:
+            moves = self._moves((self._here, self._spare), (self._home, self._here))
+            self._left[:] = map(operator.not_, islice(moves, 1, None))
+        if self.away:
             ctypes.memmove(self._here, self._home, self._size)
+            self._left[:] = []
 
     def _moves(self, *moves: tuple[int, int]) -> Iterator[bool]:
         """Move pages from one address to another, move by move, and tell each time whether the kernel did.
 
-        Who asks for all of them in one call into C holds the interpreter's lock meanwhile: no signal handler and no
-        Python thread sees half of it.
+        Who asks for all of them in one call into C, and notes what they did in the same call, holds the interpreter's
+        lock meanwhile: no signal handler and no Python thread sees half of it.
         """
         sources, targets = zip(*moves, strict=True)
         ends = map(_mremap(), sources, repeat(self._size), repeat(self._size), repeat(_MOVE), targets)

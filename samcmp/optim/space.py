@@ -119,7 +119,7 @@ class Space:
         }
         self.theta = self._adopt()
         self._spare: Vector | None = None
-        self._shelters: list[pages.Shelter | None] = []  # a block each
+        self._shelters: list[pages.Shelter | _Copies] = []  # a block each
         self._places = _places(self.params)
         self._counts = [len(group["params"]) for group in groups]
 
@@ -148,22 +148,22 @@ class Space:
             self._spare = self.new()
             pairs = zip(self.blocks, self.theta.tensors, self._spare.tensors, strict=True)
             self._shelters = [_shelter(block, theta, home) for block, theta, home in pairs]
-        for shelter, theta, home in zip(self._shelters, self.theta.tensors, self._spare.tensors, strict=True):
-            if shelter is None:
-                home.copy_(theta)
-            else:
-                shelter.leave()
+        for shelter in self._shelters:
+            shelter.leave()
         return self._spare
 
     def come_home(self) -> None:
-        """Give the parameters, where they are, what they held before :meth:`leave`, bit for bit."""
-        if self._spare is None:
-            raise RuntimeError("the parameters did not leave")
-        for shelter, theta, home in zip(self._shelters, self.theta.tensors, self._spare.tensors, strict=True):
-            if shelter is None:
-                theta.copy_(home)
-            else:
-                shelter.come_home()
+        """Give the parameters, where they are, what they held before :meth:`leave`, bit for bit.
+
+        What is home stays: an interrupted call is made good by another one.
+        """
+        for shelter in self._shelters:
+            shelter.come_home()
+
+    @property
+    def away(self) -> bool:
+        """Whether some parameters have left."""
+        return any(shelter.away for shelter in self._shelters)
 
     def gradient(self) -> Vector:
         """Return the gradients as they are. Raises ValueError for a sparse one."""
@@ -236,10 +236,26 @@ def _places(params: Sequence[Tensor]) -> list[list[Any]]:
     return [list(map(of, params)) for of in (Tensor.data_ptr, Tensor.size, Tensor.stride)]
 
 
-def _shelter(block: Block, theta: Tensor, home: Tensor) -> pages.Shelter | None:
-    """Return how a block's contents move to another place; None where they do not lie in pages of their own."""
+class _Copies:
+    """What :class:`samcmp.optim.pages.Shelter` is, for contents that do not lie in pages of their own."""
+
+    def __init__(self, here: Tensor, home: Tensor) -> None:
+        self._here, self._home = here, home
+        self.away = False
+
+    def leave(self) -> None:
+        self._home.copy_(self._here)
+        self.away = True
+
+    def come_home(self) -> None:
+        if self.away:
+            self._here.copy_(self._home)
+            self.away = False
+
+
+def _shelter(block: Block, theta: Tensor, home: Tensor) -> pages.Shelter | _Copies:
     own = bool(block.offsets) and theta.device.type == "cpu" and pages.suits(theta.numel() * theta.element_size())
-    return pages.Shelter(theta, home) if own else None
+    return pages.Shelter(theta, home) if own else _Copies(theta, home)
 
 
 def _zeros(numel: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
