@@ -13,6 +13,7 @@ from samcmp.measure import memory as memories
 from samcmp.measure.clocks import Clock
 from samcmp.measure.nvml import Gpu
 from samcmp.profiling import contenders as ready
+from samcmp.profiling import detail
 from samcmp.profiling.contenders import Arm
 from samcmp.profiling.found import Found, Wishes
 from samcmp.records import Energy, Memory
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 MEMORY_SHARE = 0.35  # of the budget, at most
 UNTIMED_SHARE = 0.05  # of the budget, for counting the kinds of steps that nothing else tells
-DETAIL_STEPS = 16
 PIPELINE_STEPS = 8  # a block through the data path on a GPU is at least this long
 Cause = Callable[[Exception], tuple[str, str]]
 
@@ -80,7 +80,7 @@ class After:
         if self.wishes.energy and self.counter.unusable() is None:
             wanted += min(len(self.alive) * 1.2 * energies.WINDOW_SECONDS, 0.4 * budget)
         if self.wishes.detail or self.wishes.trace:
-            wanted += min(sum(2.5 * DETAIL_STEPS * arm.seconds_per_step for arm in self.alive), 0.3 * budget)
+            wanted += min(sum(2.5 * detail.STEPS * arm.seconds_per_step for arm in self.alive), 0.3 * budget)
         return wanted + UNTIMED_SHARE * budget * any(arm.cadence.kind == "data-dependent" for arm in self.alive)
 
     def _memory_reserve(self) -> float:
@@ -97,9 +97,7 @@ class After:
         if self.wishes.energy:
             self.energy()
         if self.wishes.detail or self.wishes.trace:
-            from samcmp.profiling import detail as profile_detail
-
-            profile_detail.add(self.found, self.batches, wishes=self.wishes, left=self._left_for_detail, say=self.say)
+            detail.add(self.found, self.batches, wishes=self.wishes, left=self._left_for_detail, say=self.say)
         for arm in self.found.arms:
             arm.release()  # timed trainers must not weigh in the memory pass
         if self.wishes.memory:

@@ -12,7 +12,6 @@ import torch
 
 from samcmp.errors import UsageError
 from samcmp.measure.phases import Phases, phases_for
-from samcmp.profiling.after import DETAIL_STEPS
 from samcmp.profiling.contenders import Arm
 from samcmp.profiling.found import Found, Wishes
 from samcmp.train import StepClosure
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from samcmp.graphs import GraphBatch
 
+STEPS = 16
 TRACE_STEPS = 4
 ADDS_UP = 0.01
 
@@ -57,7 +57,7 @@ def add(
     """Add phases, operations and, on request, a trace to ``found.details``."""
     alive = [arm for arm in found.arms if arm.failure is None]
     for arm in alive if wishes.detail else ():
-        if left() < 2 * DETAIL_STEPS * arm.seconds_per_step:
+        if left() < 2 * STEPS * arm.seconds_per_step:
             found.details.setdefault(arm.name, {})["phases_missing"] = "the budget left no time for it"
             continue
         say(f"phases of {arm.name}")
@@ -75,7 +75,7 @@ def _phases(found: Found, arm: Arm) -> dict[str, Any]:
     plain = trainer.closure
     trainer.closure = PhasedClosure(plain, phases)
     period = arm.cadence.period
-    steps = period * -(-DETAIL_STEPS // period)
+    steps = period * -(-STEPS // period)
     try:
         source = itertools.chain.from_iterable(setup.train_batches(epoch) for epoch in itertools.count(2))
         phases.start()

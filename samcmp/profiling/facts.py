@@ -6,7 +6,7 @@ import datetime
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +15,8 @@ from samcmp.measure import WARNING
 from samcmp.measure.estimate import Ratio, bootstrap_median, noise, outliers
 from samcmp.measure.rounds import Session
 from samcmp.profiling.contenders import BASE, GRADIENT, SAM, Arm
+from samcmp.profiling.found import Found
 from samcmp.records import Case, Energy, Memory, Record, Status, Throughput
-
-if TYPE_CHECKING:
-    from samcmp.profiling.session import Found
 
 BURSTY = 1.1
 SAM_SPEED = (0.45, 1.0)  # of the base's: two passes and a perturbation
