@@ -258,7 +258,8 @@ def _norm(tensors: list[Tensor]) -> Tensor:
         length = (squares[0] if len(squares) == 1 else torch.stack(squares).sum()).sqrt_()
         if _SMALL < float(length.numpy()) < math.inf:
             return length
-        if max(float(torch.linalg.vector_norm(t, torch.inf).numpy()) for t in tensors) in (0, math.inf):
+        largest = (float(torch.linalg.vector_norm(t, torch.inf).numpy()) for t in tensors if t.numel())
+        if max(largest, default=0.0) in (0, math.inf):
             return length
         # Squares left the range of float32: once more in float64, which for float64 changes nothing.
         precise = [torch.linalg.vector_norm(t, dtype=torch.float64) for t in tensors]

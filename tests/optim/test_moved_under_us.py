@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samcmp.optim import GSAM, SAM, WSAM, LookSAM, kernels
+from samcmp.optim import GSAM, SAM, WSAM, LookSAM, kernels, vectors
 from samcmp.optim.base import Plain, SharpnessAware
 
 RHO = 0.1
@@ -139,6 +139,14 @@ def test_a_gradient_of_another_size_than_its_parameter_is_not_walked() -> None:
     param.grad = torch.randn(50, 50)
     param.grad.data = torch.randn(5)  # torch checks what becomes .grad, not what becomes its data
     assert kernels.squares(space.gradient()) is None
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e-30, 1e30, torch.inf])
+def test_a_parameter_without_elements_changes_no_norm(slope: float) -> None:
+    params = [nn.Parameter(torch.zeros(50)), nn.Parameter(torch.zeros(0))]
+    space = SAM(torch.optim.SGD(params, lr=0.1)).space
+    params[0].grad, params[1].grad = torch.full((50,), slope), torch.zeros(0)
+    assert float(vectors.norm(space.gradient())) == pytest.approx(slope * 50**0.5, rel=1e-6)
 
 
 @pytest.mark.parametrize("make", [GSAM, WSAM, LookSAM])
