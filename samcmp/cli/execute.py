@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from samcmp import budgets, workers
+from samcmp import budgets, keys, workers
 from samcmp.cli import common
 from samcmp.cli.common import counted
 from samcmp.setup import check_splits, check_weights
@@ -56,6 +56,7 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
         console.print(
             Text(f"{len(planned.keys) - len(cases)} of {len(planned.keys)} results are in the store already.")
         )
+    keys.hold(keys.code_of(*cases))
     began = time.perf_counter()
     view: _View = _Lines(console) if how.plain or not console.is_terminal else _Live(console)
     with view.open():

@@ -155,8 +155,7 @@ def _bundle(chosen: Sequence[DatasetCard], path: Path) -> None:
     files = [(card.file_name, fetch.cached_path(card)) for card in chosen if not card.built_in]
     if not files:
         raise UsageError("built-in datasets need no bundle", where=f"--bundle {path}", remedy="Name others, or --all.")
-    with fetch.writing(path, remedy="Make room, or name another place."):
-        bundle.write(path, files)
+    bundle.write(path, files)
     typer.echo(f"{path}: {len(files)} files, {path.stat().st_size:,} bytes; use it with --from {path}", err=True)
 
 
@@ -222,6 +221,6 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text)
         return
-    from samcmp.data.fetch import write_text
+    from samcmp import files
 
-    write_text(output, text + "\n")
+    files.write(output, (text + "\n").encode())

@@ -129,7 +129,7 @@ Source = Annotated[
         "--from",
         metavar="SOURCE",
         parser=source,
-        help="A folder, URL or bundle to take dataset files from.",
+        help="A folder or bundle, here or at a URL, to take dataset files from.",
         show_default="$SAMCMP_MIRROR, else their URLs",
         rich_help_panel=DATA,
     ),

@@ -13,9 +13,8 @@ from samcmp import files
 from samcmp.data.cards import DatasetCard
 from samcmp.data.download import Progress, Unreachable, copied, download
 from samcmp.errors import DataError
-from samcmp.files import refusals as writing
 
-__all__ = ["Progress", "Unreachable", "cache_folder", "cached_path", "ensure", "how_to_get", "is_cached", "writing"]
+__all__ = ["Progress", "Unreachable", "cache_folder", "cached_path", "ensure", "how_to_get", "is_cached"]
 
 MIRROR = "SAMCMP_MIRROR"
 CACHE = "SAMCMP_CACHE"
@@ -180,8 +179,3 @@ def how_to_get(card: DatasetCard) -> str:
         f"{link}, put it in a folder, and name the folder with --from FOLDER or {MIRROR}=FOLDER "
         "(a bundle of `samcmp fetch --bundle` will do too, and so will the URL of either)."
     )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing. Raises WriteError."""
-    files.write(path, text.encode())
