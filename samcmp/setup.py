@@ -195,13 +195,14 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
     import torch
 
     import backbones
-    from samcmp import tasks
+    from samcmp import machine, tasks
     from samcmp.data import splits
     from samcmp.features.graphset import GraphSet
 
     _check_weights_are_the_same(case, options)
     device = resolve_device(options.device)
     torch.set_num_threads(case.protocol.threads)
+    machine.keep_freed_memory()
     molecules = load_molecules(case, options)
     split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=options.split_file)
     config = config_of(case)
@@ -251,7 +252,7 @@ def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
     Raises UsageError where two blocks of a dataset would be one partition under two names, DataError where a part
     holds a single class or no label.
     """
-    from samcmp.data import labels, splits
+    from samcmp.data import splits
 
     wanted: dict[tuple[str, int | None], dict[tuple[str, int, int | None], Case]] = {}
     for case in cases:
@@ -265,7 +266,7 @@ def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
         ]
         said += splits.refuse_repeats(made)
         for split in made:
-            labels.check_parts(molecules, split)
+            splits.check_parts(molecules, split)
     return said
 
 

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samcmp.data.cards import Kind
 from samcmp.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from samcmp.data.molecules import Molecules
-    from samcmp.data.splits import Split
 
 LARGEST = 1e30  # of a label: targets and predictions are kept in 32 bits, which end at 3e38
 SAME = 1e-12  # of their size: labels that differ by less are equal but for rounding
@@ -24,7 +20,7 @@ COUNTED = "Rows are counted from 0 after the header."
 
 
 def check(
-    kind: Kind, y: NDArray[np.float64], *, tasks: Sequence[str], rows: NDArray[np.int64], where: str
+    kind: str, y: NDArray[np.float64], *, tasks: Sequence[str], rows: NDArray[np.int64], where: str
 ) -> tuple[str, ...]:
     """Refuse labels y (M, T) that no model can learn from; return notes about those that only some tasks lack.
 
@@ -49,7 +45,7 @@ def check(
 
 
 def _check_values(
-    kind: Kind, y: NDArray[np.float64], *, tasks: Sequence[str], rows: NDArray[np.int64], where: str
+    kind: str, y: NDArray[np.float64], *, tasks: Sequence[str], rows: NDArray[np.int64], where: str
 ) -> None:
     classes = kind == "classification"
     wrong = np.argwhere((y != 0) & (y != 1) if classes else np.abs(y) > LARGEST)
@@ -69,7 +65,7 @@ def _check_values(
         )
 
 
-def shortage(kind: Kind, y: NDArray[np.float64], *, tasks: Sequence[str]) -> str:
+def shortage(kind: str, y: NDArray[np.float64], *, tasks: Sequence[str]) -> str:
     """Say why the rows of y (M, T) cannot be split into three parts that can be used, or "" where they can."""
     if len(y) < MIN_ROWS:
         return f"{len(y)} row{'s' * (len(y) > 1)} cannot be split into three parts: at least {MIN_ROWS} are needed"
@@ -83,20 +79,3 @@ def shortage(kind: Kind, y: NDArray[np.float64], *, tasks: Sequence[str]) -> str
     rows = np.flatnonzero(y[:, best] == rarer[best]).tolist()
     named = f"row{'s' * (len(rows) > 1)} {' and '.join(map(str, rows))}"
     return f"column {tasks[best]!r} is {rarer[best]} in {named} only: training, validation and test need one each"
-
-
-def check_parts(molecules: Molecules, split: Split) -> None:
-    """Refuse a split of which a part cannot be learnt from or scored. Raises DataError with the part and the remedy."""
-    for part, rows in (("training", split.train), ("validation", split.valid), ("test", split.test)):
-        y = molecules.y[np.searchsorted(molecules.rows, rows)]
-        lack = "no label"
-        usable = (~np.isnan(y)).any(axis=0)
-        if molecules.kind == "classification":
-            lack = "a single class in every task" if len(molecules.tasks) > 1 else "a single class"
-            usable = (y == 0).any(axis=0) & (y == 1).any(axis=0)
-        if not usable.any():
-            raise DataError(
-                f"the {part} part holds {lack}",
-                where=f"split {split}",
-                remedy="Take more molecules, another --seed, or --split stratified, which spreads a rare class.",
-            )

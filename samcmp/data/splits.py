@@ -258,3 +258,20 @@ _REPEATS = (
     "Repeats of one split measure the spread of the model seed only; on ESOL, BBBP and BACE the spread of the split "
     "is 6 to 17 times larger."
 )
+
+
+def check_parts(molecules: Molecules, split: Split) -> None:
+    """Refuse a split of which a part cannot be learnt from or scored. Raises DataError with the part and the remedy."""
+    for part, rows in (("training", split.train), ("validation", split.valid), ("test", split.test)):
+        y = molecules.y[np.searchsorted(molecules.rows, rows)]
+        lack = "no label"
+        usable = (~np.isnan(y)).any(axis=0)
+        if molecules.kind == "classification":
+            lack = "a single class in every task" if len(molecules.tasks) > 1 else "a single class"
+            usable = (y == 0).any(axis=0) & (y == 1).any(axis=0)
+        if not usable.any():
+            raise DataError(
+                f"the {part} part holds {lack}",
+                where=f"split {split}",
+                remedy="Take more molecules, another --seed, or --split stratified, which spreads a rare class.",
+            )
