@@ -46,7 +46,7 @@ class Shelter:
     def __init__(self, here: Tensor, home: Tensor) -> None:
         self._size = _rounded(here.numel() * here.element_size())
         start, spare = _reserved(self._size)  # addresses only: nothing is ever written there
-        self._keep = (here, home, spare)
+        self._tensors, self._keep = (here, home), spare
         self._here, self._home, self._spare = here.data_ptr(), home.data_ptr(), spare.ctypes.data + start
         self._left: list[bool] = []  # any true: the contents are at home, not here
 
@@ -59,16 +59,18 @@ class Shelter:
         """Move the contents to ``home``; what ``here`` holds then is undefined."""
         self._left[:] = takewhile(bool, self._moves((self._here, self._home), (self._spare, self._here)))
         if not self.away:
-            ctypes.memmove(self._home, self._here, self._size)
+            here, home = self._tensors
+            home.copy_(here)
             self._left[:] = [True]
 
     def come_home(self) -> None:
         """Move the contents back if they left; what ``home`` holds then is undefined."""
-        if self.away:
+        here, home = self._tensors
+        if self.away and here.data_ptr() == self._here:  # who shares memory with other processes moves the storage
             moves = self._moves((self._here, self._spare), (self._home, self._here))
             self._left[:] = map(operator.not_, islice(moves, 1, None))
         if self.away:
-            ctypes.memmove(self._here, self._home, self._size)
+            here.copy_(home)
             self._left[:] = []
 
     def _moves(self, *moves: tuple[int, int]) -> Iterator[bool]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samcmp.optim import GSAM, SAM, WSAM, LookSAM, kernels, vectors
+from samcmp.optim import GSAM, SAM, WSAM, LookSAM, kernels, pages, vectors
 from samcmp.optim.base import Plain, SharpnessAware
 
 RHO = 0.1
@@ -84,13 +84,37 @@ def test_a_parameter_that_changes_shape_at_its_place_is_noticed(
 def test_parameters_shared_with_other_processes_stay_shared(before: bool) -> None:
     param = nn.Parameter(torch.randn(50, 50))
     if before:
-        param.share_memory_()
+        param.share_memory_()  # type: ignore[no-untyped-call]
     optimizer = sam_of(param)
     closure = Slope(param, torch.randn(50, 50))
     optimizer.step(closure)
-    param.share_memory_()
+    param.share_memory_()  # type: ignore[no-untyped-call]
     optimizer.step(closure)
-    assert param.is_shared()
+    assert param.untyped_storage().is_shared()
+    assert closure.error() < 1e-6
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_parameters_that_move_within_a_step_are_refused_or_come_home(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "SMALLEST", 1)
+    param = nn.Parameter(torch.randn(50, 50))
+    optimizer = sam_of(param)
+    closure = Slope(param, torch.randn(50, 50))
+    optimizer.step(closure)
+    before = param.detach().clone()
+
+    def moving() -> Tensor:
+        if len(closure.seen) == 1 + at:  # two of the first step
+            param.share_memory_()  # type: ignore[no-untyped-call]
+        return closure()
+
+    if at == 1:
+        with pytest.raises(RuntimeError, match="between the passes"):
+            optimizer.step(moving)
+    else:
+        optimizer.step(moving)
+    assert torch.equal(param, before)
+    optimizer.step(closure)
     assert closure.error() < 1e-6
 
 
@@ -160,10 +184,10 @@ def test_a_gradient_kept_over_a_pass_is_no_view_of_a_bucket(make: type[Sharpness
         def closure(param: Any = param, matrix: Tensor = matrix, bucket: Tensor | None = bucket) -> Tensor:
             param.grad = None
             loss = (matrix @ param).tanh().square().mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             if bucket is not None:  # as DistributedDataParallel's gradient_as_bucket_view does
                 param.grad = bucket.copy_(param.grad.view(-1)).view(50, 50)
-            return loss.detach()
+            return loss.detach()  # type: ignore[no-any-return]
 
         for _ in range(3):
             optimizer.step(closure)
@@ -209,7 +233,7 @@ def entry(name: str, value: Callable[[Tensor], Tensor]) -> Callable[[Bases, Copi
 
 
 def option(**options: Any) -> Callable[[Bases, Copies], None]:
-    return lambda bases, copies: [base.param_groups[0].update(options) for base in bases]  # type: ignore[func-returns-value,return-value]
+    return lambda bases, copies: [base.param_groups[0].update(options) for base in bases]  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(
