@@ -82,8 +82,6 @@ class Around(Optimizer):
         if self._building:
             return
         self.base.add_param_group(param_group)
-        for key in {"rho", "radius"} & set(self.param_groups[0]):
-            self.param_groups[-1].setdefault(key, self.param_groups[0][key])
         self._relay()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -98,6 +96,9 @@ class Around(Optimizer):
         """Lay the space out anew after parameters came or moved; own vectors follow their parameters."""
         if self.space.away:
             raise RuntimeError("parameters moved while they were perturbed")
+        for key in {"rho", "radius"} & set(self.param_groups[0]):
+            for group in self.param_groups[1:]:  # one that the base was given has none
+                group.setdefault(key, self.param_groups[0][key])
         old = self.space
         self._lay_out(mine=old.storages)
         number = {id(p): i for i, p in enumerate(old.params)}

@@ -142,7 +142,7 @@ class SharpnessAware(Around):
         """Hold the weights inside where ``write`` puts them: given θ, it writes all parameters."""
         if self.space.away:
             raise RuntimeError("the weights are perturbed already")
-        if self._pending is not None and self._came_from is not None and not self.space.holds(self.param_groups):
+        if self._pending is not None and self._came_from is not None and not self.space.in_place:
             raise RuntimeError("parameters moved between the passes of a step: move them between steps")
         try:
             write(self.space.leave())

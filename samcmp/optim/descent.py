@@ -34,12 +34,11 @@ class Descent:
         self.base, self.space = base, space
         self._seen: Any = None  # the first parameter's state when the averages moved: a loaded state is another
         self._groups: list[_Group] | None = None
-        self._held: list[Any] = []  # what the base's state held when the groups' lists were made,
-        self._ids: list[int] = []  # and its identities
+        self._held: list[Any] = []  # what the base's state held when the groups' lists were made
 
     def step(self) -> None:
         """Let the base optimizer take a step with the gradients as they are."""
-        current = self._groups is not None and list(map(id, self._entries())) == self._ids
+        current = self._groups is not None and all(map(operator.is_, self._entries(), self._held))
         groups = self._groups if current and self._is_plain() else None
         grads = [list(map(_GRAD, options["params"])) for options in self.base.param_groups] if groups else []
         if groups is None or any(type(None) in set(map(type, some)) for some in grads):
@@ -55,7 +54,8 @@ class Descent:
         return next(iter(self.base.state.values()), None)
 
     def _entries(self) -> Iterator[Any]:
-        return chain.from_iterable(map(dict.values, self.base.state.values()))
+        """Give what the base's state holds, and None at its end."""
+        return chain(chain.from_iterable(map(dict.values, self.base.state.values())), [None])
 
     def _is_plain(self) -> bool:
         """Tell whether a call of ``base.step()`` would do nothing but call the kernel for each group."""
@@ -93,7 +93,6 @@ class Descent:
             if all(all(some) for some in states):
                 self._groups = list(map(_Group.made, states))
                 self._held = list(self._entries())
-                self._ids = list(map(id, self._held))
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,13 +75,7 @@ def _side_by_side(*vectors: Vector) -> tuple[Any, Sequence[Any], Any, Any]:
     return _NOWHERE if loops is None else (loops, places, sizes, groups)
 
 
-def located(vector: Vector) -> bool:
-    """Tell whether all parts are there and are laid out as their parameters are."""
-    space = vector.space
-    return space is not None and _places(vector, space.walks[False][0], dtype=space.params[0].dtype) is not None
-
-
-def _places(vector: Vector, sizes: np.ndarray, *, dtype: torch.dtype, whole: bool = False) -> np.ndarray | None:
+def _places(vector: Vector, sizes: np.ndarray, *, dtype: torch.dtype, whole: bool) -> np.ndarray | None:
     """Return the tensors' addresses, or None unless numbers of ``dtype`` lie there one by one, ``sizes`` of them."""
     if whole not in vector.places:
         tensors: list[Any] = vector.tensors if whole else vector.parts

@@ -131,6 +131,11 @@ class Space:
         return all(map(operator.is_, current, self.params)) and _places(self.params) == self._places
 
     @property
+    def in_place(self) -> bool:
+        """Whether every parameter is where it was: quicker than :meth:`holds`."""
+        return list(map(Tensor.data_ptr, self.params)) == self._places[0]
+
+    @property
     def storages(self) -> set[int]:
         """Addresses of the flat buffers that parameters live in."""
         owned = [whole for block, whole in zip(self.blocks, self.theta.tensors, strict=True) if block.offsets]
@@ -169,7 +174,7 @@ class Space:
         """Return the gradients as they are. Raises ValueError for a sparse one."""
         grads = list(map(_GRAD, self.params))
         vector = Vector(grads, space=self)
-        layouts = set() if self.large and kernels.located(vector) else {g.layout for g in grads if g is not None}
+        layouts = {g.layout for g in grads if g is not None}
         if not layouts <= {torch.strided}:
             raise ValueError(
                 f"a gradient of layout {(layouts - {torch.strided}).pop()} cannot be perturbed along; "

@@ -126,6 +126,16 @@ def test_references_that_kept_a_parameter_in_its_place_keep_it_there_when_a_grou
     assert seen.data_ptr() == param.data_ptr()
 
 
+def test_a_group_that_the_base_was_given_has_the_first_groups_rho() -> None:
+    param, new = nn.Parameter(torch.randn(50, 50)), nn.Parameter(torch.randn(50, 50))
+    optimizer = sam_of(param)
+    closure = Slope(param, torch.randn(50, 50))
+    optimizer.step(closure)
+    optimizer.base.add_param_group({"params": [new]})
+    optimizer.step(closure)
+    assert optimizer.rhos == [RHO, RHO]
+
+
 # ---- gradients
 
 
