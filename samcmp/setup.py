@@ -282,7 +282,7 @@ def check_weights(cases: Iterable[Case], options: Options) -> None:
         weights.load_into(model, options.init_from)
 
 
-def check_settings(cases: Iterable[Case], written: Mapping[str, str] | None = None) -> None:
+def check_settings(cases: Iterable[Case], written: Mapping[str, str]) -> None:
     """Refuse a value that a model or an optimizer does not take, before any run. Raises UsageError.
 
     Args:
@@ -294,11 +294,11 @@ def check_settings(cases: Iterable[Case], written: Mapping[str, str] | None = No
         arms.setdefault(case.arm, case)
         models.setdefault((case.model, case.dataset, repr(case.model_settings)), case)
     for case in models.values():
-        if written is None or case.model in written:
-            _check_model(case, where=written[case.model] if written else f"--model {case.model}")
+        if case.model in written:
+            _check_model(case, where=written[case.model])
     for arm, case in arms.items():
-        if written is None or arm in written:
-            _check_optimizer(case, where=written[arm] if written else f"optimizer {arm}")
+        if arm in written:
+            _check_optimizer(case, where=written[arm])
 
 
 def _check_model(case: Case, *, where: str) -> None:

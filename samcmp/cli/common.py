@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samcmp.cli import options
 from samcmp.errors import DataError, DeviceError, SamcmpError, UsageError
 from samcmp.keys import Inputs
 
@@ -21,21 +20,6 @@ if TYPE_CHECKING:
     from samcmp.data.cards import DatasetCard
     from samcmp.data.fetch import Progress
     from samcmp.setup import Options
-
-OUTPUT = options.OUTPUT
-TRAINING = options.TRAINING
-Cards = options.Cards
-DataFile = options.DataFile
-Device = options.Device
-InitFrom = options.InitFrom
-Settings = options.Settings
-SmilesColumn = options.SmilesColumn
-Source = options.Source
-StoreDir = options.StoreDir
-Subset = options.Subset
-Target = options.Target
-TaskKind = options.TaskKind
-positive = options.positive
 
 
 def stderr() -> Console:

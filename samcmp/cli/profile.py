@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common
-from samcmp.cli.common import OUTPUT, TRAINING
-from samcmp.errors import UsageError, unknown
+from samcmp.cli import common, options, output
+from samcmp.cli.options import OUTPUT, TRAINING
+from samcmp.errors import UsageError
 
 if TYPE_CHECKING:
     from samcmp.plan import Plan, Request
@@ -22,41 +22,59 @@ if TYPE_CHECKING:
 
 
 def profile(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="A dataset, see `samcmp list datasets`.")] = "demo",
-    model: Annotated[str, typer.Option("--model", "-m", help="A model, see `samcmp list models`.")] = "gcn",
+    dataset: options.Dataset = "demo",
+    model: options.Model = "gcn",
     optimizer: Annotated[
-        list[str] | None, typer.Option("--optimizer", "-o", help="Repeat for several.  [default: all]")
+        list[str] | None,
+        typer.Option("--optimizer", "-o", metavar="NAME", help="Repeat for several.", show_default="all"),
     ] = None,
+    config: options.Config = None,
     budget: Annotated[str, typer.Option(metavar="TIME", help="For a model and dataset: 90s, 5min, 1h.")] = "4min",
     processes: Annotated[
         int,
-        typer.Option(metavar="N", help="Fresh ones that share the time; ratios then cover their spread: 3 or more."),
+        typer.Option(
+            metavar="N",
+            parser=options.whole("--processes"),
+            help="Fresh ones that share the time; ratios then cover their spread: 3 or more.",
+        ),
     ] = 1,
     batch_size: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Molecules a step; several give a curve.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="Of a step on the CPU.  [default: 1]")] = None,
-    largest_batch: Annotated[bool, typer.Option(help="Find the largest batch that fits, and stop.")] = False,
-    detail: Annotated[bool, typer.Option(help="Loading, forward, backward and optimizer apart; TFLOP/s.")] = False,
+    threads: options.Threads = None,
+    largest_batch: Annotated[
+        bool, typer.Option("--largest-batch", help="Find the largest batch that fits, and stop.")
+    ] = False,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="Loading, forward, backward and optimizer apart; TFLOP/s.")
+    ] = False,
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a timeline for perfetto.dev.", rich_help_panel=OUTPUT)
     ] = None,
-    set_: common.Settings = None,
-    init_from: common.InitFrom = None,
-    seed: Annotated[int, typer.Option(help="Of weights, batch order and dropout.", rich_help_panel=TRAINING)] = 0,
-    subset: common.Subset = None,
-    data: common.DataFile = None,
-    smiles_column: common.SmilesColumn = "smiles",
-    target: common.Target = None,
-    task: common.TaskKind = None,
-    cards: common.Cards = None,
-    from_: common.Source = None,
-    device: common.Device = "auto",
-    store: common.StoreDir = None,
+    set_: options.Settings = None,
+    init_from: options.InitFrom = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            parser=options.whole("--seed", least=0),
+            help="Of weights, batch order and dropout.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = 0,
+    subset: options.Subset = None,
+    data: options.DataFile = None,
+    smiles_column: options.SmilesColumn = "smiles",
+    target: options.Target = None,
+    task: options.TaskKind = None,
+    cards: options.Cards = None,
+    from_: options.Source = None,
+    device: options.Device = "auto",
+    store: options.StoreDir = None,
     form: Annotated[
-        str, typer.Option("--format", help="table, markdown, csv or json.", rich_help_panel=OUTPUT)
+        str,
+        typer.Option("--format", metavar="NAME", help="table, markdown, csv or json.", rich_help_panel=OUTPUT),
     ] = "table",
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Protocol and settings from this file.")] = None,
 ) -> None:
     """Measure graphs per second, memory and energy of each optimizer: interleaved, same batches, one device.
 
@@ -73,16 +91,12 @@ def profile(
     from samcmp import budgets
     from samcmp.cli.profile_table import FORMATS
     from samcmp.plan import Request
-    from samcmp.setup import check_settings
+    from samcmp.setup import check_weights
     from samcmp.store import Store
 
-    if form not in FORMATS:
-        raise unknown("format", form, FORMATS, where="--format")
+    output.check(form, allowed=FORMATS)
+    common.check_writable(trace, "--trace")
     seconds = budgets.seconds_of(budget)
-    common.positive(processes, "--processes")
-    common.positive(seed, "--seed", least=0)
-    common.positive(subset, "--subset", least=10)
-    common.positive(threads, "--threads")
     sizes = batch_sizes(batch_size)
     where = common.pick_device(device)
     found = common.sources(
@@ -109,14 +123,16 @@ def profile(
         inputs=found.inputs(common.fingerprint(where)),
         train=False,
     )
+    plans = [_planned(request, config, found.cards, size) for size in sizes]
+    for planned in plans:
+        planned.check_settings()
     kept = Store(common.store_folder(store))
     kept.check_writable()
-    options = found.options(where)
-    plans = [_planned(request, config, found.cards, size) for size in sizes]
-    common.fetch_all(found.datasets, options)
-    check_settings(case for planned in plans for cases in planned.sessions for case in cases.values())
+    how = found.options(where)
+    common.fetch_all(found.datasets, how)
+    check_weights((case for planned in plans for cases in planned.sessions for case in cases.values()), how)
     if largest_batch:
-        _largest(plans[0], options)
+        _largest(plans[0], how)
         return
     from samcmp.profiling.found import Wishes
 
@@ -124,7 +140,7 @@ def profile(
     done: list[list[Record]] = []
     for planned in plans:
         wishes = Wishes(detail=detail, trace=None if trace is None else str(trace))
-        done.append(_session(planned, kept, options, seconds=share, processes=processes, wishes=wishes))
+        done.append(_session(planned, kept, how, seconds=share, processes=processes, wishes=wishes))
         if any(record.status == "partial" for record in done[-1]):
             break  # interrupted: what was measured is shown, nothing further is started
     _deliver(done, form=form)
@@ -163,7 +179,7 @@ def _planned(request: Request, config: Path | None, cards: tuple[Path, ...], siz
 
 
 def _session(
-    planned: Plan, kept: Store, options: Options, *, seconds: float, processes: int, wishes: Wishes
+    planned: Plan, kept: Store, how: Options, *, seconds: float, processes: int, wishes: Wishes
 ) -> list[Record]:
     session = planned.sessions[0]
     first = next(iter(session.values()))
@@ -176,7 +192,7 @@ def _session(
             console.print(text, markup=False)
 
     with console.status(f"profiling {first.model} on {first.dataset}", spinner="dots") as status:
-        records = _measured(session, options, seconds=seconds, processes=processes, wishes=wishes, say=say)
+        records = _measured(session, how, seconds=seconds, processes=processes, wishes=wishes, say=say)
     for record in records:
         kept.add(record)
     return records
@@ -184,7 +200,7 @@ def _session(
 
 def _measured(
     session: Mapping[str, Case],
-    options: Options,
+    how: Options,
     *,
     seconds: float,
     processes: int,
@@ -194,10 +210,10 @@ def _measured(
     if processes == 1:
         from samcmp.profiling.session import profile as here
 
-        return here(session, options, budget_seconds=seconds, wishes=wishes, say=say)
+        return here(session, how, budget_seconds=seconds, wishes=wishes, say=say)
     from samcmp.profiling.processes import profile as apart
 
-    return apart(session, options, processes=processes, budget_seconds=seconds, wishes=wishes, say=say)
+    return apart(session, how, processes=processes, budget_seconds=seconds, wishes=wishes, say=say)
 
 
 def _deliver(done: Sequence[Sequence[Record]], *, form: str) -> None:
@@ -224,10 +240,10 @@ def title(case: Case, records: Sequence[Record]) -> str:
     return f"{case.dataset} · {case.model}{size} · batch {case.protocol.batch_size} · {case.device}"
 
 
-def _largest(planned: Plan, options: Options) -> None:
+def _largest(planned: Plan, how: Options) -> None:
     from samcmp.profiling import largest
 
     session: Mapping[str, Case] = planned.sessions[0]
     console = common.stderr()
-    for found in largest.batches(session, options, say=lambda text: console.print(text, markup=False)):
+    for found in largest.batches(session, how, say=lambda text: console.print(text, markup=False)):
         typer.echo(found.sentence)

@@ -7,15 +7,17 @@ from typing import Annotated
 import typer
 
 from samcmp import budgets
-from samcmp.cli import common
+from samcmp.cli import common, options
 
 MARKS = {True: ("passed", "green"), False: ("FAILED", "bold red"), None: ("not settled", "yellow")}
 
 
 def selfcheck(
-    device: common.Device = "auto",
+    device: options.Device = "auto",
     budget: Annotated[str, typer.Option(metavar="TIME", help="For the checks that need rounds.")] = "60s",
-    seed: Annotated[int, typer.Option(help="Of the orders of rounds.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", parser=options.whole("--seed", least=0), help="Of the orders of rounds.")
+    ] = 0,
 ) -> None:
     """Measure the measuring: equal things must come out equal, and known differences must be found.
 
@@ -29,7 +31,6 @@ def selfcheck(
       samcmp selfcheck --device cuda:0 --budget 2min
     """
     seconds = budgets.seconds_of(budget)
-    common.positive(seed, "--seed", least=0)
     where = common.pick_device(device)
 
     from rich.console import Console

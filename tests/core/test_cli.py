@@ -248,3 +248,25 @@ def test_a_word_after_an_options_value_gets_the_way_to_name_several(run: Run) ->
     assert code == 2
     assert "'sam' belongs to no option" in err
     assert "-o adam -o sam" in err
+
+
+DIFFERENT = {  # of one or of several, and what a seed or a budget is of
+    *("--help", "-h", "--seed", "--budget", "--batch-size", "--format"),
+    *("--dataset", "-d", "--model", "-m", "--optimizer", "-o"),
+}
+
+
+def test_a_shared_option_reads_alike_in_every_command() -> None:
+    import typer
+
+    from samcmp.cli import COMMANDS, app
+
+    group = typer.main.get_command(app)
+    seen: dict[str, tuple[object, ...]] = {}
+    with group.make_context("samcmp", ["list"], resilient_parsing=True) as context:
+        for name in COMMANDS:
+            for option in group.get_command(context, name).params:  # type: ignore[attr-defined]
+                facts = (getattr(option, "help", None), option.metavar, getattr(option, "rich_help_panel", None))
+                for word in set(option.opts) - DIFFERENT:
+                    assert seen.setdefault(word, facts) == facts, f"{name} {word}"
+    assert len(seen) > 30

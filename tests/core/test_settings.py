@@ -28,13 +28,13 @@ from tests.core.commands import Run
         ("gcn.deth=3", "Did you mean 'depth'"),
     ],
 )
-@pytest.mark.parametrize("command", ["compare", "train"])
+@pytest.mark.parametrize("command", ["compare", "train", "profile"])
 def test_a_value_out_of_range_or_of_another_type_is_refused_with_the_option_that_was_typed(
     run: Run, command: str, setting: str, says: str
 ) -> None:
     optimizer = setting.partition(".")[0] if "sam" in setting else "adam"
-    words = {"compare": ("-o", "adam", "-o", optimizer, "--dry-run"), "train": ("-o", optimizer)}[command]
-    code, out, err = run(command, *words, "--set", setting)
+    words = ("--dry-run",) if command == "compare" else ()
+    code, out, err = run(command, "-o", optimizer, *words, "--set", setting)
     assert code == 2, out + err
     assert f"--set {setting}: " in err
     assert says in err
@@ -58,7 +58,8 @@ def test_the_settings_of_every_shipped_suite_are_taken_by_their_optimizers() -> 
         asked = plan.Request(suite=name, protocol={"init_from": "0" * 64} if suite.needs_init_from else {})
         planned = plan.build(known, asked)
         assert planned.written == {}, "nobody wrote a setting"
-        check_settings({case.arm: case for case in planned.train.values()}.values())
+        cases = {case.arm: case for case in planned.train.values()}
+        check_settings(cases.values(), dict.fromkeys(cases, name))
 
 
 @pytest.mark.parametrize(
