@@ -16,17 +16,18 @@ from samcmp import machine
 if sys.argv[1] == "kept":
     machine.keep_freed_memory()
 for _ in range(2):
-    np.ones(20 << 20, dtype=np.uint8)
+    held = [np.ones(3 << 20, dtype=np.uint8) for _ in range(12)]
+    del held
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
-    held = [np.ones(size << 20, dtype=np.uint8) for size in (20, 12, 5)]
+    held = [np.ones(3 << 20, dtype=np.uint8) for _ in range(12)]
     del held
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 def faults(how: str) -> int:
-    """Count the pages that ten steps, 37 MiB each, had to ask the system for."""
+    """Count the pages that ten steps, 36 MiB each, had to ask the system for."""
     run = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
     return int(run.stdout)
 
