@@ -15,7 +15,6 @@ reads, are left out: they own no parameters here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -23,12 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbones import grover_names
+from backbones.grover_config import Config
 from backbones.grover_lean import attend_heads, bulk_dropout, into_atoms, is_lean
 from backbones.grover_lean import networks as lean_networks
 from backbones.grover_messages import (
     Neighbours,
     Network,
-    activation,
     attend_heads_plainly,
     masked_networks,
     networks,
@@ -37,56 +36,13 @@ from backbones.grover_messages import (
 from backbones.grover_parts import ATOM_WIDTH, Head, Inlet, Outlet, Readout
 from backbones.grover_rows import Rows
 from backbones.segments import linear_of_kinds
-from samcmp.graphs import Columns, GraphBatch
+from samcmp.graphs import GraphBatch
 
 BOND_WIDTH = 14
 Vectors = tuple[Tensor, Tensor]
 AnyRows = Neighbours | Rows
 Drawn = Sequence[int] | Tensor  # of a block's networks; a tensor while compiling
 Depths = Sequence[Sequence[Drawn]] | Tensor  # by view, block and network
-
-
-@dataclass(frozen=True)
-class Config:
-    """The sizes of the model; the defaults are those of the released GraphSAM code (Wang et al. 2024).
-
-    ``molecule_features`` names per-molecule descriptors that both heads read beside the molecule vector.
-    """
-
-    hidden: int = 100
-    depth: int = 3
-    heads: int = 4
-    blocks: int = 1
-    activation: str = "relu"
-    dropout: float = 0.0
-    bias: bool = False
-    ffn_hidden: int = 200
-    ffn_layers: int = 2
-    disagreement: float = 0.1
-    random_depth: bool = True
-    self_attention: bool = False
-    attention_hidden: int = 4
-    attention_out: int = 128
-    molecule_features: str | None = None
-    molecule_width: int = 200
-    padding_row: bool = False
-    released_initialisation: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "heads", "blocks", "ffn_hidden", "ffn_layers", "attention_hidden", "attention_out"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if self.depth < 0:
-            raise ValueError(f"depth must be >= 0, got {self.depth}")
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden must be a multiple of heads, got {self.hidden} and {self.heads}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout is a probability below 1, got {self.dropout}")
-        activation(self.activation)
-
-    @property
-    def columns(self) -> Columns:
-        return Columns(atoms="grover", bonds="chemprop", molecule=self.molecule_features)
 
 
 class Block(nn.Module):

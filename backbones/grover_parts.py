@@ -14,7 +14,7 @@ from backbones.segments import linear_of_kinds, mean_over_graphs, sum_into
 from samcmp.graphs import GraphBatch
 
 if TYPE_CHECKING:
-    from backbones.grover import Config
+    from backbones.grover_config import Config
 
 ATOM_WIDTH = 151
 

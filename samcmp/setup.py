@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from samcmp.data.cards import DatasetCard
     from samcmp.data.fetch import Progress
     from samcmp.data.molecules import Molecules
-    from samcmp.data.splits import Split
+    from samcmp.data.split import Split
     from samcmp.features.graphset import GraphSet
     from samcmp.graphs import GraphBatch
     from samcmp.tasks import Criterion, Standardizer, Task

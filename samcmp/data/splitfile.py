@@ -13,7 +13,7 @@ from samcmp.data.molecules import Molecules
 from samcmp.errors import DataError
 
 if TYPE_CHECKING:
-    from samcmp.data.splits import Split
+    from samcmp.data.split import Split
 
 FORM = 'Write {"train": [...], "valid": [...], "test": [...]}.'
 PARTS = ("train", "valid", "test")

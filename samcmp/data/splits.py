@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samcmp.data.molecules import Molecules, keys
+from samcmp.data.split import Split
+from samcmp.data.splitfile import read_parts
 from samcmp.errors import DataError, UsageError, unknown
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from rdkit.Chem import Mol
 
 NAMES = ("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed", "file")
@@ -27,26 +27,6 @@ ONE_PARTITION = frozenset({"scaffold", "fixed", "file"})  # the seed changes not
 FOLDS = 5
 Rows = Sequence[int]
 Parts = tuple[Rows, Rows, Rows]
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Which rows of the published file train, validate and test."""
-
-    name: str
-    seed: int
-    fold: int | None
-    train: NDArray[np.int64]  # rows, ascending
-    valid: NDArray[np.int64]
-    test: NDArray[np.int64]
-    hash: str  # 64 hexadecimal digits
-    dataset: str = ""
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """Name the split as reports do: ``esol/random/0 b56100ad601891af``."""
-        fold = "" if self.fold is None else f"/{self.fold}"
-        return f"{self.dataset}/{self.name}/{self.seed}{fold} {self.hash[:16]}"
 
 
 def make(
@@ -66,8 +46,6 @@ def make(
         raise UsageError(f"a split seed is 0 or larger, got {seed}", where="--seed")
     notes: tuple[str, ...] = ()
     if file is not None:
-        from samcmp.data.splitfile import read_parts
-
         parts: Parts = read_parts(file, molecules)
     elif fold is not None:
         if not 0 <= fold < FOLDS:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from samcmp.optim import vectors
 from samcmp.optim.base import Context, Lines, SharpnessAware
 from samcmp.optim.radius import Radius
-from samcmp.optim.space import Vector
+from samcmp.optim.vector import Vector
 
 
 class AESAM(SharpnessAware):

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from samcmp.optim.descent import Descent
-from samcmp.optim.space import Space, Vector
+from samcmp.optim.space import Space
+from samcmp.optim.vector import Vector
 
 
 class Around(Optimizer):

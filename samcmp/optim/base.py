@@ -28,7 +28,8 @@ from torch.optim import Optimizer
 from samcmp.optim import vectors
 from samcmp.optim.around import Around
 from samcmp.optim.radius import Ball, Radius
-from samcmp.optim.space import Vector, movable
+from samcmp.optim.space import movable
+from samcmp.optim.vector import Vector
 from samcmp.optim.vectors import Length
 
 _ASKS = operator.attrgetter("requires_grad")
@@ -160,7 +161,7 @@ class SharpnessAware(Around):
         for param, grad in zip(self.space.params, gradient.parts, strict=True):
             held.append(grad if grad is None or movable(grad) else grad.clone())
             param.grad = None
-        kept = Vector(held, space=self.space)
+        kept = Vector(held, layout=self.space.layout)
         kept.held = True
         return kept
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from samcmp.errors import UsageError, unknown
-from samcmp.optim import SCHEDULED, Entry, Recipe
+from samcmp.optim.entries import SCHEDULED, Entry, Recipe
 from samcmp.optim.radius import Adaptive, every_tensor, is_weight
 from samcmp.optim.schedules import SCHEDULES, CompoundedRho, ProportionalRho, RhoSchedule, StepRho
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from samcmp.optim.base import Ask, Closure, Context, Lines, SharpnessAware
 from samcmp.optim.radius import Ball, Radius
-from samcmp.optim.space import Vector
+from samcmp.optim.vector import Vector
 
 DELTA = 1e-7  # the authors' code adds it to the norm
 

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from samcmp.optim import vectors
 from samcmp.optim.base import Context, Lines, SharpnessAware
 from samcmp.optim.radius import Radius
-from samcmp.optim.space import Vector
+from samcmp.optim.vector import Vector
 
 _SMALLEST_DECAY = 1e-6  # of the deferred factor; far from where float32 loses digits
 

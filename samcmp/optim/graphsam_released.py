@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from samcmp.optim import vectors
 from samcmp.optim.base import Ask, Closure, Context, Lines, SharpnessAware
-from samcmp.optim.space import Space, Vector
+from samcmp.optim.space import Space
+from samcmp.optim.vector import Vector
 from samcmp.optim.vectors import Length
 
 ROUNDING = 1e-8  # the released code adds it to every element before it takes a tensor's norm

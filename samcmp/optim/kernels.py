@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from samcmp.optim.space import Vector
+    from samcmp.optim.vector import Vector
 
 SMALLEST = 1 << 23  # bytes; below, compiling the loops takes longer than many steps gain
 _KINDS = {torch.float32: np.float32, torch.float64: np.float64}
@@ -64,14 +64,13 @@ _NOWHERE: tuple[None, tuple[()], None, None] = (None, (), None, None)
 
 def _side_by_side(*vectors: Vector) -> tuple[Any, Sequence[Any], Any, Any]:
     """Return the loops, the tensors' addresses (an array for each vector), their sizes and their param groups."""
-    space = vectors[0].space
-    if space is None or not space.large or torch.get_num_threads() > 1:
+    layout = vectors[0].layout
+    if layout is None or layout.dtype is None or not layout.large or torch.get_num_threads() > 1:
         return _NOWHERE
     whole = all(vector.wholes is not None for vector in vectors)
-    dtype = space.params[0].dtype
-    sizes, groups = space.walks[whole]
-    places = [_places(vector, sizes, whole=whole, dtype=dtype) for vector in vectors]
-    loops = None if any(some is None for some in places) else _loops(dtype)
+    sizes, groups = layout.walks[whole]
+    places = [_places(vector, sizes, whole=whole, dtype=layout.dtype) for vector in vectors]
+    loops = None if any(some is None for some in places) else _loops(layout.dtype)
     return _NOWHERE if loops is None else (loops, places, sizes, groups)
 
 

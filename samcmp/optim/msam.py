@@ -6,7 +6,7 @@ from torch.optim import Optimizer
 
 from samcmp.optim.base import Context, Lines, SharpnessAware
 from samcmp.optim.radius import Radius
-from samcmp.optim.space import Vector
+from samcmp.optim.vector import Vector
 
 MOMENTUM_KEYS = ("exp_avg", "momentum_buffer")  # Adam's family, SGD
 
@@ -48,4 +48,4 @@ class MSAM(SharpnessAware):
                     "MSAM needs a base with momentum, or the name of its entry in `momentum`"
                 )
             parts.append(found[0] if found else None)
-        return Vector(parts, space=self.space)
+        return Vector(parts, layout=self.space.layout)

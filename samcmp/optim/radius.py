@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from samcmp.optim import vectors
-from samcmp.optim.space import Space, Vector
+from samcmp.optim.space import Space
+from samcmp.optim.vector import Vector
 from samcmp.optim.vectors import Length
 
 WeightPredicate = Callable[[Tensor], bool]
@@ -99,7 +100,7 @@ class Adaptive:
                 else:
                     theta.fill_(1)
                 scaled[k] = d * theta  # Td
-        direction = Vector(scaled, space=space)
+        direction = Vector(scaled, layout=space.layout)
         divisor = vectors.length(direction) + self.delta  # ‖Td‖
         for theta, part in zip(space.theta.parts, scaled, strict=True):
             if theta is not None and part is not None:

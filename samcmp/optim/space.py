@@ -4,9 +4,7 @@ A :class:`Space` knows every tensor of the param groups. Where it is safe it re-
 buffer per (group, device, dtype), so that a pass over all parameters is one kernel without temporaries; tensors for
 which it is not safe (storage shared with somebody, not contiguous, a tensor subclass) stay where they are.
 
-A :class:`Vector` has both views: ``parts`` (one tensor a parameter, ``None`` where a gradient is missing) and
-``wholes`` (as few tensors as possible). Work between two vectors of the space runs on wholes, work with gradients,
-which autograd allocates one by one, runs on parts.
+Its vectors are :class:`~samcmp.optim.vector.Vector`.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,84 +20,12 @@ import torch
 from torch import Tensor
 
 from samcmp.optim import kernels, pages
+from samcmp.optim.vector import Block, Layout, Vector
 
 _ALIGN = 64  # bytes between the starts of two parameters, so that every kernel stays vectorised
 _SHORT = 16384  # elements; below, a kernel's start costs more than its work
 _GRAD = operator.attrgetter("grad")  # 151 tensors a step: no Python loops
 _USES_OF_ONE_OWNER = 2  # the parameter, and the storage object that we look through
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A stretch of the vector that one kernel can work on: several parameters of one group, or a single one."""
-
-    group: int
-    members: tuple[int, ...]  # positions in Space.params
-    offsets: tuple[int, ...]  # of the members, in elements; empty where the block is the parameter itself
-    numel: int
-    small: int = 0  # so many of the last members are short and lie without gaps
-
-    def pieces(self, parts: Sequence[Tensor], whole: Tensor | None) -> list[Tensor]:
-        """Return the block of a vector as its long parts and one tensor of all short ones; it may be a copy."""
-        if not self.small:
-            return [parts[member] for member in self.members]
-        long, short = self.members[: -self.small], self.members[-self.small :]
-        if whole is not None:
-            tail = whole.narrow(0, self.offsets[-self.small], self.numel - self.offsets[-self.small])
-        else:
-            tail = torch.cat([p if p.dim() == 1 else p.reshape(-1) for p in (parts[member] for member in short)])
-        return [*(parts[member] for member in long), tail]
-
-
-class Vector:
-    """One number for every parameter element; a ``None`` part counts as zero."""
-
-    __slots__ = ("_pieces", "held", "parts", "places", "space", "wholes")
-
-    def __init__(
-        self,
-        parts: Sequence[Tensor | None],
-        wholes: Sequence[Tensor] | None = None,
-        *,
-        space: Space | None = None,
-    ) -> None:
-        self.parts = list(parts)
-        self.wholes = None if wholes is None else list(wholes)
-        self.space = space
-        self.places: dict[bool, np.ndarray | None] = {}  # addresses, of wholes and of parts: a vector stays where it is
-        self._pieces: list[Tensor] | None = None  # views of wholes
-        self.held = False  # a gradient that is needed after the next pass
-
-    def let_go(self) -> None:
-        """Drop a gradient that was climbed along: the next pass's gradients take its place in memory."""
-        if self.wholes is None and not self.held:
-            self.parts, self.places = [None] * len(self.parts), {}
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """The fewest tensors that cover the vector."""
-        if self.wholes is not None:
-            return self.wholes
-        return [part for part in self.parts if part is not None]
-
-    @property
-    def has_gaps(self) -> bool:
-        """Whether parts are missing."""
-        return self.wholes is None and any(part is None for part in self.parts)
-
-    def pieces(self) -> list[Tensor] | None:
-        """Return few tensors that cover the vector, to read only; None if parts are missing or no space is known."""
-        if self._pieces is not None:
-            return self._pieces
-        if self.space is None or self.has_gaps:
-            return None
-        found: list[Tensor] = []
-        for i, block in enumerate(self.space.blocks):
-            whole = None if self.wholes is None or not block.offsets else self.wholes[i]
-            found += block.pieces(self.parts, whole)  # type: ignore[arg-type]
-        if self.wholes is not None:
-            self._pieces = found
-        return found
 
 
 class Space:
@@ -113,10 +38,12 @@ class Space:
         self.blocks = _layout(self.params, self.group_of, flat=flat, mine=mine)
         self.large = kernels.worthwhile(self.params)
         self._groups = [b.group for b in self.blocks for _ in range(len(b.members) - max(0, b.small - 1))]
-        self.walks = {  # sizes and groups of the tensors, of wholes and of parts
+        kinds = {p.dtype for p in self.params}
+        walks = {
             True: (_numbers(b.numel for b in self.blocks), _numbers(b.group for b in self.blocks)),
             False: (_numbers(p.numel() for p in self.params), _numbers(self.group_of)),
         }
+        self.layout = Layout(self.blocks, kinds.pop() if len(kinds) == 1 else None, self.large, walks)
         self.theta = self._adopt()
         self._spare: Vector | None = None
         self._shelters: list[pages.Shelter | _Copies] = []  # a block each
@@ -173,7 +100,7 @@ class Space:
     def gradient(self) -> Vector:
         """Return the gradients as they are. Raises ValueError for a sparse one."""
         grads = list(map(_GRAD, self.params))
-        vector = Vector(grads, space=self)
+        vector = Vector(grads, layout=self.layout)
         layouts = {g.layout for g in grads if g is not None}
         if not layouts <= {torch.strided}:
             raise ValueError(
@@ -209,7 +136,7 @@ class Space:
             else:
                 whole = parts[block.members[0]] = torch.zeros_like(first, dtype=dtype(first.dtype))
             wholes.append(whole)
-        return Vector(parts, wholes, space=self)
+        return Vector(parts, wholes, layout=self.layout)
 
     @torch.no_grad()
     def _adopt(self) -> Vector:
@@ -229,7 +156,7 @@ class Space:
                 param.data = home
                 parts[member] = home
             wholes.append(whole)
-        return Vector(parts, wholes, space=self)
+        return Vector(parts, wholes, layout=self.layout)
 
 
 def _numbers(values: Iterable[int]) -> np.ndarray:

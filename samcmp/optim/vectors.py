@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from samcmp.optim import kernels
-from samcmp.optim.space import Space, Vector
+from samcmp.optim.space import Space
+from samcmp.optim.vector import Vector
 
 _SMALL = 1e-15  # float32 squares of smaller numbers lose digits
 _TINY = 1e-30  # the inverse of a smaller divisor leaves float32

@@ -16,7 +16,8 @@ from samcmp.conformance.optimizer import check_optimizer
 from samcmp.conformance.trial import STEPS_PER_EPOCH
 from samcmp.optim import kernels, vectors
 from samcmp.optim.base import Plain
-from samcmp.optim.space import Space, Vector
+from samcmp.optim.space import Space
+from samcmp.optim.vector import Vector
 
 pytest.importorskip("numba")
 SHAPES = [(300, 301), (7,), (129, 64), (1,), (64,), (20_001,)]
