@@ -15,6 +15,7 @@ reads, are left out: they own no parameters here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -22,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbones import grover_names
-from backbones.grover_config import Config
 from backbones.grover_lean import attend_heads, bulk_dropout, into_atoms, is_lean
 from backbones.grover_lean import networks as lean_networks
 from backbones.grover_messages import (
@@ -35,14 +35,24 @@ from backbones.grover_messages import (
 )
 from backbones.grover_parts import ATOM_WIDTH, Head, Inlet, Outlet, Readout
 from backbones.grover_rows import Rows
+from backbones.grover_sizes import Sizes
 from backbones.segments import linear_of_kinds
-from samcmp.graphs import GraphBatch
+from samcmp.graphs import Columns, GraphBatch
 
 BOND_WIDTH = 14
 Vectors = tuple[Tensor, Tensor]
 AnyRows = Neighbours | Rows
 Drawn = Sequence[int] | Tensor  # of a block's networks; a tensor while compiling
 Depths = Sequence[Sequence[Drawn]] | Tensor  # by view, block and network
+
+
+@dataclass(frozen=True)
+class Config(Sizes):
+    """The model's settings and the features it reads."""
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(atoms="grover", bonds="chemprop", molecule=self.molecule_features)
 
 
 class Block(nn.Module):

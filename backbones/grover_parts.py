@@ -14,7 +14,7 @@ from backbones.segments import linear_of_kinds, mean_over_graphs, sum_into
 from samcmp.graphs import GraphBatch
 
 if TYPE_CHECKING:
-    from backbones.grover_config import Config
+    from backbones.grover_sizes import Sizes
 
 ATOM_WIDTH = 151
 
@@ -22,7 +22,7 @@ ATOM_WIDTH = 151
 class Inlet(nn.Module):
     """Dropout(LayerNorm(σ(W f + b))): from features to a block's start state, where their widths differ."""
 
-    def __init__(self, config: Config, width: int) -> None:
+    def __init__(self, config: Sizes, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, config.hidden, bias=config.bias)
         self.activation = activation(config.activation)
@@ -39,7 +39,7 @@ class Inlet(nn.Module):
 class Outlet(nn.Module):
     """Dropout(LayerNorm(W_2 Dropout(σ(W_1 [f ; s])))): from raw atom features and summed states to atom vectors."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Sizes) -> None:
         super().__init__()
         self.expand = nn.Linear(ATOM_WIDTH + config.hidden, 4 * config.hidden)
         self.activation = activation(config.activation)
@@ -59,7 +59,7 @@ class Outlet(nn.Module):
 class Readout(nn.Module):
     """The molecule vector: the mean of its atoms, or (Lin et al. 2017) a learned attention over them."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Sizes) -> None:
         super().__init__()
         self.attention: nn.ModuleList | None = None
         if config.self_attention:
@@ -93,7 +93,7 @@ class Readout(nn.Module):
 class Head(nn.Module):
     """Dropout and Linear, then (σ, Dropout, Linear) for each further layer; one activation for all of them."""
 
-    def __init__(self, config: Config, tasks: int) -> None:
+    def __init__(self, config: Sizes, tasks: int) -> None:
         super().__init__()
         width = config.hidden * (config.attention_out if config.self_attention else 1)
         width += config.molecule_width if config.molecule_features else 0

@@ -20,11 +20,11 @@ STEPS = 8
 
 
 class Net(nn.Module):
-    """4 -> 6 -> 1 tanh network with a parameter that takes no part (its gradient is None)."""
+    """4 -> 40 -> 1 tanh network with a parameter that takes no part (its gradient is None)."""
 
     def __init__(self, dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(4, 6, dtype=dtype), nn.Linear(6, 1, dtype=dtype)
+        self.inner, self.outer = nn.Linear(4, 40, dtype=dtype), nn.Linear(40, 1, dtype=dtype)
         self.unused = nn.Parameter(torch.ones(3, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -274,11 +274,11 @@ class SharpnessAware(Around):
 
 
 class Plain(SharpnessAware):
-    """The base optimizer alone: ω = g = ∇L(θ). One pass a step, no memory."""
+    """The base optimizer alone: ω = g = ∇L(θ). One pass a step, no memory; its parameters lie as the others' do."""
 
     has_rho: ClassVar[bool] = False
 
-    def __init__(self, base: Optimizer, *, flat: bool = False, no_sync: Context | None = None) -> None:
+    def __init__(self, base: Optimizer, *, flat: bool = True, no_sync: Context | None = None) -> None:
         super().__init__(base, flat=flat, no_sync=no_sync)
 
     def lines(self) -> Lines:

@@ -32,7 +32,7 @@ class SAF(Plain):
         gap: int = 2,
         start_epoch: int = 5,
         outputs: Outputs = "auto",
-        flat: bool = False,
+        flat: bool = True,
         no_sync: Context | None = None,
     ) -> None:
         super().__init__(base, flat=flat, no_sync=no_sync)

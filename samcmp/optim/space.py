@@ -207,8 +207,9 @@ def _layout(params: Sequence[Tensor], group_of: Sequence[int], *, flat: bool, mi
     blocks = []
     for (group, _, _), members in shared.items():
         step = max(1, _ALIGN // params[members[0]].element_size())
-        long = [m for m in members if params[m].numel() >= _SHORT]
-        short = [m for m in members if params[m].numel() < _SHORT]
+        packed = params[members[0]].device.type == "cpu"  # a GPU's products want every matrix aligned
+        long = [m for m in members if not packed or params[m].numel() >= _SHORT]
+        short = [m for m in members if packed and params[m].numel() < _SHORT]
         offsets, end = [], 0
         for member in long:
             offsets.append(end)

@@ -218,3 +218,38 @@ def test_running_statistics_come_from_the_clean_pass_alone() -> None:
     once(x)
     for (name, got), want in zip(model.named_buffers(), once.buffers(), strict=True):
         assert torch.equal(got, want), name
+
+
+@pytest.mark.parametrize(
+    "name", ["graphsam", "graphsam-released", "s2-sam", "sam-k", "vasso", "f-sam", "looksam", "mesa"]
+)
+def test_own_vectors_stay_with_their_parameters_when_a_group_is_added(name: str) -> None:
+    # The group that is added takes no part in the loss: nothing but the layout changes.
+    paths = []
+    for added_after in (5, STEPS):
+        torch.manual_seed(0)
+        model, idle = Wide().double(), nn.Parameter(torch.ones(40_000, dtype=torch.float64))
+        base = torch.optim.Adam(model.parameters(), lr=1e-2)
+        optimizer = optim.build(name, base, steps_per_epoch=STEPS, epochs=2, seed=0).optimizer
+        draw = torch.Generator().manual_seed(3)
+        for t in range(STEPS):
+            if t == added_after:
+                optimizer.add_param_group({"params": [idle]})
+            x = torch.randn(8, 160, generator=draw, dtype=torch.float64)
+
+            def closure(model: nn.Module = model, optimizer: Any = optimizer, x: Tensor = x) -> Tensor:
+                optimizer.zero_grad()
+                loss: Tensor = (model(x) ** 2).mean()
+                loss.backward()  # type: ignore[no-untyped-call]
+                return loss
+
+            optimizer.step(closure)
+        paths.append([p.detach().clone() for p in model.parameters()])
+    for moved, stayed in zip(*paths, strict=True):
+        torch.testing.assert_close(moved, stayed, rtol=0, atol=1e-13)
+
+
+def test_a_base_that_takes_gradients_of_its_own_is_refused() -> None:
+    base = torch.optim.LBFGS([nn.Parameter(torch.ones(2))])
+    with pytest.raises(ValueError, match="LBFGS"):
+        optim.SAM(base)

@@ -1,15 +1,14 @@
-"""The settings of GROVER, which its parts share."""
+"""GROVER's settings as its parts see them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from backbones.grover_messages import activation
-from samcmp.graphs import Columns
 
 
 @dataclass(frozen=True)
-class Config:
+class Sizes:
     """The sizes of the model; the defaults are those of the released GraphSAM code (Wang et al. 2024).
 
     ``molecule_features`` names per-molecule descriptors that both heads read beside the molecule vector.
@@ -45,7 +44,3 @@ class Config:
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout is a probability below 1, got {self.dropout}")
         activation(self.activation)
-
-    @property
-    def columns(self) -> Columns:
-        return Columns(atoms="grover", bonds="chemprop", molecule=self.molecule_features)
