@@ -24,7 +24,9 @@ class Around(Optimizer):
         if not isinstance(base, Optimizer):
             raise ValueError(f"base is a torch.optim.Optimizer instance, got {type(base).__name__}")
         if isinstance(base, torch.optim.LBFGS):
-            raise ValueError("LBFGS asks for gradients inside its own step; take a base whose step uses the ones at hand")
+            raise ValueError(
+                "LBFGS asks for gradients inside its own step; take a base whose step uses the ones at hand"
+            )
         if rho is not None and not rho >= 0:
             raise ValueError(f"rho is a radius and must be >= 0, got {rho}")
         self.base = base

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from samcmp.optim.vector import Vector
+    from samcmp.optim.vector import Vector, Walk
 
 SMALLEST = 1 << 23  # bytes; below, compiling the loops takes longer than many steps gain
 _KINDS = {torch.float32: np.float32, torch.float64: np.float64}
@@ -68,33 +68,35 @@ def _side_by_side(*vectors: Vector) -> tuple[Any, Sequence[Any], Any, Any]:
     if layout is None or layout.dtype is None or not layout.large or torch.get_num_threads() > 1:
         return _NOWHERE
     whole = all(vector.wholes is not None for vector in vectors)
-    sizes, groups = layout.walks[whole]
-    places = [_places(vector, sizes, whole=whole, dtype=layout.dtype) for vector in vectors]
+    walk = layout.walks[whole]
+    places = [_places(vector, walk, whole=whole, dtype=layout.dtype) for vector in vectors]
     loops = None if any(some is None for some in places) else _loops(layout.dtype)
-    return _NOWHERE if loops is None else (loops, places, sizes, groups)
+    return _NOWHERE if loops is None else (loops, places, walk.sizes, walk.groups)
 
 
-def _places(vector: Vector, sizes: np.ndarray, *, dtype: torch.dtype, whole: bool) -> np.ndarray | None:
-    """Return the tensors' addresses, or None unless numbers of ``dtype`` lie there one by one, ``sizes`` of them."""
+def _places(vector: Vector, walk: Walk, *, dtype: torch.dtype, whole: bool) -> np.ndarray | None:
+    """Return the tensors' addresses, or None unless numbers of ``dtype`` lie there one by one, as many as planned."""
     if whole not in vector.places:
         tensors: list[Any] = vector.tensors if whole else vector.parts
-        vector.places[whole] = _found(tensors, sizes) if _is_plain(tensors, dtype) else None
+        vector.places[whole] = _found(tensors) if _is_plain(tensors, walk, dtype) else None
     return vector.places[whole]
 
 
-def _is_plain(tensors: list[Any], dtype: torch.dtype) -> bool:
+def _is_plain(tensors: list[Any], walk: Walk, dtype: torch.dtype) -> bool:
     try:
+        stored = all(map(Tensor.is_contiguous, tensors)) and list(map(Tensor.numel, tensors)) == walk.numels
         # what torch would negate when it reads it is not what lies in memory
-        stored = all(map(Tensor.is_contiguous, tensors)) and not any(map(Tensor.is_neg, tensors))
-        return stored and set(map(_DTYPE, tensors)) == {dtype}
+        return stored and set(map(_DTYPE, tensors)) == {dtype} and not any(map(Tensor.is_neg, tensors))
     except (TypeError, RuntimeError):  # a part is None, or sparse
         return False
 
 
-def _found(tensors: list[Tensor], sizes: np.ndarray) -> np.ndarray | None:
-    places = np.fromiter(map(Tensor.data_ptr, tensors), dtype=np.uintp)
-    as_long = np.array_equal(np.fromiter(map(Tensor.numel, tensors), dtype=np.intp), sizes)
-    return places if as_long and not np.any(sizes[places == 0]) else None  # torch keeps no memory for its lazy zeros
+def _found(tensors: list[Tensor]) -> np.ndarray | None:
+    places = np.array(list(map(Tensor.data_ptr, tensors)), dtype=np.uintp)
+    if places.all():
+        return places
+    lazy = any(tensor.numel() for tensor, place in zip(tensors, places, strict=True) if not place)
+    return None if lazy else places  # torch keeps no memory for its lazy zeros
 
 
 @functools.cache

@@ -12,19 +12,18 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from samcmp.optim import kernels, pages
-from samcmp.optim.vector import Block, Layout, Vector
+from samcmp.optim.vector import Block, Layout, Vector, Walk
 
 _ALIGN = 64  # bytes between the starts of two parameters, so that every kernel stays vectorised
 _SHORT = 16384  # elements; below, a kernel's start costs more than its work
-_GRAD = operator.attrgetter("grad")  # 151 tensors a step: no Python loops
+_GRAD, _LAYOUT = operator.attrgetter("grad"), operator.attrgetter("layout")  # 151 tensors a step: no Python loops
 _USES_OF_ONE_OWNER = 2  # the parameter, and the storage object that we look through
 
 
@@ -40,8 +39,8 @@ class Space:
         self._groups = [b.group for b in self.blocks for _ in range(len(b.members) - max(0, b.small - 1))]
         kinds = {p.dtype for p in self.params}
         walks = {
-            True: (_numbers(b.numel for b in self.blocks), _numbers(b.group for b in self.blocks)),
-            False: (_numbers(p.numel() for p in self.params), _numbers(self.group_of)),
+            True: Walk([b.numel for b in self.blocks], [b.group for b in self.blocks]),
+            False: Walk([p.numel() for p in self.params], self.group_of),
         }
         self.layout = Layout(self.blocks, kinds.pop() if len(kinds) == 1 else None, self.large, walks)
         self.theta = self._adopt()
@@ -101,7 +100,10 @@ class Space:
         """Return the gradients as they are. Raises ValueError for a sparse one."""
         grads = list(map(_GRAD, self.params))
         vector = Vector(grads, layout=self.layout)
-        layouts = {g.layout for g in grads if g is not None}
+        try:
+            layouts = set(map(_LAYOUT, grads))
+        except AttributeError:  # some are None
+            layouts = {g.layout for g in grads if g is not None}
         if not layouts <= {torch.strided}:
             raise ValueError(
                 f"a gradient of layout {(layouts - {torch.strided}).pop()} cannot be perturbed along; "
@@ -159,13 +161,9 @@ class Space:
         return Vector(parts, wholes, layout=self.layout)
 
 
-def _numbers(values: Iterable[int]) -> np.ndarray:
-    return np.array(list(values), dtype=np.intp)
-
-
 def _places(params: Sequence[Tensor]) -> list[list[Any]]:
-    """Return addresses, shapes and strides."""
-    return [list(map(of, params)) for of in (Tensor.data_ptr, Tensor.size, Tensor.stride)]
+    """Return what changes when a parameter's numbers move, are cut, transposed or get another shape."""
+    return [list(map(of, params)) for of in (Tensor.data_ptr, Tensor.numel, Tensor.is_contiguous, Tensor.dim)]
 
 
 class _Copies:

@@ -37,6 +37,14 @@ class Block:
         return [*(parts[member] for member in long), tail]
 
 
+class Walk:
+    """How many elements the tensors of a vector have, and which param group's they are."""
+
+    def __init__(self, numels: Sequence[int], groups: Sequence[int]) -> None:
+        self.numels = list(numels)
+        self.sizes, self.groups = np.array(numels, dtype=np.intp), np.array(groups, dtype=np.intp)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
     """How some parameters lie in memory, and with them every vector of their shape."""
@@ -44,7 +52,7 @@ class Layout:
     blocks: Sequence[Block]
     dtype: torch.dtype | None  # of all of them, where they are of one
     large: bool  # of one kind, on the CPU, and more than a cache holds
-    walks: Mapping[bool, tuple[np.ndarray, np.ndarray]]  # sizes and groups of the tensors, of wholes and of parts
+    walks: Mapping[bool, Walk]  # over wholes, and over parts
 
 
 class Vector:
