@@ -1,7 +1,10 @@
 """The loops that :mod:`samcmp.optim.kernels` runs over memory, compiled for this processor by numba.
 
-Each walks a list of tensors, given as addresses and sizes, from two places at once: a core gets more out of memory
-that way. Squares are summed run by run, so that a long sum of float32 numbers keeps its digits.
+Vectors come as lists of tensors: addresses ``xs`` and numbers of elements ``sizes``. A loop takes turns between the
+first and the second half of a tensor, a run of elements each time, because a core has more requests to memory under
+way from two places than from one; the rest of both halves is the last run. In a run ``x``, ``y`` and ``out`` are
+addresses, ``at`` is an offset in bytes and ``size`` counts elements. Squares are summed run by run, in 64 bits between
+runs, so that a long sum of float32 numbers keeps its digits.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-RUN = 64  # elements between two looks at the other place; an argument, for a loop of known length is unrolled badly
+# Elements of a run. The loops get it as an argument: one of known length is unrolled, and then not vectorised.
+RUN = 64
 _LANE = 32  # bytes that one store writes past the cache
 _jit = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})  # NaN and inf stay
 

@@ -56,7 +56,7 @@ class Ball:
         self, space: Space, home: Vector, direction: Vector, *, rho: Sequence[float], length: Length | None = None
     ) -> None:
         length = vectors.length(direction) if length is None else length
-        vectors.add_(space, space.theta, direction, divisor=length + self.delta, values=rho, start=home)
+        vectors.sum_(space, space.theta, home, direction, divisor=length + self.delta, values=rho)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Adaptive:
         for theta, part in zip(space.theta.parts, scaled, strict=True):
             if theta is not None and part is not None:
                 part.mul_(theta)  # T²d
-        vectors.add_(space, space.theta, direction, divisor=divisor, values=rho, start=home)
+        vectors.sum_(space, space.theta, home, direction, divisor=divisor, values=rho)
 
 
 def _add_part(theta: Tensor, step: Tensor, length: Tensor, value: float) -> None:

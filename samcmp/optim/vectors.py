@@ -80,48 +80,49 @@ def add_measured_(space: Space, target: Vector, source: Vector, *, divisor: Leng
     return _norm_by_torch(target) if known is None else known
 
 
-def add_(
-    space: Space,
-    target: Vector,
-    source: Vector,
-    *,
-    divisor: Length,
-    values: Sequence[float] | float,
-    start: Vector | None = None,
-) -> None:
-    """target ← start + value · source / divisor, a value for each param group; the start is the target by default.
-
-    Nothing is added if the divisor is not finite.
-    """
-    start = target if start is None else start
-    by = _on_host(divisor)
-    if start is not target and by is not None:
-        each = [values] * len(space.groups) if isinstance(values, (int, float)) else values
-        if kernels.climb(target, start, source, [value / by for value in each]):
-            return
-    divisor = torch.as_tensor(divisor)
-    groups, (into, terms, base) = space.paired(target, source, start)
-    base = into if start is target else base
-    kinds = _kinds([*into, *terms])
-    host = divisor.device.type == "cpu" and all(device.type == "cpu" for device, _ in kinds)
-    if host and not math.isfinite(float(divisor.numpy())):
-        groups, into = [], []
-    at_once = host and all(dtype.itemsize >= 4 for _, dtype in kinds)
-    if start is not target and not (at_once and into and not source.has_gaps):
-        for x, y in zip(target.tensors, start.tensors, strict=True):
-            x.copy_(y)
-        base = into
-    if not into:
+def add_(space: Space, target: Vector, source: Vector, *, divisor: Length, values: Sequence[float] | float) -> None:
+    """target ← target + value · source / divisor, a value for each param group; nothing if that is not finite."""
+    groups, (into, terms) = space.paired(target, source)
+    factors = _each(values, groups)
+    by = torch.as_tensor(divisor)
+    if not _in_host_memory([by, *into, *terms]):
+        for x, y, value in zip(into, terms, factors, strict=True):
+            _add_guarded(x, y, by, value)
         return
-    chosen = [values] * len(groups) if isinstance(values, (int, float)) else [values[g] for g in groups]
-    if at_once:
-        _add_at_once(into, base, terms, divisor, chosen)
-    elif host:
-        for x, y, value in zip(into, terms, chosen, strict=True):
-            x.add_(y.to(_wide(y)).div(divisor), alpha=value)
+    number = float(by.numpy())
+    if not math.isfinite(number):
+        return
+    if not _precise([*into, *terms]):
+        for x, y, value in zip(into, terms, factors, strict=True):
+            x.add_(y.to(_wide(y)).div(by), alpha=value)
+    elif abs(number) < _TINY:
+        for x, y, value in zip(into, terms, factors, strict=True):
+            x.addcdiv_(y, by.to(x.dtype), value=value)
+    elif len(set(factors)) == 1:
+        torch._foreach_add_(into, terms, alpha=factors[0] / number)
     else:
-        for x, y, value in zip(into, terms, chosen, strict=True):
-            _add_guarded(x, y, divisor, value)
+        for x, y, value in zip(into, terms, factors, strict=True):
+            x.add_(y, alpha=value / number)
+
+
+def sum_(
+    space: Space, target: Vector, start: Vector, source: Vector, *, divisor: Length, values: Sequence[float] | float
+) -> None:
+    """target ← start + value · source / divisor as by :func:`add_`, whatever the target held before."""
+    by = _on_host(divisor)
+    if by is not None:
+        factors = [value / by for value in _each(values, range(len(space.groups)))]
+        if kernels.climb(target, start, source, factors):
+            return
+        if not source.has_gaps and _precise([*target.tensors, *source.tensors]):
+            groups, (into, base, terms) = space.paired(target, start, source)
+            # From the end: what the cache still has of a direction is what its norm read last.
+            for k in range(len(into) - 1, -1, -1):
+                torch.add(base[k], terms[k], alpha=factors[groups[k]], out=into[k])
+            return
+    for x, y in zip(target.tensors, start.tensors, strict=True):
+        x.copy_(y)
+    add_(space, target, source, divisor=divisor, values=values)
 
 
 def one_if_finite(length: Tensor) -> Tensor:
@@ -188,19 +189,17 @@ def multiply_(vector: Vector, factor: Tensor | float) -> None:
         tensor.mul_(factor if isinstance(factor, float) else factor.to(tensor.device))
 
 
-def _add_at_once(
-    into: list[Tensor], start: list[Tensor], terms: list[Tensor], divisor: Tensor, values: list[float]
-) -> None:
-    by = float(divisor.numpy())
-    if abs(by) < _TINY:
-        for x, base, y, value in zip(into, start, terms, values, strict=True):
-            torch.addcdiv(base, y, divisor.to(x.dtype), value=value, out=x)
-    elif into[0] is start[0] and len(set(values)) == 1:
-        torch._foreach_add_(into, terms, alpha=values[0] / by)
-    else:
-        # From the end: what the cache still has of a direction is what its norm read last.
-        for k in range(len(into) - 1, -1, -1):
-            torch.add(start[k], terms[k], alpha=values[k] / by, out=into[k])
+def _each(values: Sequence[float] | float, groups: Sequence[int]) -> list[float]:
+    return [values] * len(groups) if isinstance(values, (int, float)) else [values[group] for group in groups]
+
+
+def _in_host_memory(tensors: Sequence[Tensor]) -> bool:
+    return all(device.type == "cpu" for device, _ in _kinds(tensors))
+
+
+def _precise(tensors: Sequence[Tensor]) -> bool:
+    """Tell whether these are numbers in host memory of 32 bits or more: sums of them need no wider ones between."""
+    return all(device.type == "cpu" and dtype.itemsize >= 4 for device, dtype in _kinds(tensors))
 
 
 def _add_guarded(x: Tensor, y: Tensor, divisor: Tensor, value: float) -> None:

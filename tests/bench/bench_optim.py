@@ -200,7 +200,7 @@ def memory(name: str) -> tuple[float, float]:
 
 
 VERBS = {
-    "length": "norms", "add_": "sums", "add_measured_": "sums", "copy_measured_": "copies",
+    "length": "norms", "add_": "sums", "sum_": "sums", "add_measured_": "sums", "copy_measured_": "copies",
     "leave": "leaving home", "come_home": "coming home", "descend": "Adam",
 }  # fmt: skip
 FLOOR = {"adam": 7, "graphsam": 14, "sam": 11, "s2-sam": 12, "msam": 11}  # parameter sizes through memory in a step
