@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from samcmp.errors import DeviceError, SamcmpError
 from samcmp.measure import WARNING
@@ -81,31 +81,29 @@ def _in_a_process(
     process = context.Process(target=_work, args=(other, cases, options, seconds, wishes), daemon=True)
     process.start()
     other.close()
+    asked = False
     try:
         while True:
             try:
-                event = _received(pipe, process)
+                pipe.poll(None)  # where ^C usually comes: nothing is half read
+                event = pipe.recv()
+                if isinstance(event, SamcmpError):
+                    raise event
+                if isinstance(event, list):
+                    return event
+                say(event)
             except EOFError:
                 process.join()
                 return f"ended with exit code {process.exitcode}"
-            if isinstance(event, SamcmpError):
-                raise event
-            if isinstance(event, list):
-                return event
-            say(event)
+            except KeyboardInterrupt:  # passed on once, as a request to end; what was measured then comes as usual
+                if asked:
+                    raise
+                asked = True
+                process.terminate()
     finally:
         process.kill()
         process.join()
         pipe.close()
-
-
-def _received(pipe: Connection, process: Any) -> Any:
-    """Wait for an event. ^C is passed on once, as a request to end; what was measured then comes as usual."""
-    try:
-        return pipe.recv()
-    except KeyboardInterrupt:
-        process.terminate()
-        return pipe.recv()
 
 
 def _work(pipe: Connection, cases: Mapping[str, Case], options: Options, seconds: float, wishes: Wishes) -> None:
