@@ -24,6 +24,7 @@ from torch.optim import optimizer as torch_optimizer
 from samcmp.optim.space import Space, movable
 
 _GRAD = operator.attrgetter("grad")
+_APART = 5 * 4096 + 320  # bytes: no page and no cache line of one average ends as another's
 _OTHER_WAYS = ("amsgrad", "capturable", "differentiable")
 
 
@@ -78,10 +79,10 @@ class Descent:
         if self._first() is self._seen:
             return
         self._seen = self._first()
-        for key in self._seen or ():
+        for k, key in enumerate(self._seen or (), start=1):
             held = [(i, self.base.state.get(param, {}).get(key)) for i, param in enumerate(self.space.params)]
             moving = [(i, value) for i, value in held if _like(value, self.space.params[i]) and movable(value)]
-            homes = self.space.new().parts if moving else []
+            homes = self.space.new(apart=k * _APART).parts if moving else []
             for i, value in moving:
                 value.data = homes[i].copy_(value)  # type: ignore[union-attr]  # a new vector has all parts
 

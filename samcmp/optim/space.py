@@ -67,11 +67,14 @@ class Space:
         owned = [whole for block, whole in zip(self.blocks, self.theta.tensors, strict=True) if block.offsets]
         return {whole.untyped_storage().data_ptr() for whole in owned}
 
-    def new(self, *, precise: bool = False) -> Vector:
-        """Return a vector of zeros. ``precise`` keeps at least 32 bits: averages of bf16 numbers stall in bf16."""
+    def new(self, *, precise: bool = False, apart: int = 0) -> Vector:
+        """Return a vector of zeros. ``precise`` keeps at least 32 bits: averages of bf16 numbers stall in bf16.
+
+        ``apart`` is for vectors that are walked together with others, see :func:`samcmp.optim.pages.zeros`.
+        """
         if precise:
-            return self._shaped(lambda kind: torch.promote_types(kind, torch.float32))
-        return self._shaped(lambda kind: kind)
+            return self._shaped(lambda kind: torch.promote_types(kind, torch.float32), apart)
+        return self._shaped(lambda kind: kind, apart)
 
     def leave(self) -> Vector:
         """Keep θ in a vector of its own until :meth:`come_home` and return that; all parameters are to be written."""
@@ -125,13 +128,13 @@ class Space:
         keep = [i for i in range(len(self.params)) if all(vector.parts[i] is not None for vector in vectors)]
         return [self.group_of[i] for i in keep], [[v.parts[i] for i in keep] for v in vectors]  # type: ignore[misc]
 
-    def _shaped(self, dtype: Callable[[torch.dtype], torch.dtype]) -> Vector:
+    def _shaped(self, dtype: Callable[[torch.dtype], torch.dtype], apart: int) -> Vector:
         parts: list[Tensor | None] = [None] * len(self.params)
         wholes = []
         for block in self.blocks:
             first = self.params[block.members[0]].detach()
             if block.offsets:
-                whole = _zeros(block.numel, dtype=dtype(first.dtype), device=first.device)
+                whole = _zeros(block.numel, dtype=dtype(first.dtype), device=first.device, apart=apart)
                 for member, offset in zip(block.members, block.offsets, strict=True):
                     param = self.params[member]
                     parts[member] = whole.narrow(0, offset, param.numel()).view(param.shape)
@@ -188,10 +191,10 @@ def _shelter(block: Block, theta: Tensor, home: Tensor) -> pages.Shelter | _Copi
     return pages.Shelter(theta, home) if own else _Copies(theta, home)
 
 
-def _zeros(numel: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _zeros(numel: int, *, dtype: torch.dtype, device: torch.device, apart: int = 0) -> Tensor:
     if device.type != "cpu":
         return torch.zeros(numel, dtype=dtype, device=device)
-    return pages.zeros(numel, dtype=dtype)
+    return pages.zeros(numel, dtype=dtype, apart=apart)
 
 
 def _layout(params: Sequence[Tensor], group_of: Sequence[int], *, flat: bool, mine: Collection[int]) -> list[Block]:
