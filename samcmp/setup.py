@@ -85,7 +85,7 @@ class Setup:
         from samcmp.train import Trainer, learning_rate, stream
 
         case = case or self.case
-        model = self.new_model()
+        model = self.new_model().train()
         recipe = optim.build(
             case.optimizer,
             base_optimizer(case, model),

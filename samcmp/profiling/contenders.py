@@ -19,11 +19,12 @@ from samcmp.measure.rounds import Contender, Held, Part, Run
 from samcmp.profiling import cadence
 from samcmp.profiling.runners import EPOCHS, LEAD, EarlyRunner, GradientRunner, Runner, SpreadRunner
 from samcmp.records import Case, canonical_json
-from samcmp.train import Trainer, learning_rate, stream
+from samcmp.train import stream
 
 if TYPE_CHECKING:
     from samcmp.graphs import GraphBatch
     from samcmp.setup import Setup
+    from samcmp.train import Trainer
 
 ENDLESS = 10**9  # epochs of a training whose end no session reaches
 BASE, SAM = "adam", "sam"  # catalogue names of the references: the base optimizer alone, whichever it is, and SAM
@@ -33,35 +34,6 @@ GRADIENT = "(gradient)"  # closure calls without an optimizer, for the gradient-
 def training_case(case: Case) -> Case:
     """Return ``case`` with the length of a training: a profile case leaves it out."""
     return replace(case, protocol=replace(case.protocol, epochs=max(EPOCHS, case.protocol.epochs)))
-
-
-def new_trainer(setup: Setup, case: Case, *, steps_per_epoch: int | None = None, epochs: int | None = None) -> Trainer:
-    """Build a fresh model with its optimizer; other lengths than the case's make a twin (see ``cadence``)."""
-    from samcmp import optim
-    from samcmp.setup import base_optimizer
-
-    long = training_case(case)
-    model = setup.new_model()
-    model.train()
-    recipe = optim.build(
-        case.optimizer,
-        base_optimizer(long, model),
-        steps_per_epoch=steps_per_epoch or setup.steps_per_epoch,
-        epochs=epochs or long.protocol.epochs,
-        seed=stream(case.seed, "optimizer"),
-        settings=dict(case.optimizer_settings),
-    )
-    protocol = long.protocol if recipe.schedule is None else replace(long.protocol, schedule=recipe.schedule)
-    return Trainer(
-        model,
-        recipe,
-        criterion=setup.criterion,
-        loss_power=protocol.loss_power,
-        lr_schedule=learning_rate(
-            protocol.schedule, protocol=protocol, train_size=len(setup.train_positions), dataset=case.dataset
-        ),
-        dropout_seed=stream(case.seed, "dropout"),
-    )
 
 
 def rhythm(setup: Setup, case: Case) -> cadence.Cadence:
@@ -126,7 +98,7 @@ class Arm:
         """Build the trainer and, where some steps need blocks of their own, a twin that takes them; run each once."""
         self._made_of = (setup, batches)
         if self.bare:
-            self.main = GradientRunner(new_trainer(setup, self.case), batches)
+            self.main = GradientRunner(setup.new_trainer(training_case(self.case)), batches)
         else:
             self.cadence = rhythm(setup, self.case)
             endless = {"epochs": ENDLESS} if self.cadence.kind == "late" else {}  # the late steps are the twin's
@@ -145,7 +117,7 @@ class Arm:
             self.early_share = 1 - late
 
     def _runner(self, setup: Setup, batches: Sequence[GraphBatch], **lengths: int) -> Runner:
-        trainer = new_trainer(setup, self.case, **lengths)
+        trainer = setup.new_trainer(training_case(self.case), **lengths)
         n = setup.steps_per_epoch  # the twin's, too: its radius must not decay by step
         if self.cadence.kind == "data-dependent":
             return SpreadRunner(trainer, batches, steps_per_epoch=n, seen=self.seen)
@@ -236,7 +208,7 @@ class MemorySubject:
     def __init__(self, setup: Setup, case: Case, batches: Sequence[GraphBatch], *, steps: int) -> None:
         found = rhythm(setup, case)
         lengths = {"steps_per_epoch": 1, "epochs": found.twin_epochs} if found.kind == "late" else {}
-        self.trainer = new_trainer(setup, case, **lengths)
+        self.trainer = setup.new_trainer(training_case(case), **lengths)
         if self.trainer.recipe.loss_term is not None:
             self.trainer.recipe.loss_term.start_epoch(EPOCHS - 1)
         order = sorted(batches, key=lambda b: b.num_atoms + b.num_bonds, reverse=True)
