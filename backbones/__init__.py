@@ -8,7 +8,7 @@ Importing this module costs nothing: a model's file (and torch) is read when the
 * ``DATASET_SETTINGS``, optional: settings that the authors chose for one dataset.
 
 Other packages add models through the entry-point group ``samcmp.backbones``: each entry point is an :class:`Entry`.
-A user's own ``torch.nn.Module`` is named ``my_file.py:MyModel``, see :mod:`backbones.user`.
+A user's own ``torch.nn.Module`` is named ``my_file.py:MyModel``, see :mod:`samcmp.backbones.user`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from samcmp.errors import UsageError, unknown
-from samcmp.plugins import entries
-from samcmp.settings import misfit
+from samcmp.machine import plugins
+from samcmp.records import misfit
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from samcmp.graphs import MolGraph
+    from samcmp.graphs.batch import MolGraph
 
 ENTRY_POINTS = "samcmp.backbones"
 ATOM_WIDTHS: Mapping[str, int] = {"chemprop-v1": 133, "chemprop-v2": 72, "grover": 151, "compt": 115}
@@ -52,46 +52,46 @@ _GROVER = "Rong et al., NeurIPS 2020, arXiv:2007.02835"
 
 BACKBONES: dict[str, Entry] = {
     "gcn": Entry(
-        "backbones.gcn",
+        "samcmp.backbones.gcn",
         "graph convolution, 3 layers of 128, mean over atoms",
         "Kipf and Welling, ICLR 2017, arXiv:1609.02907",
     ),
     "mpnn": Entry(
-        "backbones.mpnn",
+        "samcmp.backbones.mpnn",
         "message passing with a matrix per kind of bond, GRU update, Set2Set read-out",
         "Gilmer et al., ICML 2017, arXiv:1704.01212",
     ),
     "dmpnn": Entry(
-        "backbones.dmpnn",
+        "samcmp.backbones.dmpnn",
         "messages along directed bonds, hidden 300, depth 3",
         "Yang et al., JCIM 2019, 59, 3370",
     ),
     "cmpnn": Entry(
-        "backbones.cmpnn",
+        "samcmp.backbones.cmpnn",
         "communicating atom and bond messages, GRU over the atoms as read-out",
         "Song et al., IJCAI 2020",
         reads_order=True,
     ),
     "grover": Entry(
-        "backbones.grover",
+        "samcmp.backbones.grover",
         "graph transformer, hidden 100, depth 3, 4 heads: what the GraphSAM authors released",
         _GROVER,
         {"hidden": 100, "depth": 3, "heads": 4, "activation": "relu", "dropout": 0.0},
     ),
     "grover-base": Entry(
-        "backbones.grover",
+        "samcmp.backbones.grover",
         "graph transformer, hidden 800, depth 6, 4 heads, PReLU, dropout 0.1: the published checkpoint's size",
         _GROVER,
         {"hidden": 800, "depth": 6, "heads": 4, "activation": "prelu", "dropout": 0.1},
     ),
     "grover-large": Entry(
-        "backbones.grover",
+        "samcmp.backbones.grover",
         "graph transformer, hidden 1200, depth 6, 4 heads, PReLU, dropout 0.1",
         _GROVER,
         {"hidden": 1200, "depth": 6, "heads": 4, "activation": "prelu", "dropout": 0.1},
     ),
     "compt": Entry(
-        "backbones.compt",
+        "samcmp.backbones.compt",
         "communicative transformer with distance decay, settings per dataset",
         "Chen et al., IJCAI 2021, arXiv:2107.08773",
         reads_order=True,
@@ -100,7 +100,7 @@ BACKBONES: dict[str, Entry] = {
 
 
 def _third_party() -> Mapping[str, Entry]:
-    return entries(ENTRY_POINTS, Entry)
+    return plugins(ENTRY_POINTS, Entry)
 
 
 def names() -> list[str]:
@@ -116,7 +116,7 @@ def is_user_model(name: str) -> bool:
 def entry(name: str) -> Entry:
     """Return the catalogue's entry for ``name``; :class:`UsageError` with the nearest name where there is none."""
     if is_user_model(name):
-        return Entry("backbones.user", "a model of your own", "", {"source": name})
+        return Entry("samcmp.backbones.user", "a model of your own", "", {"source": name})
     found = BACKBONES.get(name) or _third_party().get(name)
     if found is None:
         raise unknown("model", name, names(), where="--model")

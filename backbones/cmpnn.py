@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones import ATOM_WIDTHS, BOND_WIDTHS
-from backbones.gru import over_atoms, over_padding
-from backbones.heads import initialise, two_layers
-from backbones.segments import linear_of_kinds, max_into, mean_over_graphs
-from backbones.unfolded_pairs import Pairs, distinct_pairs, plain_pairs
-from backbones.unfolding import unfolding_pays
-from samcmp.graphs import Columns, GraphBatch
+from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS
+from samcmp.backbones.gru import over_atoms, over_padding
+from samcmp.backbones.heads import initialise, two_layers
+from samcmp.backbones.segments import linear_of_kinds, max_into, mean_over_graphs
+from samcmp.backbones.unfolded_pairs import Pairs, distinct_pairs, plain_pairs
+from samcmp.backbones.unfolding import unfolding_pays
+from samcmp.graphs.batch import Columns, GraphBatch
 
 
 @dataclass(frozen=True)

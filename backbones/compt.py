@@ -29,12 +29,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones import compt_attention as att
-from backbones.compt_norms import LayerNorm, ScaleNorm
-from backbones.gru import over_atoms, over_padding
-from backbones.mish import mish
-from backbones.segments import linear_of_kinds, max_into, mean_over_graphs
-from samcmp.graphs import Columns, GraphBatch, MolGraph
+from samcmp.backbones import compt_attention as att
+from samcmp.backbones.compt_norms import LayerNorm, ScaleNorm
+from samcmp.backbones.gru import over_atoms, over_padding
+from samcmp.backbones.mish import mish
+from samcmp.backbones.segments import linear_of_kinds, max_into, mean_over_graphs
+from samcmp.graphs.batch import Columns, GraphBatch, MolGraph
 
 ATOM_COLUMNS, BOND_COLUMNS, GASTEIGER = 115, 13, slice(111, 113)
 

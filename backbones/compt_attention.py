@@ -23,8 +23,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from backbones.segments import sum_into
-from samcmp.graphs import GraphBatch
+from samcmp.backbones.segments import sum_into
+from samcmp.graphs.batch import GraphBatch
 
 UNREACHABLE = -1
 Kernel = Literal["exp", "softmax"]

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones import ATOM_WIDTHS, BOND_WIDTHS
-from backbones.heads import initialise, two_layers
-from backbones.segments import linear_of_kinds, mean_over_graphs, sum_into
-from backbones.unfolding import Bonds, distinct_bonds, plain_bonds, unfolding_pays
-from samcmp.graphs import Columns, GraphBatch
+from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS
+from samcmp.backbones.heads import initialise, two_layers
+from samcmp.backbones.segments import linear_of_kinds, mean_over_graphs, sum_into
+from samcmp.backbones.unfolding import Bonds, distinct_bonds, plain_bonds, unfolding_pays
+from samcmp.graphs.batch import Columns, GraphBatch
 
 NORM = 100.0  # chemprop's constant for aggregation "norm": sum / 100
 

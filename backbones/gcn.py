@@ -18,9 +18,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from backbones import ATOM_WIDTHS
-from backbones.segments import linear_of_kinds, max_into, mean_over_graphs, sum_into
-from samcmp.graphs import Columns, GraphBatch
+from samcmp.backbones import ATOM_WIDTHS
+from samcmp.backbones.segments import linear_of_kinds, max_into, mean_over_graphs, sum_into
+from samcmp.graphs.batch import Columns, GraphBatch
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones import grover_names
-from backbones.grover_lean import attend_heads, bulk_dropout, into_atoms, is_lean
-from backbones.grover_lean import networks as lean_networks
-from backbones.grover_messages import (
+from samcmp.backbones import grover_names
+from samcmp.backbones.grover_lean import attend_heads, bulk_dropout, into_atoms, is_lean
+from samcmp.backbones.grover_lean import networks as lean_networks
+from samcmp.backbones.grover_messages import (
     Neighbours,
     Network,
     attend_heads_plainly,
@@ -33,11 +33,11 @@ from backbones.grover_messages import (
     networks,
     random_depths,
 )
-from backbones.grover_parts import ATOM_WIDTH, Head, Inlet, Outlet, Readout
-from backbones.grover_rows import Rows
-from backbones.grover_sizes import Sizes
-from backbones.segments import linear_of_kinds
-from samcmp.graphs import Columns, GraphBatch
+from samcmp.backbones.grover_parts import ATOM_WIDTH, Head, Inlet, Outlet, Readout
+from samcmp.backbones.grover_rows import Rows
+from samcmp.backbones.grover_sizes import Sizes
+from samcmp.backbones.segments import linear_of_kinds
+from samcmp.graphs.batch import Columns, GraphBatch
 
 BOND_WIDTH = 14
 Vectors = tuple[Tensor, Tensor]

@@ -18,7 +18,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from backbones.grover_rows import AtomSums, Level, Rows, Sums
+from samcmp.backbones.grover_rows import AtomSums, Level, Rows, Sums
 
 aten = torch.ops.aten
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones.grover_lean import bulk_dropout
-from samcmp.graphs import GraphBatch
+from samcmp.backbones.grover_lean import bulk_dropout
+from samcmp.graphs.batch import GraphBatch
 
 Activation = Callable[[Tensor], Tensor]
 

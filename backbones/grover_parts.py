@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from backbones.grover_lean import activate, bulk_dropout
-from backbones.grover_messages import activation
-from backbones.segments import linear_of_kinds, mean_over_graphs, sum_into
-from samcmp.graphs import GraphBatch
+from samcmp.backbones.grover_lean import activate, bulk_dropout
+from samcmp.backbones.grover_messages import activation
+from samcmp.backbones.segments import linear_of_kinds, mean_over_graphs, sum_into
+from samcmp.graphs.batch import GraphBatch
 
 if TYPE_CHECKING:
-    from backbones.grover_sizes import Sizes
+    from samcmp.backbones.grover_sizes import Sizes
 
 ATOM_WIDTH = 151
 

@@ -1,7 +1,7 @@
 """The rows that GROVER works on on a CPU: atoms or directed bonds that must have equal states are one row.
 
 Before any dropout a state is decided by its kind and, level by level, by the states that are summed into it (colour
-refinement, as in :mod:`backbones.unfolding`). In a batch of 32 drug-like molecules 61 % of the bonds have a twin
+refinement, as in :mod:`samcmp.backbones.unfolding`). In a batch of 32 drug-like molecules 61 % of the bonds have a twin
 after one iteration and 42 % after two. Where dropout makes equal states differ, every atom or bond is a row.
 
 A bond into an atom that has no other bond, one in ten, is in no other bond's sum. Such rows stand last, and only the
@@ -16,9 +16,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from backbones.lists import Lists
-from backbones.unfolding import distinct, mix
-from samcmp.graphs import GraphBatch
+from samcmp.backbones.lists import Lists
+from samcmp.backbones.unfolding import distinct, mix
+from samcmp.graphs.batch import GraphBatch
 
 
 @dataclass(frozen=True, eq=False)

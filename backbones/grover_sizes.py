@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backbones.grover_messages import activation
+from samcmp.backbones.grover_messages import activation
 
 
 @dataclass(frozen=True)

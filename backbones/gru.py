@@ -25,7 +25,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from backbones.lists import Lists
+from samcmp.backbones.lists import Lists
 
 _library_gru: Callable[..., tuple[Tensor, Tensor]] = torch._VF.gru
 

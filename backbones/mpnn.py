@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones import ATOM_WIDTHS, BOND_WIDTHS
-from backbones.segments import linear_of_kinds, softmax_over_graphs, sum_into
-from backbones.unfolded_atoms import AtomStep, PlainAtomStep, distinct_atoms, plain_atoms
-from backbones.unfolding import unfolding_pays
-from samcmp.graphs import Columns, GraphBatch
+from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS
+from samcmp.backbones.segments import linear_of_kinds, softmax_over_graphs, sum_into
+from samcmp.backbones.unfolded_atoms import AtomStep, PlainAtomStep, distinct_atoms, plain_atoms
+from samcmp.backbones.unfolding import unfolding_pays
+from samcmp.graphs.batch import Columns, GraphBatch
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Equal surroundings of atoms are computed once; the same idea as :mod:`backbones.unfolding`, with a state per atom.
+"""Equal surroundings of atoms are computed once; the idea of :mod:`samcmp.backbones.unfolding`, with a state per atom.
 
 After t steps the state of an atom depends only on the tree of bonds and atoms within t steps around it: a batch of 64
 drug-like molecules (about 1,500 atoms) holds some 75 different atoms at t = 0, 550 at t = 1 and 1,050 at t = 2. A
@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from backbones.lists import Lists
-from backbones.segments import sum_into
-from backbones.unfolding import distinct, kinds_of, mix
-from samcmp.graphs import GraphBatch
+from samcmp.backbones.lists import Lists
+from samcmp.backbones.segments import sum_into
+from samcmp.backbones.unfolding import distinct, kinds_of, mix
+from samcmp.graphs.batch import GraphBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,8 @@
 """Equal surroundings for models that keep a state per atom and one per directed bond (CMPNN).
 
-The same idea as :mod:`backbones.unfolding`: a level holds each distinct tree of surroundings once. An atom's new class
-is its old one with the classes of the bonds that end in it; a bond's new class is its own features, its source's new
-class and its reverse's old one.
+The same idea as :mod:`samcmp.backbones.unfolding`: a level holds each distinct tree of surroundings once. An atom's new
+class is its old one with the classes of the bonds that end in it; a bond's new class is its own features, its
+source's new class and its reverse's old one.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones.lists import Lists
-from backbones.segments import sum_into, sum_times_max
-from backbones.unfolding import distinct, kinds_of, mix
-from samcmp.graphs import GraphBatch
+from samcmp.backbones.lists import Lists
+from samcmp.backbones.segments import sum_into, sum_times_max
+from samcmp.backbones.unfolding import distinct, kinds_of, mix
+from samcmp.graphs.batch import GraphBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,9 +22,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakIdKeyDictionary
 
-from backbones.lists import Lists
-from backbones.segments import sum_into
-from samcmp.graphs import GraphBatch
+from samcmp.backbones.lists import Lists
+from samcmp.backbones.segments import sum_into
+from samcmp.graphs.batch import GraphBatch
 
 _KNOWN_KINDS = WeakIdKeyDictionary()  # table -> (K,)
 _ODD = -7046029254386353131  # 2^64 / golden ratio as a signed integer

@@ -25,9 +25,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from backbones import ATOM_WIDTHS, BOND_WIDTHS
+from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS
 from samcmp.errors import UsageError, unknown
-from samcmp.graphs import Columns, GraphBatch
+from samcmp.graphs.batch import Columns, GraphBatch
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from samcmp.records import Status
 
 
 class SamcmpError(Exception):
@@ -67,3 +71,33 @@ def unknown(kind: str, name: str, allowed: Iterable[str], *, where: str | None =
     close = nearest(name, names)
     meant = f"Did you mean {close!r}? " if close else ""
     return UsageError(f"unknown {kind} {name!r}", where=where, remedy=f"{meant}Allowed: {', '.join(names)}.")
+
+
+class Diverged(Exception):
+    """A loss or a prediction that is not a finite number."""
+
+
+def cause_of(error: Exception) -> tuple[Status, str]:
+    """Name what ended a run: diverged, out of memory or an error, and its reason in one line."""
+    import torch
+
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, Diverged):
+        return "diverged", text
+    starved = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    if starved or "DefaultCPUAllocator: can't allocate memory" in text or "not enough memory" in text:
+        return "out-of-memory", text[:300]
+    place = _place(error)
+    return "error", f"{type(error).__name__}: {text[:300]}{place}"
+
+
+def _place(error: Exception) -> str:
+    """Name the innermost line of this project, or of the user's own file, that the error passed through."""
+    import traceback
+    from pathlib import Path
+
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [
+        f for f in frames if "site-packages" not in f.filename or "samcmp" in f.filename or "backbones" in f.filename
+    ]
+    return f" (at {Path(ours[-1].filename).name}:{ours[-1].lineno})" if ours else ""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from samcmp.errors import WriteError
 
+CACHE = "SAMCMP_CACHE"
 ELSEWHERE = "Make room, or name another place."
 _WHY = {
     errno.ENOSPC: "the disk is full",
@@ -86,3 +87,13 @@ def refusals(path: Path, *, remedy: str = ELSEWHERE) -> Iterator[None]:
             raise
         why = _WHY.get(error.errno, error.strerror)
         raise WriteError(f"cannot be written: {why}", where=str(path), remedy=remedy) from None
+
+
+def cache_folder() -> Path:
+    """Return the folder for everything that can be made again: SAMCMP_CACHE, or the platform's cache folder."""
+    named = os.environ.get(CACHE)
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("samcmp", appauthor=False))

@@ -6,8 +6,14 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from samcmp.errors import UsageError
+
+E = TypeVar("E")
 
 # Settings of the environment that change speed or memory. Their values are numbers and switches, never paths.
 _SETTINGS = (
@@ -205,3 +211,20 @@ def keep_freed_memory() -> None:
     if call is not None:
         call(_MMAP_THRESHOLD, 32 << 20)  # the largest that glibc takes
         call(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@cache
+def plugins(group: str, kind: type[E]) -> dict[str, E]:
+    """Load the entry points of ``group``, each of which must be a ``kind``. Raises UsageError for another."""
+    wanted = f"{kind.__module__}.{kind.__qualname__}"
+    found: dict[str, E] = {}
+    for point in entry_points(group=group):
+        made = point.load()
+        if not isinstance(made, kind):
+            raise UsageError(
+                f"entry point {point.name!r} is a {type(made).__name__}, not a {wanted}",
+                where=f"entry-point group {group}",
+                remedy=f"Let it name a {wanted} object, or uninstall the package that brings it.",
+            )
+        found[point.name] = made
+    return found

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,8 +19,8 @@ from typing import Any, ClassVar, Literal
 
 SCHEMA = 1  # of a stored Record; a store written by a newer version is refused, not guessed at
 
-SCHEDULES = ("noam", "constant", "noam-released", "compt-adam-released")  # learning rates, see samcmp.train
-BASES = ("adam", "adamw", "sgd")  # base optimizers, see samcmp.setup
+SCHEDULES = ("noam", "constant", "noam-released", "compt-adam-released")  # learning rates, see samcmp.training.loop
+BASES = ("adam", "adamw", "sgd")  # base optimizers, see samcmp.training.setup
 
 Kind = Literal["train", "profile"]
 Status = Literal["ok", "diverged", "out-of-memory", "error", "timeout", "skipped", "partial"]
@@ -230,3 +231,36 @@ def canonical_json(value: Any) -> str:
 def content_key(value: Any) -> str:
     """SHA-256 of the canonical JSON, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def read_value(text: str) -> Json:
+    """Read a value from a command line: true, false, none, a number, else the text itself."""
+    lowered = text.lower()
+    if lowered in {"true", "false"}:
+        return lowered == "true"
+    if lowered in {"none", "null"}:
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def misfit(value: Json, default: Json) -> str | None:
+    """Say what is wrong with the type of ``value`` beside its default, or None. A default of None takes any."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"must be finite, found {value}"
+    if default is None:
+        return None
+    for kind, fits, expected in (
+        (bool, bool, "true or false"),
+        (int, int, "a whole number"),
+        (float, (int, float), "a number"),
+        (str, str, "text"),
+    ):
+        if isinstance(default, kind):
+            right = isinstance(value, fits) and (kind is bool or not isinstance(value, bool))
+            return None if right else f"expected {expected}, found {value!r}"
+    return None

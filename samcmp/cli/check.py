@@ -89,7 +89,7 @@ def _trial(target: str) -> Trial:
     from torch import nn
     from torch.optim import Optimizer
 
-    from backbones import user
+    from samcmp.backbones import user
 
     if place.endswith(".py"):
         module = user.import_file(Path(place), where=target)
@@ -102,8 +102,7 @@ def _trial(target: str) -> Trial:
 
 
 def _of_catalogue(name: str) -> Trial:
-    import backbones
-    from samcmp import optim
+    from samcmp import backbones, optim
 
     if name in optim.names():
         from samcmp.conformance.trial import STEPS_PER_EPOCH
@@ -139,8 +138,8 @@ def _class_in(module: ModuleType, name: str, kinds: tuple[type, ...], *, where: 
 
 def _configured(source: str, *, where: str) -> Any:
     """Return the configuration of a user's model; a constructor that cannot be called is the user's mistake."""
-    import backbones
-    from backbones import user
+    from samcmp import backbones
+    from samcmp.backbones import user
 
     try:
         config = backbones.build_config(source)

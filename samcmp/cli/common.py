@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samcmp.errors import DataError, DeviceError, SamcmpError, UsageError
-from samcmp.keys import Inputs
+from samcmp.experiment.keys import Inputs
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from samcmp.data.cards import DatasetCard
     from samcmp.data.fetch import Progress
-    from samcmp.setup import Options
+    from samcmp.training.setup import Options
 
 
 def stderr() -> Console:
@@ -137,7 +137,7 @@ class Sources:
         return Inputs(content=self.content, fingerprint=fingerprint, cards=self.cards)
 
     def options(self, device: str, save: Path | None = None) -> Options:
-        from samcmp.setup import Options
+        from samcmp.training.setup import Options
 
         return Options(
             device=device,

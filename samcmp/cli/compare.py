@@ -12,10 +12,10 @@ from samcmp.cli import output as output_
 from samcmp.cli.options import DATA
 
 if TYPE_CHECKING:
-    from samcmp.plan import Plan
-    from samcmp.report.comparison import Comparison
-    from samcmp.store import Store
-    from samcmp.suites import Suites
+    from samcmp.analysis.comparison import Comparison
+    from samcmp.experiment.plan import Plan
+    from samcmp.experiment.store import Store
+    from samcmp.experiment.suites import Suites
 
 RUNNING = "Running"
 
@@ -135,8 +135,9 @@ def compare(
 
       samcmp compare --suite paper-table2 --dry-run
     """
-    from samcmp import budgets, plan, suites
-    from samcmp.store import Store
+    from samcmp.experiment import budget as budgets
+    from samcmp.experiment import plan, suites
+    from samcmp.experiment.store import Store
 
     seconds = None if budget is None else budgets.seconds_of(budget)
     output_.check(format_, output)
@@ -204,14 +205,14 @@ def _finish(
     published: bool,
     before: Comparison | None,
 ) -> None:
-    from samcmp.report import build
+    from samcmp.analysis import build
 
     records = planned.records(kept)
     comparison = build.compare(
         records, output_.report_settings(margin), suite=planned.suite, predictions=kept.predictions
     )
     if published:
-        from samcmp.report.beside import beside
+        from samcmp.analysis.beside import beside
 
         comparison = beside(comparison, planned.table)
     output_.deliver(comparison, form=form, output=output)

@@ -139,9 +139,10 @@ def _machine() -> Iterator[Finding]:
 
 
 def _folders(store: Path) -> Iterator[Finding]:
+    from samcmp import files
     from samcmp.data import cards, fetch
 
-    for what, folder in (("cache folder", fetch.cache_folder()), ("store", store)):
+    for what, folder in (("cache folder", files.cache_folder()), ("store", store)):
         parent = common.standing(folder)
         free = shutil.disk_usage(parent).free / 2**30
         if not parent.is_dir():

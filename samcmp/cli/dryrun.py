@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from samcmp import estimate
+from samcmp.analysis import power
 from samcmp.cli.common import counted
-from samcmp.stats import power
+from samcmp.experiment import cost
 
 if TYPE_CHECKING:
-    from samcmp.plan import Plan, Request
+    from samcmp.experiment.plan import Plan, Request
+    from samcmp.experiment.store import Store
     from samcmp.records import Case
-    from samcmp.store import Store
 
 
 Row = tuple[str, str, str, str, str]  # dataset, model, optimizer, split, epochs
@@ -34,7 +34,7 @@ def show(planned: Plan, kept: Store, *, request: Request, retry: bool) -> None:
         f"{len(todo)} to do; {counted(len(planned.sessions), 'profile session')}, "
         f"{len(planned.sessions) - len(sessions)} in the store."
     )
-    for line in estimate.lines(todo, sessions=len(sessions), seconds=planned.profile_seconds, history=kept.records()):
+    for line in cost.lines(todo, sessions=len(sessions), seconds=planned.profile_seconds, history=kept.records()):
         console.print(line, markup=False)
     for line in _power(planned):
         console.print(line, markup=False)

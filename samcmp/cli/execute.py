@@ -12,19 +12,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from samcmp import budgets, keys, workers
 from samcmp.cli import common
 from samcmp.cli.common import counted
-from samcmp.setup import check_splits, check_weights
+from samcmp.engines import local
+from samcmp.experiment import budget as budgets
+from samcmp.experiment import keys
+from samcmp.training.setup import check_splits, check_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from samcmp.plan import Plan
+    from samcmp.experiment.plan import Plan
+    from samcmp.experiment.run import Progress
+    from samcmp.experiment.store import Store
     from samcmp.records import Case, Record
-    from samcmp.runner import Progress
-    from samcmp.setup import Options
-    from samcmp.store import Store
+    from samcmp.training.setup import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,11 @@ def _train(
 ) -> None:
     if not cases:
         return
-    jobs = how.jobs or workers.default_jobs(len(cases), device=how.options.device)
+    jobs = how.jobs or local.default_jobs(len(cases), device=how.options.device)
     finished = (
-        workers.run_here(cases, how.options, hear=view.hear)
+        local.run_here(cases, how.options, hear=view.hear)
         if jobs == 1 and how.timeout is None
-        else workers.run_apart(cases, how.options, hear=view.hear, jobs=jobs, timeout=how.timeout)
+        else local.run_apart(cases, how.options, hear=view.hear, jobs=jobs, timeout=how.timeout)
     )
     for result in finished:
         kept.add(result.record, result.predictions)

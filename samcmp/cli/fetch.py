@@ -178,7 +178,7 @@ def _audit(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, o
         found = [to_json(report) for report in reports]
         _write(json.dumps(found[0] if len(chosen) == 1 else found, indent=2), output)
     else:
-        from samcmp.cli.audit_tables import tables
+        from samcmp.report.audit import tables
 
         _show([table for report in reports for table in tables(report)], output)
     return failed

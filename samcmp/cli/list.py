@@ -80,7 +80,7 @@ def _datasets(folders: tuple[Path, ...]) -> Table:
 def _models() -> Table:
     from rich.markup import escape
 
-    import backbones
+    from samcmp import backbones
 
     table = _table("Models", "name", "what", "paper")
     for name in backbones.names():
@@ -108,7 +108,7 @@ def _optimizers(settings: bool) -> Table:
 def _suites(config: Path | None, folders: tuple[Path, ...]) -> Table:
     from rich.text import Text
 
-    from samcmp import suites
+    from samcmp.experiment import suites
 
     table = _table("Suites", "name", "what, and datasets × models × optimizers")
     for name, suite in suites.read(config, cards=folders).suites.items():

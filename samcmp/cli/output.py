@@ -13,8 +13,8 @@ from samcmp.cli.common import stderr
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from samcmp.gate import Gate
-    from samcmp.report.comparison import Comparison, Settings
+    from samcmp.analysis.comparison import Comparison, Settings
+    from samcmp.analysis.gate import Gate
 
 WIDTH = 100  # columns
 
@@ -43,7 +43,7 @@ def check(form: str, output: Path | None = None, *, allowed: Sequence[str] | Non
 
 def report_settings(margin: float | None) -> Settings:
     """The report's settings with a margin of the user's: in AUC, or as a share of the baseline's RMSE or MAE."""
-    from samcmp.report.comparison import MARGINS, Margin, Settings
+    from samcmp.analysis.comparison import MARGINS, Margin, Settings
 
     if margin is None:
         return Settings()
@@ -92,7 +92,7 @@ def baseline(path: Path | None) -> Comparison | None:
     """Read a gate's baseline before anything is run. One that cannot be read ends the command with the gate's code."""
     if path is None:
         return None
-    from samcmp import gate as gates
+    from samcmp.analysis import gate as gates
 
     found = gates.read(path)
     if isinstance(found, gates.Gate):
@@ -103,7 +103,7 @@ def baseline(path: Path | None) -> Comparison | None:
 
 def gate(comparison: Comparison, before: Comparison) -> int:
     """Compare with a baseline, say what was found, and return the exit code that says what got worse."""
-    from samcmp import gate as gates
+    from samcmp.analysis import gate as gates
 
     found = gates.compare(comparison, before)
     _say(found)

@@ -14,11 +14,11 @@ from samcmp.cli.options import OUTPUT, TRAINING
 from samcmp.errors import UsageError
 
 if TYPE_CHECKING:
-    from samcmp.plan import Plan, Request
+    from samcmp.experiment.plan import Plan, Request
+    from samcmp.experiment.store import Store
     from samcmp.profiling.found import Wishes
     from samcmp.records import Case, Record
-    from samcmp.setup import Options
-    from samcmp.store import Store
+    from samcmp.training.setup import Options
 
 
 def profile(
@@ -88,11 +88,11 @@ def profile(
 
       samcmp profile -m gcn --batch-size 32,64,128 --format csv
     """
-    from samcmp import budgets
-    from samcmp.cli.profile_table import FORMATS
-    from samcmp.plan import Request
-    from samcmp.setup import check_weights
-    from samcmp.store import Store
+    from samcmp.experiment import budget as budgets
+    from samcmp.experiment.plan import Request
+    from samcmp.experiment.store import Store
+    from samcmp.report.profile import FORMATS
+    from samcmp.training.setup import check_weights
 
     output.check(form, allowed=FORMATS)
     common.check_writable(trace, "--trace")
@@ -172,7 +172,7 @@ def _all_optimizers() -> Sequence[str]:
 
 
 def _planned(request: Request, config: Path | None, cards: tuple[Path, ...], size: int | None) -> Plan:
-    from samcmp import plan, suites
+    from samcmp.experiment import plan, suites
 
     protocol = {**request.protocol, "batch_size": size}
     return plan.build(suites.read(config, cards=cards), replace(request, protocol=protocol))
@@ -217,7 +217,7 @@ def _measured(
 
 
 def _deliver(done: Sequence[Sequence[Record]], *, form: str) -> None:
-    from samcmp.cli import profile_table
+    from samcmp.report import profile as profile_table
 
     if form != "table":
         typer.echo(profile_table.render([record for records in done for record in records], form=form))

@@ -16,9 +16,9 @@ from samcmp.errors import UsageError, nearest, unknown
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from samcmp.analysis.comparison import Comparison
+    from samcmp.experiment.store import Store
     from samcmp.records import Record
-    from samcmp.report.comparison import Comparison
-    from samcmp.store import Store
 
 FIGURES = {  # and what each is drawn of
     "pareto": "accuracy and speed of the same optimizers; `samcmp compare` gives both",
@@ -65,21 +65,21 @@ def report(
       samcmp report --format json --output baseline.json
     """
     if json_schema:
-        from samcmp.report.schema import text
+        from samcmp.analysis.schema import text
 
         typer.echo(text(), nl=False)
         return
     wanted = _figures(figure or [])
     output_.check(format_, output)
     before = output_.baseline(baseline)
-    from samcmp.report import build
-    from samcmp.store import Store
+    from samcmp.analysis import build
+    from samcmp.experiment.store import Store
 
     kept = Store(common.store_folder(store))
     records = _chosen(kept, dataset, model, optimizer)
     comparison = build.compare(records, output_.report_settings(margin), predictions=kept.predictions)
     if published:
-        from samcmp.report.beside import beside
+        from samcmp.analysis.beside import beside
 
         comparison = beside(comparison)
     drawn = [(path, _draw(kind, path, records=records, comparison=comparison)) for kind, path in wanted]
@@ -150,7 +150,7 @@ def _draw(kind: str, path: Path, *, records: Sequence[Record], comparison: Compa
 
     try:
         if kind == "curves":
-            from samcmp.report.curves import curves
+            from samcmp.analysis.curves import curves
 
             return figures.loss_curves(curves(records, comparison))
         maker = {"differences": figures.differences, "profiles": figures.profiles, "pareto": figures.pareto}[kind]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from samcmp import budgets
 from samcmp.cli import common, options
+from samcmp.experiment import budget as budgets
 
 MARKS = {True: ("passed", "green"), False: ("FAILED", "bold red"), None: ("not settled", "yellow")}
 
@@ -36,10 +36,10 @@ def selfcheck(
     from rich.console import Console
     from rich.text import Text
 
-    from samcmp.measure.lock import device_lock
-    from samcmp.measure.nvml import open_torch_device
     from samcmp.profiling import selfcheck as checks
-    from samcmp.setup import resolve_device
+    from samcmp.profiling.lock import device_lock
+    from samcmp.profiling.nvml import open_torch_device
+    from samcmp.training.setup import resolve_device
 
     console = Console(highlight=False)
     found_device = resolve_device(where)

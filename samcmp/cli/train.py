@@ -14,10 +14,10 @@ from samcmp.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from samcmp.experiment.run import Progress
+    from samcmp.experiment.store import Store
     from samcmp.records import Case, Record
-    from samcmp.runner import Progress
-    from samcmp.setup import Options
-    from samcmp.store import Store
+    from samcmp.training.setup import Options
 
 
 def train(
@@ -77,9 +77,9 @@ def train(
 
       samcmp train --data my.csv --target activity --model gcn
     """
-    from samcmp import plan, suites
-    from samcmp.setup import check_splits, check_weights
-    from samcmp.store import Store
+    from samcmp.experiment import plan, suites
+    from samcmp.experiment.store import Store
+    from samcmp.training.setup import check_splits, check_weights
 
     common.check_writable(save, "--save")
     common.check_writable(save_split, "--save-split")
@@ -147,7 +147,7 @@ def train(
 
 def _save_split(case: Case, how: Options, path: Path) -> None:
     from samcmp.data import splitfile, splits
-    from samcmp.setup import load_molecules
+    from samcmp.training.setup import load_molecules
 
     molecules = load_molecules(case, how)
     split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=how.split_file)
@@ -158,7 +158,7 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    from samcmp import runner
+    from samcmp.experiment import run
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=False) as bar:
@@ -170,7 +170,7 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -
             if not console.is_terminal:
                 console.print(f"{name}: {_shown(now)}", markup=False)
 
-        record, predictions = runner.train(case, how, key=key, listen=listen)
+        record, predictions = run.train(case, how, key=key, listen=listen)
     kept.add(record, predictions)
     return record
 

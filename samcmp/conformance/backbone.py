@@ -16,12 +16,12 @@ from torch import nn
 
 from samcmp.conformance.backbone_promises import PROMISES, Subject
 from samcmp.conformance.report import Report, try_each
-from samcmp.graphs import Columns
+from samcmp.graphs.batch import Columns
 
 
 def check_config(config: Any, **settings: Any) -> Report:
     """Try every promise on the model of a configuration; ``settings`` are those of :class:`Subject`."""
-    import backbones
+    from samcmp import backbones
 
     return check_backbone(
         lambda tasks: backbones.build(config, tasks),

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from samcmp.conformance.report import Broken, NotApplicable
 from samcmp.data.molecules import Molecules
-from samcmp.features.graphset import GraphSet
-from samcmp.graphs import Columns, GraphBatch
-from samcmp.tasks import Criterion, Task
-from samcmp.train import model_loss
+from samcmp.graphs.batch import Columns, GraphBatch
+from samcmp.graphs.graphset import GraphSet
+from samcmp.training.loop import model_loss
+from samcmp.training.tasks import Criterion, Task
 
 TASKS = 3
 MOLECULES = (

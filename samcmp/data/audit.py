@@ -158,7 +158,7 @@ def _read_all(molecules: Molecules, progress: fetch.Progress | None) -> _Read:
     from rdkit import Chem
 
     from samcmp.data.splits import murcko
-    from samcmp.features.featurize import parse
+    from samcmp.graphs.featurize import parse
 
     out = _Read([], [], [], [], [], [], 0, set())
     for i, (row, text) in enumerate(zip(molecules.rows.tolist(), molecules.smiles, strict=True)):

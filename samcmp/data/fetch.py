@@ -13,23 +13,13 @@ from samcmp import files
 from samcmp.data.cards import DatasetCard
 from samcmp.data.download import Progress, Unreachable, copied, download
 from samcmp.errors import DataError
+from samcmp.files import CACHE, cache_folder
 
-__all__ = ["Progress", "Unreachable", "cache_folder", "cached_path", "ensure", "how_to_get", "is_cached"]
+__all__ = ["Progress", "Unreachable", "cached_path", "ensure", "how_to_get", "is_cached"]
 
 MIRROR = "SAMCMP_MIRROR"
-CACHE = "SAMCMP_CACHE"
 _bundles: dict[str, tempfile.TemporaryDirectory[str]] = {}  # URL -> where its bundle lies until this process ends
 _REMEDY = f"Make room, or name another folder with {CACHE}=FOLDER."
-
-
-def cache_folder() -> Path:
-    """Return the folder for everything that can be made again: SAMCMP_CACHE, or the platform's cache folder."""
-    named = os.environ.get(CACHE)
-    if named:
-        return Path(named).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("samcmp", appauthor=False))
 
 
 def cached_path(card: DatasetCard) -> Path:

@@ -186,7 +186,7 @@ def _groups(card: DatasetCard, content: table.Table) -> NDArray[np.int64] | None
 @lru_cache(maxsize=4)  # every run of a comparison loads its molecules; they are parsed for the first
 def _unusable(smiles: tuple[str, ...]) -> tuple[tuple[int, str, str], ...]:
     """Find the rows of a user's file that RDKit makes no molecule of, each with the reason."""
-    from samcmp.features.featurize import parse
+    from samcmp.graphs.featurize import parse
 
     found = []
     for row, text in enumerate(smiles):

@@ -190,7 +190,7 @@ def murcko(mol: Mol) -> str:
 def _scaffolds(smiles: tuple[str, ...]) -> tuple[str, ...]:
     from rdkit.rdBase import BlockLogs
 
-    from samcmp.features.featurize import parse
+    from samcmp.graphs.featurize import parse
 
     with BlockLogs():
         return tuple(murcko(parse(text)) for text in smiles)

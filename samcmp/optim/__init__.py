@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from samcmp.errors import unknown
+from samcmp.machine import plugins
 from samcmp.optim.entries import ADAPTIVE, SCHEDULED, Entry, Recipe
-from samcmp.plugins import entries
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -142,7 +142,7 @@ def __dir__() -> list[str]:
 
 
 def _third_party() -> Mapping[str, Entry]:
-    return entries(ENTRY_POINTS, Entry)
+    return plugins(ENTRY_POINTS, Entry)
 
 
 def names() -> list[str]:

@@ -1,1 +1,3 @@
-"""Profile cases -> Records: speed, memory and energy of optimizers measured side by side."""
+"""Clocks, interleaved rounds, memory, energy and the sessions that measure optimizers side by side."""
+
+WARNING = "profile: "  # begins each warning of a session among the notes of a Record

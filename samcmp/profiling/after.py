@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from samcmp.measure import energy as energies
-from samcmp.measure import memory as memories
-from samcmp.measure.clocks import Clock
-from samcmp.measure.nvml import Gpu
 from samcmp.profiling import contenders as ready
 from samcmp.profiling import detail
+from samcmp.profiling import energy as energies
+from samcmp.profiling import memory as memories
+from samcmp.profiling.clocks import Clock
 from samcmp.profiling.contenders import Arm
 from samcmp.profiling.found import Found, Wishes
+from samcmp.profiling.nvml import Gpu
 from samcmp.records import Energy, Memory
 
 if TYPE_CHECKING:
-    from samcmp.graphs import GraphBatch
+    from samcmp.graphs.batch import GraphBatch
 
 MEMORY_SHARE = 0.35  # of the budget, at most
 UNTIMED_SHARE = 0.05  # of the budget, for counting the kinds of steps that nothing else tells

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from samcmp.measure.clocks import Mark
-from samcmp.measure.memory import tensors_in
-from samcmp.measure.rounds import Contender, Held, Part, Run
 from samcmp.profiling import cadence
+from samcmp.profiling.clocks import Mark
+from samcmp.profiling.memory import tensors_in
+from samcmp.profiling.rounds import Contender, Held, Part, Run
 from samcmp.profiling.runners import EPOCHS, LEAD, EarlyRunner, GradientRunner, Runner, SpreadRunner
 from samcmp.records import Case, canonical_json
-from samcmp.train import stream
+from samcmp.training.loop import stream
 
 if TYPE_CHECKING:
-    from samcmp.graphs import GraphBatch
-    from samcmp.setup import Setup
-    from samcmp.train import Trainer
+    from samcmp.graphs.batch import GraphBatch
+    from samcmp.training.loop import Trainer
+    from samcmp.training.setup import Setup
 
 ENDLESS = 10**9  # epochs of a training whose end no session reaches
 BASE, SAM = "adam", "sam"  # catalogue names of the references: the base optimizer alone, whichever it is, and SAM
@@ -148,7 +148,7 @@ class Arm:
             self.release()
 
     def take(self, first: int, steps: int, mark: Mark) -> Sequence[int]:
-        """Take steps of the recorded list; see :data:`samcmp.measure.rounds.Run`."""
+        """Take steps of the recorded list; see :data:`samcmp.profiling.rounds.Run`."""
         if self.main is None:
             raise ValueError(f"{self.name} is not in memory")
         return self.main(first, steps, mark)

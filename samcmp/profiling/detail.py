@@ -11,15 +11,15 @@ import numpy as np
 import torch
 
 from samcmp.errors import UsageError
-from samcmp.measure.phases import Phases, phases_for
 from samcmp.profiling.contenders import Arm
 from samcmp.profiling.found import Found, Wishes
-from samcmp.train import StepClosure
+from samcmp.profiling.phases import Phases, phases_for
+from samcmp.training.loop import StepClosure
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from samcmp.graphs import GraphBatch
+    from samcmp.graphs.batch import GraphBatch
 
 STEPS = 16
 TRACE_STEPS = 4

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from samcmp import machine
-from samcmp.measure import WARNING
-from samcmp.measure.estimate import Ratio, bootstrap_median, noise, outliers
-from samcmp.measure.rounds import Session
+from samcmp.profiling import WARNING
 from samcmp.profiling.contenders import BASE, GRADIENT, SAM, Arm
 from samcmp.profiling.found import Found
+from samcmp.profiling.ratios import Ratio, bootstrap_median, noise, outliers
+from samcmp.profiling.rounds import Session
 from samcmp.records import Case, Energy, Memory, Record, Status, Throughput
 
 BURSTY = 1.1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from samcmp.measure.rounds import Session
 from samcmp.profiling.contenders import Arm
+from samcmp.profiling.rounds import Session
 from samcmp.records import Energy, Memory
-from samcmp.setup import Setup
+from samcmp.training.setup import Setup
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from samcmp.measure.memory import CudaMemory, cpu_memory
 from samcmp.profiling import residency
+from samcmp.profiling.memory import CudaMemory, cpu_memory
 from samcmp.records import Case
 
 if TYPE_CHECKING:
-    from samcmp.setup import Options, Setup
+    from samcmp.training.setup import Options, Setup
 
 FINE = 8  # the answer is exact to one part in this many
 
@@ -75,7 +75,7 @@ def batches(
     session: Mapping[str, Case], options: Options, *, say: Callable[[str], None] = lambda text: None
 ) -> Iterator[Largest]:
     """Yield the largest batch of every case of one dataset and model."""
-    from samcmp.setup import assemble
+    from samcmp.training.setup import assemble
 
     setup = assemble(next(iter(session.values())), options)
     first = next(iter(session.values()))
@@ -105,7 +105,7 @@ def _attempt(setup: Setup, case: Case) -> Callable[[int], Tried]:
         try:
             peak = _peak(setup, case, size)
         except Exception as error:
-            from samcmp.runner import cause_of
+            from samcmp.errors import cause_of
 
             status, reason = cause_of(error)
             if status != "out-of-memory":

@@ -19,13 +19,13 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from samcmp.errors import DeviceError, SamcmpError
-from samcmp.measure import WARNING
-from samcmp.measure.estimate import across
+from samcmp.profiling import WARNING
 from samcmp.profiling.found import Wishes
+from samcmp.profiling.ratios import across
 from samcmp.records import Case, Ratio, Record, Throughput
 
 if TYPE_CHECKING:
-    from samcmp.setup import Options
+    from samcmp.training.setup import Options
 
 Say = Callable[[str], None]
 

@@ -7,7 +7,7 @@ the next optimizer is compared with what is free.
 from __future__ import annotations
 
 from samcmp import machine
-from samcmp.measure.memory import resident_bytes
+from samcmp.profiling.memory import resident_bytes
 
 SAFE = 0.8  # of the memory that is free: beyond it the system would end the process, not the allocation
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from samcmp.measure.clocks import Mark
+from samcmp.profiling.clocks import Mark
 
 if TYPE_CHECKING:
-    from samcmp.graphs import GraphBatch
-    from samcmp.train import Trainer
+    from samcmp.graphs.batch import GraphBatch
+    from samcmp.training.loop import Trainer
 
 EPOCHS = 30  # of the training that shares and schedules are those of; a profile case itself has none
 LEAD = 4  # epochs that a loss term sees before it is timed: terms begin late and look back

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from samcmp import optim
-from samcmp.measure.clocks import Clock, Mark, clock_for, working_after
-from samcmp.measure.estimate import Ratio
-from samcmp.measure.memory import measure as weigh
-from samcmp.measure.phases import phases_for
-from samcmp.measure.rounds import Contender, Part, Rounds, Session
 from samcmp.profiling import cadence
+from samcmp.profiling.clocks import Clock, Mark, clock_for, working_after
 from samcmp.profiling.contenders import composed
+from samcmp.profiling.memory import measure as weigh
+from samcmp.profiling.phases import phases_for
+from samcmp.profiling.ratios import Ratio
+from samcmp.profiling.rounds import Contender, Part, Rounds, Session
 from samcmp.profiling.runners import EPOCHS
 from samcmp.profiling.session import STILL_BUSY
 

@@ -18,22 +18,21 @@ import numpy as np
 import torch
 
 from samcmp import machine
-from samcmp.errors import SamcmpError, UsageError
-from samcmp.measure.clocks import Clock, clock_for, working_after
-from samcmp.measure.lock import device_lock
-from samcmp.measure.nvml import Gpu, open_torch_device
-from samcmp.measure.rounds import Rounds
-from samcmp.measure.watch import watch_for
+from samcmp.errors import SamcmpError, UsageError, cause_of
 from samcmp.profiling import contenders as ready
 from samcmp.profiling import facts as profile_facts
 from samcmp.profiling import shares
 from samcmp.profiling.after import UNTIMED_SHARE, After
+from samcmp.profiling.clocks import Clock, clock_for, working_after
 from samcmp.profiling.contenders import BASE, Arm
 from samcmp.profiling.found import Found, Wishes
+from samcmp.profiling.lock import device_lock
+from samcmp.profiling.nvml import Gpu, open_torch_device
 from samcmp.profiling.residency import HostMemory
+from samcmp.profiling.rounds import Rounds
+from samcmp.profiling.watch import watch_for
 from samcmp.records import Case, Record
-from samcmp.runner import cause_of
-from samcmp.setup import Options, Setup, assemble
+from samcmp.training.setup import Options, Setup, assemble
 
 BUDGET_SECONDS = 240.0
 FEWEST = 6  # rounds: below, no signed-rank interval exists

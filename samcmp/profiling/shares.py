@@ -11,10 +11,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from samcmp.measure.composed import relative_cost
-from samcmp.measure.rounds import Rounds
+from samcmp.profiling.composed import relative_cost
 from samcmp.profiling.contenders import Arm
 from samcmp.profiling.found import Found
+from samcmp.profiling.rounds import Rounds
 from samcmp.profiling.runners import EPOCHS
 
 Seen = Sequence[tuple[int, int]]  # epoch and passes of steps

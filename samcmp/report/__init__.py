@@ -1,6 +1,6 @@
 """Records to tables, verdicts and figures.
 
-``compare(records)`` gives a :class:`~samcmp.report.comparison.Comparison`; ``render(comparison, "markdown")`` its text.
+``analysis.build.compare(records)`` gives a ``Comparison``; ``render(comparison, "markdown")`` its text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from samcmp.report.comparison import Comparison
+    from samcmp.analysis.comparison import Comparison
 
 FORMATS = ("table", "markdown", "latex", "csv", "json", "parquet")
 
@@ -30,7 +30,7 @@ def render(comparison: Comparison, form: str) -> str:
 
         return to_csv(comparison)
     if form == "json":
-        from samcmp.report.flat import to_json_text
+        from samcmp.analysis.comparison import to_json_text
 
         return to_json_text(comparison)
     if form in FORMATS:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from samcmp.report.comparison import Across, Beside, Comparison, Standing
-from samcmp.report.grid import Column, Entry, Grid, interval, signed, times
-from samcmp.stats.paired import Interval
+from samcmp.analysis.comparison import Across, Beside, Comparison, Standing
+from samcmp.analysis.numbers import interval, signed, times
+from samcmp.analysis.paired import Interval
+from samcmp.report.grid import Column, Entry, Grid
 
 
 def extras(comparison: Comparison) -> tuple[Grid, ...]:

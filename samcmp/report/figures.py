@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samcmp.analysis.comparison import Cell, Comparison, Row, Verdict, labels
+from samcmp.analysis.paired import within_half_widths
+from samcmp.analysis.sentences import METRICS, metric_name
 from samcmp.errors import UsageError
-from samcmp.report.comparison import Cell, Comparison, Row, Verdict, labels
-from samcmp.report.sentences import METRICS, metric_name
-from samcmp.stats.paired import within_half_widths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from samcmp.report.curves import Curve
+    from samcmp.analysis.curves import Curve
 
 FORMATS = ("svg", "png", "pdf")
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C00")

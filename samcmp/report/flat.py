@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from pathlib import Path
 
-from samcmp.records import from_json, to_json
-from samcmp.report.comparison import SCHEMA, Cell, Comparison, Row, Verdict
+from samcmp.analysis.comparison import Cell, Comparison, Row, Verdict
 
 Value = str | int | float | bool | None
 
@@ -69,22 +67,6 @@ def to_csv(comparison: Comparison) -> str:
         writer.writeheader()
         writer.writerows(flat)
     return text.getvalue()
-
-
-def to_json_text(comparison: Comparison) -> str:
-    """Return the whole Comparison as JSON; its form is :func:`samcmp.report.schema.schema`."""
-    return json.dumps(to_json(comparison), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def from_json_text(text: str | bytes) -> Comparison:
-    """Read what :func:`to_json_text` wrote. Raises ValueError, naming the field, where it does not fit."""
-    try:
-        version = json.loads(text).get("schema")
-    except (ValueError, AttributeError):
-        raise ValueError("it is not the JSON of a comparison") from None
-    if isinstance(version, int) and version > SCHEMA:
-        raise ValueError(f"written by a newer samcmp (schema {version}, this version reads up to {SCHEMA})")
-    return from_json(Comparison, text)
 
 
 def to_parquet(comparison: Comparison, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from samcmp.report.comparison import Comparison
+from samcmp.analysis.comparison import Comparison
 from samcmp.report.grid import Entry, Grid
 from samcmp.report.table import table
 

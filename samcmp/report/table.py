@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from samcmp.report.comparison import Cell, Comparison, Row
+from samcmp.analysis.comparison import Cell, Comparison, Row
+from samcmp.analysis.numbers import memory, rate
+from samcmp.analysis.paired import Interval
+from samcmp.analysis.sentences import digits_for, headline, metric_name
 from samcmp.report.extras import extras
-from samcmp.report.grid import Column, Entry, Footnotes, Grid, memory, rate
-from samcmp.report.sentences import digits_for, headline, metric_name
-from samcmp.stats.paired import Interval
+from samcmp.report.grid import Column, Entry, Footnotes, Grid
 
 MOST_SPLITS = 10  # named under the table; JSON has them all
 

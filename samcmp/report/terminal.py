@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from samcmp.report.comparison import Comparison
+from samcmp.analysis.comparison import Comparison
 from samcmp.report.grid import Entry, Grid
 from samcmp.report.table import Table, compact, table
 

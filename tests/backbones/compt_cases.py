@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.compt import Config, Model, prepare
-from samcmp.features.featurize import expand_atoms, expand_bonds, featurize
-from samcmp.graphs import GraphBatch
+from samcmp.backbones.compt import Config, Model, prepare
+from samcmp.graphs.batch import GraphBatch
+from samcmp.graphs.featurize import expand_atoms, expand_bonds, featurize
 from tests.places import ORACLES
 
 FOLDER = ORACLES / "compt"

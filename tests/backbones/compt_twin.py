@@ -1,4 +1,4 @@
-"""CoMPT spelt out over all pairs of all padded positions: the slow twin of :mod:`backbones.compt`.
+"""CoMPT spelt out over all pairs of all padded positions: the slow twin of :mod:`samcmp.backbones.compt`.
 
 It reads the parameters of a ``Model`` with ``released_parameters`` and follows the specification line by line: an
 edge state for every pair, keys for every pair, both score matrices, the edge update that nobody reads, a GRU and a
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from backbones.compt import Attention, Layer, Model
-from backbones.compt_norms import LayerNorm
-from samcmp.graphs import GraphBatch
+from samcmp.backbones.compt import Attention, Layer, Model
+from samcmp.backbones.compt_norms import LayerNorm
+from samcmp.graphs.batch import GraphBatch
 
 
 class Dense(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samcmp.graphs import GraphBatch
+from samcmp.graphs.batch import GraphBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.grover import Config, Model
-from backbones.grover_names import released_name
-from samcmp.graphs import GraphBatch
+from samcmp.backbones.grover import Config, Model
+from samcmp.backbones.grover_names import released_name
+from samcmp.graphs.batch import GraphBatch
 from tests.places import ORACLES
 
 TORCH_NAMES = {

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from backbones.grover import Config
-from samcmp.graphs import GraphBatch
+from samcmp.backbones.grover import Config
+from samcmp.graphs.batch import GraphBatch
 
 Depths = Sequence[Sequence[Sequence[int]]]  # view, block, network
 

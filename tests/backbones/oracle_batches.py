@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samcmp.graphs import GraphBatch
+from samcmp.graphs.batch import GraphBatch
 
 
 def batch_from_arrays(

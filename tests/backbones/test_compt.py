@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones import build_config
-from backbones import compt_attention as att
-from backbones.compt import DATASET_SETTINGS, Config, Model
-from samcmp.graphs import GraphBatch
+from samcmp.backbones import build_config
+from samcmp.backbones import compt_attention as att
+from samcmp.backbones.compt import DATASET_SETTINGS, Config, Model
+from samcmp.graphs.batch import GraphBatch
 from tests.backbones import compt_twin as twin
 from tests.backbones.compt_cases import batch_of, masked_bce
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones.compt import Model, prepare
-from backbones.compt_attention import Pairs, scores_of
-from backbones.gru import over_padding
-from samcmp.features.featurize import featurize
+from samcmp.backbones.compt import Model, prepare
+from samcmp.backbones.compt_attention import Pairs, scores_of
+from samcmp.backbones.gru import over_padding
+from samcmp.graphs.featurize import featurize
 from tests.backbones.compt_cases import FOLDER, Oracle, load
 from tests.places import needs_oracles
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-import backbones
+from samcmp import backbones
 from samcmp.conformance.backbone import check_backbone, check_config
 from samcmp.conformance.backbone_promises import PROMISES
 from samcmp.conformance.report import Report
-from samcmp.graphs import Columns, GraphBatch
+from samcmp.graphs.batch import Columns, GraphBatch
 
 SMALL: dict[str, dict[str, Any]] = {
     "gcn": {"hidden": 16},

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import backbones
-from backbones import unfolding
-from backbones.segments import max_into, sum_times_max
+from samcmp import backbones
+from samcmp.backbones import unfolding
+from samcmp.backbones.segments import max_into, sum_times_max
 from samcmp.conformance.backbone_promises import MOLECULES, Subject
-from samcmp.graphs import Columns, GraphBatch
+from samcmp.graphs.batch import Columns, GraphBatch
 from tests.backbones import gnn_twins
 
 SETTINGS = {
@@ -51,7 +51,7 @@ def test_counting_equal_surroundings_once_changes_no_output_and_no_gradient(
     model = backbones.build(config, 2).double()
     batch = batch_of(config.features)
     once = outputs_and_gradients(model, batch)
-    module = importlib.import_module(f"backbones.{name}")
+    module = importlib.import_module(f"samcmp.backbones.{name}")
     monkeypatch.setattr(module, "unfolding_pays", lambda *_, **__: False)
     for ours, plain in zip(once, outputs_and_gradients(model, batch), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-11, atol=1e-12 * float(plain.abs().max() + 1))

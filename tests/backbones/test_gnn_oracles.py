@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import backbones
-from samcmp.graphs import GraphBatch
+from samcmp import backbones
+from samcmp.graphs.batch import GraphBatch
 from tests.backbones.oracle_batches import batch_from_arrays, relative, tensor
 from tests.places import ORACLES, needs_oracles
 
@@ -129,7 +129,7 @@ def archives(*families: str) -> list[Any]:
 @pytest.fixture(params=list(PATHS))
 def path_taken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     for name in ("dmpnn", "cmpnn", "mpnn"):
-        module = importlib.import_module(f"backbones.{name}")
+        module = importlib.import_module(f"samcmp.backbones.{name}")
         monkeypatch.setattr(module, "unfolding_pays", lambda *_, answer=PATHS[request.param], **__: answer)
     return str(request.param)
 
@@ -154,7 +154,7 @@ def test_dmpnn_states_before_and_after_every_step(path: Path) -> None:
     oracle = open_oracle(path)
     if oracle.settings["undirected"]:
         pytest.skip("the oracle's steps start from averaged states")
-    from backbones.unfolding import plain_bonds
+    from samcmp.backbones.unfolding import plain_bonds
 
     model: Any = oracle.build()
     batch = oracle.batch()

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones import grover
-from backbones.grover import Config, Model
-from backbones.grover_messages import depth_probabilities, random_depths
-from backbones.grover_names import released_name
+from samcmp.backbones import grover
+from samcmp.backbones.grover import Config, Model
+from samcmp.backbones.grover_messages import depth_probabilities, random_depths
+from samcmp.backbones.grover_names import released_name
 from tests.backbones.grover_oracle import Oracle, padding_first
 from tests.places import ORACLES, needs_oracles
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from backbones import grover
-from backbones.grover import Config, Model
-from backbones.grover_lean import attend_heads, bulk_dropout, keep_mask
-from backbones.grover_messages import Neighbours, attend_heads_plainly, reversed_pairs
-from backbones.grover_names import released_name
-from backbones.grover_rows import Rows
-from samcmp.graphs import GraphBatch
+from samcmp.backbones import grover
+from samcmp.backbones.grover import Config, Model
+from samcmp.backbones.grover_lean import attend_heads, bulk_dropout, keep_mask
+from samcmp.backbones.grover_messages import Neighbours, attend_heads_plainly, reversed_pairs
+from samcmp.backbones.grover_names import released_name
+from samcmp.backbones.grover_rows import Rows
+from samcmp.graphs.batch import GraphBatch
 from tests.backbones.grover_twin import Tables, Twin
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -155,7 +155,7 @@ def test_with_dropout_the_lean_form_equals_the_batched_one_for_the_same_masks(ac
         def mask(like: Tensor, p: float, bits: object = None, row_is: Tensor = row_is) -> Tensor:
             return kept[row_is[: like.shape[-2]]].expand(like.shape).contiguous()
 
-        with mock.patch("backbones.grover_lean.keep_mask", mask):
+        with mock.patch("samcmp.backbones.grover_lean.keep_mask", mask):
             out = run(start, rows, modules=list(block.networks), depths=[1, 2, 4, 3, 0, 5], dropout=0.25)
         states = torch.stack(list(out.states)) if rows is lean else out
         states.sin().sum().backward()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backbones.gru import over_atoms, over_padding
+from samcmp.backbones.gru import over_atoms, over_padding
 
 SIZES = {"mixed": [3, 1, 7, 5, 7], "equal": [4, 4, 4], "one atom": [1], "growing": [1, 2, 9]}
 
@@ -76,7 +76,7 @@ def test_the_librarys_padded_kernel_gives_the_same_states(
 ) -> None:
     length = max(case.sizes) + (read is over_padding)
     ours = read(case.gru, case.x, case.start, steps=length, **case.place)  # type: ignore[operator]
-    monkeypatch.setattr("backbones.gru._is_ours", lambda x: False)
+    monkeypatch.setattr("samcmp.backbones.gru._is_ours", lambda x: False)
     theirs = read(case.gru, case.x, case.start, steps=length, **case.place)  # type: ignore[operator]
     assert_same(case, ours, theirs)
 

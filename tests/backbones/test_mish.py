@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from backbones import mish as module
-from backbones.mish import mish
+from samcmp.backbones import mish as module
+from samcmp.backbones.mish import mish
 
 RANGE = torch.linspace(-60, 60, 24_001, dtype=torch.float64)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import backbones
+from samcmp import backbones
 from samcmp.conformance.backbone import check_config
 from samcmp.errors import UsageError
 
@@ -109,7 +109,9 @@ def test_catalogue_names_the_nearest_model_and_setting() -> None:
 
 def test_the_catalogue_costs_nothing_to_read() -> None:
     heavy = "('torch', 'pandas', 'scipy', 'rdkit')"
-    code = f"import backbones, sys; backbones.names(); print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        f"import sys; from samcmp import backbones; backbones.names(); print([m for m in {heavy} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

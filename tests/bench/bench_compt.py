@@ -31,9 +31,9 @@ def batches(count: int) -> list[Any]:
     """Return batches of BBBP's molecules of fewer than 100 atoms, in an order drawn with a fixed seed."""
     import torch
 
-    from backbones import compt
+    from samcmp.backbones import compt
     from samcmp.data import cards, molecules
-    from samcmp.features.graphset import GraphSet
+    from samcmp.graphs.graphset import GraphSet
 
     sample = molecules.load(cards.find("bbbp"), source=MIRROR if MIRROR.is_dir() else None)
     graphs = GraphSet.load_or_build(sample, compt.Config().columns, prepare=compt.prepare)
@@ -46,7 +46,7 @@ def step_of(kind: str, count: int) -> Callable[[int], None]:
     """Return the training step of one formulation over prepared inputs."""
     import torch
 
-    from backbones.compt import Config, Model
+    from samcmp.backbones.compt import Config, Model
     from tests.backbones import compt_twin
     from tests.backbones.compt_cases import masked_bce
 

@@ -20,10 +20,10 @@ import torch
 
 from samcmp.data import cards, molecules
 from samcmp.errors import SamcmpError
-from samcmp.features import graphstore
-from samcmp.features.columns import ATOM_COLUMNS, BOND_COLUMNS, expand_atoms, expand_bonds
-from samcmp.features.graphset import GraphSet
-from samcmp.graphs import Columns
+from samcmp.graphs import graphstore
+from samcmp.graphs.batch import Columns
+from samcmp.graphs.columns import ATOM_COLUMNS, BOND_COLUMNS, expand_atoms, expand_bonds
+from samcmp.graphs.graphset import GraphSet
 
 ROUNDS = 5
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from samcmp import tasks
 from samcmp.data import cards, fetch, molecules, splits, table
 from samcmp.errors import SamcmpError
+from samcmp.training import tasks
 
 ROUNDS = 7
 Row = tuple[str, str, str, str]

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import backbones
+from samcmp import backbones
 from samcmp.data import cards, molecules
-from samcmp.features.graphset import GraphSet
-from samcmp.graphs import Columns, GraphBatch
-from samcmp.tasks import Criterion, Task
+from samcmp.graphs.batch import Columns, GraphBatch
+from samcmp.graphs.graphset import GraphSet
+from samcmp.training.tasks import Criterion, Task
 from tests.backbones import gnn_twins
 from tests.bench.products import products
 from tests.places import MIRROR

@@ -77,7 +77,7 @@ def bench_optimizers(chosen: Any, device: Any) -> list[Row]:
     from samcmp import optim
     from samcmp.profiling.session import Wishes, profile
     from samcmp.records import Case, Protocol
-    from samcmp.setup import Options
+    from samcmp.training.setup import Options
 
     names = list(dict.fromkeys(["adam", *(chosen.optimizers or optim.names())]))
     where = "cuda:0" if device.type == "cuda" and device.index is None else str(device)

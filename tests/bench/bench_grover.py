@@ -41,9 +41,9 @@ def batches() -> list[Any]:
     """Return the first batches of BBBP in an order drawn with a fixed seed."""
     import torch
 
-    from backbones.grover import Config
+    from samcmp.backbones.grover import Config
     from samcmp.data import cards, molecules
-    from samcmp.features.graphset import GraphSet
+    from samcmp.graphs.graphset import GraphSet
 
     sample = molecules.load(cards.find("bbbp"), source=MIRROR if MIRROR.is_dir() else None)
     graphs = GraphSet.load_or_build(sample, Config().columns)
@@ -56,8 +56,8 @@ def steps_of(settings: dict[str, Any], ready: Sequence[Any]) -> tuple[Callable[[
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-    from backbones.grover import Config, Model
-    from backbones.grover_names import released_name
+    from samcmp.backbones.grover import Config, Model
+    from samcmp.backbones.grover_names import released_name
     from tests.backbones.grover_twin import Tables, Twin
 
     torch.manual_seed(0)

@@ -32,10 +32,10 @@ def interleaved(first: Callable[[], object], second: Callable[[], object]) -> tu
 
 def steps_with_and_without() -> tuple[float, float, int]:
     """CPU seconds of a block of SAM steps on GCN and demo: bare loop, and the timed block as sessions run it."""
-    from samcmp.measure.clocks import HostClock
+    from samcmp.profiling.clocks import HostClock
     from samcmp.profiling.contenders import Arm, recorded
     from samcmp.records import Case, Protocol
-    from samcmp.setup import Options, assemble
+    from samcmp.training.setup import Options, assemble
 
     case = Case("profile", "demo", "gcn", "sam", Protocol(epochs=1, subset=200))
     setup = assemble(case, Options())
@@ -65,7 +65,7 @@ def steps_with_and_without() -> tuple[float, float, int]:
 
 def empty_block(steps: int = 8) -> float:
     """CPU seconds of a timed, marked block that does nothing: the instrumentation by itself."""
-    from samcmp.measure.clocks import HostClock
+    from samcmp.profiling.clocks import HostClock
 
     clock = HostClock()
 
@@ -82,7 +82,7 @@ def empty_block(steps: int = 8) -> float:
 
 def analysis(rounds: int) -> float:
     """CPU seconds of one ratio with its interval."""
-    from samcmp.measure.estimate import ratio
+    from samcmp.profiling.ratios import ratio
 
     x = np.random.default_rng(0).normal(0, 0.01, rounds)
     ratio(x)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from samcmp.experiment.store import Store
 from samcmp.records import Record
-from samcmp.store import Store
 from tests.report.made import cell
 
 ARMS = {f"arm{i:02d}": (0.001 * i, 1.0 + 0.05 * i, 1.0 + 0.05 * i) for i in range(23)}
@@ -60,7 +60,7 @@ def child_seconds(*arguments: str) -> float:
 def main() -> None:
     from rich.console import Console
 
-    from samcmp.report.build import compare
+    from samcmp.analysis.build import compare
     from samcmp.report.terminal import write
 
     rows: list[tuple[str, str, str, str]] = []
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def _bootstrap() -> tuple[str, str, str, str]:
-    from samcmp.stats.auc import bootstrap_auc
+    from samcmp.analysis.auc import bootstrap_auc
 
     rng = np.random.default_rng(0)
     y = (rng.random(204) < 0.76).astype(float)

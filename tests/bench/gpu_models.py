@@ -50,7 +50,7 @@ def matrix_product(precision: str, *, bf16: bool, device: Any) -> float:
     """Return the TFLOP/s of a large matrix product: what this device gives at best in this precision."""
     import torch
 
-    from samcmp.measure.clocks import clock_for
+    from samcmp.profiling.clocks import clock_for
 
     size = 8192 if device.type == "cuda" else 256
     a = torch.randn(size, size, device=device)
@@ -73,10 +73,10 @@ class Bench:
     def __init__(self, name: str, *, batch_size: int, device: Any) -> None:
         import torch
 
-        import backbones
+        from samcmp import backbones
         from samcmp.data import cards, molecules
-        from samcmp.features.graphset import GraphSet
-        from samcmp.tasks import Task
+        from samcmp.graphs.graphset import GraphSet
+        from samcmp.training.tasks import Task
 
         found = molecules.load(cards.find(dataset()), source=source())
         self.config = backbones.build_config(name, dataset=found.name)
@@ -92,7 +92,7 @@ class Bench:
     def model(self) -> Any:
         import torch
 
-        import backbones
+        from samcmp import backbones
 
         torch.manual_seed(0)
         return backbones.build(self.config, self.tasks).to(self.device).train()
@@ -117,7 +117,7 @@ class Bench:
         """Count the matrix products of a mean step, forward and backward."""
         from torch.utils.flop_counter import FlopCounterMode
 
-        from samcmp.train import model_loss
+        from samcmp.training.loop import model_loss
 
         model = self.model()
         with FlopCounterMode(display=False) as counter:
@@ -128,8 +128,8 @@ class Bench:
         """Time one mode: rounds over all batches until ``steps`` are taken, after two untimed rounds."""
         import torch
 
-        from samcmp.measure.clocks import clock_for
-        from samcmp.train import model_loss
+        from samcmp.profiling.clocks import clock_for
+        from samcmp.training.loop import model_loss
 
         precision, bf16, compiled = MODES[name]
         torch._dynamo.reset()

@@ -83,7 +83,7 @@ def test_the_population_compt_has_the_sizes_that_compt_trains_on(name: str, n: i
 @needs_mirror
 @pytest.mark.parametrize("name", ["bbbp", "sider", "lipo", "clintox"])
 def test_the_population_compt_leaves_out_exactly_the_molecules_of_100_atoms_and_more(name: str) -> None:
-    from samcmp.features.featurize import parse
+    from samcmp.graphs.featurize import parse
 
     found = molecules.load(cards.find(name), source=MIRROR)
     pairs = zip(found.rows.tolist(), found.smiles, strict=True)
@@ -192,8 +192,7 @@ def test_a_value_that_does_not_fit_is_named(old: str, new: str, said: str, tmp_p
 
 def test_cards_are_found_as_package_data_of_an_installed_wheel(tmp_path: Path) -> None:
     installed = tmp_path / "site"
-    shutil.copytree(ROOT / "samcmp", installed / "samcmp", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "datasets", installed / "samcmp" / "datasets")
+    shutil.copytree(ROOT / "samcmp", installed / "samcmp", ignore=shutil.ignore_patterns("__pycache__"))  # links, too
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import samcmp; from samcmp.data import cards, molecules;"
         "assert samcmp.__file__.startswith(sys.argv[1]);"

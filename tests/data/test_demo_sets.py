@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from samcmp.data import demo
 from samcmp.data.cards import shipped_folder
+from tests.data import demo
 
 LABELS = {"demo": ("logS",), "demo-tox": demo.TASKS, "demo-large": ("logS",)}
 

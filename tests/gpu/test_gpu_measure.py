@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from samcmp.measure.clocks import CudaClock
-from samcmp.measure.nvml import open_torch_device
+from samcmp.profiling.clocks import CudaClock
+from samcmp.profiling.nvml import open_torch_device
 from tests.gpu.cuda import GPU, MARKS
 
 pytestmark = MARKS

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import backbones
+from samcmp import backbones
 from samcmp.conformance.backbone_promises import MOLECULES, Subject
-from samcmp.features.graphset import GraphSet
-from samcmp.graphs import Columns, GraphBatch
+from samcmp.graphs.batch import Columns, GraphBatch
+from samcmp.graphs.graphset import GraphSet
 from tests.gpu.cuda import GPU, MARKS, some_molecules
 
 pytestmark = MARKS
@@ -57,7 +57,7 @@ def test_predictions_loss_and_gradients_are_those_of_the_cpu(name: str, dtype: t
 
 def test_grover_in_batched_products_is_grover_network_by_network() -> None:
     """A CPU takes the lean form, a GPU one batched product for all networks: two programs, one model."""
-    from backbones.grover_messages import Neighbours
+    from samcmp.backbones.grover_messages import Neighbours
 
     subject = subject_of("grover", activation="prelu", depth=6)
     model, batch = subject.model(), subject.batch(MOLECULES)

@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-import backbones
-from samcmp import optim
+from samcmp import backbones, optim
 from samcmp.conformance.report import NotApplicable
 from samcmp.conformance.states import state_across_devices
 from samcmp.conformance.trial import STEPS, STEPS_PER_EPOCH, Net, Subject, adam, batch
-from samcmp.features.graphset import GraphSet
-from samcmp.graphs import GraphBatch
-from samcmp.tasks import Task
-from samcmp.train import Trainer
+from samcmp.graphs.batch import GraphBatch
+from samcmp.graphs.graphset import GraphSet
+from samcmp.training.loop import Trainer
+from samcmp.training.tasks import Task
 from tests.gpu.cuda import GPU, MARKS, some_molecules
 
 pytestmark = MARKS

@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from samcmp import optim
-from samcmp.measure import energy
-from samcmp.measure.memory import CudaMemory
-from samcmp.measure.nvml import open_torch_device
-from samcmp.profiling import contenders, selfcheck
+from samcmp.profiling import contenders, energy, selfcheck
+from samcmp.profiling.memory import CudaMemory
+from samcmp.profiling.nvml import open_torch_device
 from samcmp.profiling.session import Wishes, profile
 from samcmp.records import Case, Protocol, Record
-from samcmp.setup import Options
+from samcmp.training.setup import Options
 from tests.gpu.cuda import GPU, MARKS
 
 pytestmark = MARKS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from samcmp.store import Store
+from samcmp.experiment.store import Store
 from tests.places import ROOT
 from tests.report.made import cell
 

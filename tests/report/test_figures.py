@@ -11,11 +11,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from samcmp.analysis.build import compare
+from samcmp.analysis.curves import curves
 from samcmp.errors import UsageError
 from samcmp.records import Record
 from samcmp.report import figures
-from samcmp.report.build import compare
-from samcmp.report.curves import curves
 from tests.report.made import ARMS, cell
 
 MANY = dict(ARMS) | {f"arm-with-a-long-name[rho=0.0{i}]": (0.001 * i, 1.5, 1.0 + 0.1 * i) for i in range(9)}

@@ -12,14 +12,14 @@ import pytest
 from jsonschema import Draft202012Validator
 from rich.console import Console
 
+from samcmp.analysis.beside import beside
+from samcmp.analysis.build import compare
+from samcmp.analysis.comparison import Comparison, from_json_text, to_json_text
+from samcmp.analysis.schema import schema, text
 from samcmp.errors import SamcmpError
 from samcmp.records import Record
 from samcmp.report import FORMATS, latex, markdown, render
-from samcmp.report.beside import beside
-from samcmp.report.build import compare
-from samcmp.report.comparison import Comparison
-from samcmp.report.flat import from_json_text, rows, to_json_text, to_parquet
-from samcmp.report.schema import schema, text
+from samcmp.report.flat import rows, to_parquet
 from samcmp.report.terminal import write
 from tests.places import ROOT
 from tests.report.made import cell, run

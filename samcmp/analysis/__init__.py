@@ -1,0 +1,1 @@
+"""Records to what can be said: cells, statistics, verdicts, the gate."""

@@ -1,0 +1,97 @@
+"""The paper's numbers beside ours, and whether they agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from samcmp.analysis import published
+from samcmp.analysis.comparison import Beside, Cell, Comparison, Row
+from samcmp.analysis.distributions import t_quantile
+from samcmp.analysis.paired import Interval, standard_error
+from samcmp.records import Protocol
+
+
+def beside(comparison: Comparison, table: int | None = None) -> Comparison:
+    """Return the comparison with every printed number that belongs to one of its arms (of one table, if given)."""
+    rows = [found for cell in comparison.cells for row in cell.rows if (found := _beside(cell, row, table))]
+    return dataclasses.replace(comparison, published=tuple(rows))
+
+
+def _beside(cell: Cell, row: Row, table: int | None) -> Beside | None:
+    model = "grover-pretrained" if cell.protocol.get("init_from") and cell.model.startswith("grover") else cell.model
+    settings = dict(row.optimizer_settings)
+    printed = published.find(cell.dataset, model, row.optimizer, settings=settings, table=table)
+    if printed is None:
+        return None
+    flags = {flag.name: flag.why for flag in printed.flags}
+    speed = published.find_speed(cell.dataset, model, row.optimizer) if not printed.setting else None
+    sam = published.find_speed(cell.dataset, model, "sam")
+    paper_ratio = None
+    if speed and sam and speed.graphs_per_second and sam.graphs_per_second:
+        paper_ratio = speed.graphs_per_second / sam.graphs_per_second
+        flags.update({flag.name: flag.why for flag in (*speed.flags, *sam.flags) if flag.about == "speed"})
+    difference, why = _difference(cell, row, printed)
+    agreement = "n.a."
+    if difference is not None and difference.low is not None and difference.high is not None:
+        agreement = "agree" if difference.low <= 0.0 <= difference.high else "disagree"
+    return Beside(
+        cell=cell.name,
+        dataset=cell.dataset,
+        model=model,
+        arm=row.arm,
+        label=row.label,
+        table=printed.table,
+        paper=printed.value,
+        paper_sd=printed.sd,
+        ours=row.score,
+        difference=difference,
+        agreement=agreement,  # type: ignore[arg-type]  # one of the three words above
+        why=why,
+        paper_speed_to_sam=paper_ratio,
+        our_speed_to_sam=row.speed_to.get("sam"),
+        flags=tuple(flags),
+        reasons=flags,
+    )
+
+
+def _difference(cell: Cell, row: Row, printed: published.Published) -> tuple[Interval | None, str]:
+    """Return ours minus the paper's with a 95 % interval (Welch-like, our degrees of freedom), or why there is none.
+
+    Both means carry the corrected resampled standard error; the paper's rests on its deviation over 25 runs where
+    it prints one, else on nothing, which makes the interval too narrow, and that is said.
+    """
+    cause = _not_comparable(cell, printed)
+    if row.score is None:
+        return None, row.missing.get("score", "no result")
+    mean = row.score.mean - printed.value
+    if cause:
+        return None, cause
+    if row.score.sd is None or row.score.low is None or row.score.high is None or cell.test_over_train is None:
+        return Interval(mean), "a single run has no interval"
+    splits = len(cell.splits)
+    n = min(row.score.n, splits) if splits > 1 else row.score.n
+    t = t_quantile(0.975, n - 1)
+    ours = (row.score.high - row.score.low) / (2.0 * t)
+    theirs = 0.0
+    why = "both deviations"
+    if printed.sd is None:
+        why = "our deviation only: the paper prints none here"
+    else:
+        theirs = standard_error(printed.sd, published.REPEATS, test_over_train=published.TEST_OVER_TRAIN)
+    half = t * math.hypot(ours, theirs)
+    return Interval(mean, mean - half, mean + half), why
+
+
+def _not_comparable(cell: Cell, printed: published.Published) -> str:
+    """Say what makes our runs another experiment than the paper's; empty where nothing does."""
+    if printed.metric != cell.metric:
+        return f"the paper reports {printed.metric}"
+    if cell.protocol.get("subset") is not None:
+        return f"ours is a subset of {cell.protocol['subset']} molecules"
+    if cell.split not in {"random", "cv5"}:
+        return f"ours is a {cell.split} split, the paper's is random"
+    epochs, full = cell.protocol.get("epochs"), Protocol().epochs
+    if isinstance(epochs, int) and epochs < full:
+        return f"ours trained {epochs} epochs, the released command {full}"
+    return ""

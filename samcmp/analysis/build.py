@@ -1,0 +1,209 @@
+"""Records in, a Comparison out: rows, verdicts and what several cells say together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from samcmp.analysis.across import across_cells
+from samcmp.analysis.comparison import Cell, Comparison, Role, Row, Settings, SplitName
+from samcmp.analysis.front import with_best, with_front
+from samcmp.analysis.join import LOWER_IS_BETTER, Group, groups, machine_of, split_name
+from samcmp.analysis.molecules import Predictions
+from samcmp.analysis.rows import row_of
+from samcmp.analysis.sentences import sentences
+from samcmp.analysis.target import with_targets
+from samcmp.analysis.verdicts import verdicts
+from samcmp.records import Record, to_json
+
+V = TypeVar("V")
+
+
+def compare(
+    records: Iterable[Record],
+    settings: Settings | None = None,
+    *,
+    suite: str | None = None,
+    predictions: Predictions | None = None,
+) -> Comparison:
+    """Compare what the Records hold: cells, rows, verdicts, and standings over several cells.
+
+    ``predictions`` (a Store's method of that name) lets a cell with a single test set be tested over its molecules.
+    """
+    settings = settings or Settings()
+    records = list(records)
+    cells = [_cell(group, settings, predictions) for group in groups(records)]
+    cells = [dataclasses.replace(cell, sentences=sentences(cell)) for cell in _tell_apart(cells)]
+    notes = [note for record in records for note in record.notes]
+    return Comparison(
+        cells=tuple(cells),
+        across=across_cells(cells, settings),
+        settings=settings,
+        suite=suite,
+        machines=_distinct(machine_of(record) for record in records),
+        versions=_distinct(record.versions for record in records),
+        notes=tuple(dict.fromkeys(notes)),
+        records=len(records),
+    )
+
+
+def _distinct(values: Iterable[Mapping[str, V]]) -> tuple[Mapping[str, V], ...]:
+    seen: dict[str, Mapping[str, V]] = {}
+    for value in values:
+        if value:
+            seen.setdefault(repr(value), value)
+    return tuple(seen.values())
+
+
+def _tell_apart(cells: Sequence[Cell]) -> list[Cell]:
+    """Name cells by what sets them apart: dataset and model, then the split, the protocol and the device."""
+    by_name: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        by_name[cell.name].append(cell)
+    named = []
+    for cell in cells:
+        twins = by_name[cell.name]
+        differing = []
+        for key in ("split", "device", "model_settings", "dataset_hash", "protocol"):
+            values = {repr(getattr(twin, key)) for twin in twins}
+            if len(values) > 1:
+                differing.append(_spelled(cell, key, twins))
+        extra = f" ({', '.join(differing)})" if differing else ""
+        named.append(dataclasses.replace(cell, name=cell.name + extra))
+    return named
+
+
+def _spelled(cell: Cell, key: str, twins: Sequence[Cell]) -> str:
+    value = getattr(cell, key)
+    if key == "dataset_hash":
+        return f"data {value[:8]}"
+    if not isinstance(value, Mapping):
+        return str(value)
+    keys = [k for k in value if len({repr(getattr(twin, key).get(k)) for twin in twins}) > 1]
+    return ", ".join(f"{k}={value[k]}" for k in keys) or "defaults"
+
+
+def _cell(group: Group, settings: Settings, predictions: Predictions | None) -> Cell:
+    case = group.case
+    roles = _roles(group)
+    metric = next((r.accuracy.metric for runs in group.runs.values() for r in runs.values() if r.accuracy), "")
+    higher = metric not in LOWER_IS_BETTER
+    factor = _test_over_train(group)
+    arms = sorted(set(group.runs) | set(group.profiles), key=lambda arm: (_place(arm, roles), arm))
+    rows = [row_of(arm, group, roles=roles, factor=factor) for arm in arms]
+    rows, target = with_targets(_labelled(rows), group, higher=higher)
+    rows = with_front(rows, higher=higher, factor=factor, settings=settings)
+    rows = with_best(rows, higher=higher)
+    margin, margin_text = _margin(metric, rows, settings)
+    notes = [_settings_note(row) for row in rows if row.optimizer_settings and row.label == row.optimizer]
+    notes += [
+        f"{record.case.optimizer}: speed is of a session that is {record.status}: {record.reason or 'no reason given'}"
+        for record in group.profiles.values()
+        if record.status != "ok" and record.throughput is not None
+    ]
+    if group.replaced:
+        notes.append(f"{group.replaced} older Records of the same runs are left out; the newest result counts")
+    for role, name in (("base", "the base optimizer alone"), ("sam", "SAM")):
+        if role not in roles.values():
+            notes.append(f"no arm is {name}: nothing is compared with it")
+    return Cell(
+        key=group.key,
+        name=f"{case.dataset} / {case.model}",
+        dataset=case.dataset,
+        dataset_hash=group.dataset_hash,
+        model=case.model,
+        model_settings=case.model_settings,
+        split=case.split,
+        protocol=to_json(case.protocol),
+        device=case.device,
+        metric=metric,
+        higher_is_better=higher,
+        margin=margin,
+        margin_text=margin_text,
+        test_over_train=factor,
+        target=target,
+        splits=_splits(group),
+        rows=tuple(rows),
+        verdicts=tuple(verdicts(rows, group, margin=margin, higher=higher, settings=settings, predictions=predictions)),
+        speed_session=group.session,
+        speed_machine=group.machine,
+        notes=tuple(notes),
+    )
+
+
+def _settings_note(row: Row) -> str:
+    return f"{row.label}: {', '.join(f'{key}={value}' for key, value in sorted(row.optimizer_settings.items()))}"
+
+
+def _labelled(rows: Sequence[Row]) -> list[Row]:
+    """Name each arm by its optimizer, with those settings that tell it from another arm of that optimizer."""
+    by_optimizer: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_optimizer[row.optimizer].append(row)
+    named = []
+    for row in rows:
+        arms = [twin.optimizer_settings for twin in by_optimizer[row.optimizer]]
+        keys = sorted({key for arm in arms for key in arm})
+        telling = [key for key in keys if len({repr(arm.get(key)) for arm in arms}) > 1]
+        shown = ", ".join(f"{key}={row.optimizer_settings[key]}" for key in telling if key in row.optimizer_settings)
+        named.append(dataclasses.replace(row, label=f"{row.optimizer}[{shown}]" if shown else row.optimizer))
+    return named
+
+
+def _roles(group: Group) -> dict[str, Role]:
+    """Find the two references: the base optimizer alone, and SAM with its default settings (or its only arm)."""
+    arms: dict[str, str] = {}
+    for members in (group.profiles, {arm: next(iter(runs.values())) for arm, runs in group.runs.items()}):
+        arms.update({arm: record.case.optimizer for arm, record in members.items()})
+    roles: dict[str, Role] = {}
+    wanted: tuple[tuple[Role, str], ...] = (("base", group.case.protocol.base), ("base", "adam"), ("sam", "sam"))
+    for role, name in wanted:
+        if role in roles.values():
+            continue
+        of_it = [arm for arm, optimizer in arms.items() if optimizer == name]
+        if name in of_it:
+            roles[name] = role
+        elif len(of_it) == 1:
+            roles[of_it[0]] = role
+    return roles
+
+
+def _place(arm: str, roles: Mapping[str, Role]) -> int:
+    return {"base": 0, "sam": 1}.get(roles.get(arm, ""), 2)
+
+
+def _test_over_train(group: Group) -> float | None:
+    """Mean n_test / n_train, the correlation of overlapping splits; 0 where there is one split only (see verdicts)."""
+    ratios = [
+        record.accuracy.test_size / record.accuracy.train_size
+        for runs in group.runs.values()
+        for record in runs.values()
+        if record.accuracy and record.accuracy.train_size
+    ]
+    return float(np.mean(ratios)) if ratios else None
+
+
+def _splits(group: Group) -> tuple[SplitName, ...]:
+    seen: dict[str, SplitName] = {}
+    for runs in group.runs.values():
+        for record in runs.values():
+            seen.setdefault(split_name(record), SplitName(split_name(record), record.split_hash[:16]))
+    return tuple(seen[name] for name in sorted(seen))
+
+
+def _margin(metric: str, rows: Sequence[Row], settings: Settings) -> tuple[float | None, str]:
+    margin = settings.margins.get(metric)
+    if margin is None:
+        return None, f"no margin is set for {metric or 'a cell without a result'}"
+    if not margin.relative:
+        return margin.value, f"±{margin}"
+    of = next((row for row in rows if row.role == "base" and row.score), None) or next(
+        (row for row in rows if row.score), None
+    )
+    if of is None or of.score is None:
+        return None, f"±{margin} of a mean that is missing"
+    return margin.value * of.score.mean, f"±{margin} of {of.arm}'s mean, ±{margin.value * of.score.mean:.3g}"

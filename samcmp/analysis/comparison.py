@@ -1,0 +1,278 @@
+"""A Comparison: everything a table, a figure or a verdict shows, as plain data.
+
+Built once from Records (:func:`samcmp.analysis.build.compare`), rendered many times. It goes to and from JSON with
+:func:`samcmp.records.to_json` and :func:`samcmp.records.from_json`; :mod:`samcmp.analysis.schema` publishes its form.
+What is missing is None and has its reason in ``missing``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from samcmp.analysis.paired import Interval, Word
+from samcmp.analysis.speed import SpeedWord
+from samcmp.records import from_json, to_json
+
+SCHEMA = 1  # of an exported Comparison: raised when a reader of the old form would misread the new one
+
+Role = Literal["base", "sam"]
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """The largest loss of accuracy that counts as none: fixed before the runs."""
+
+    value: float = 0.01
+    relative: bool = False  # a share of the base optimizer's mean
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:g} %" if self.relative else f"{self.value:g}"
+
+
+MARGINS: Mapping[str, Margin] = {
+    "roc-auc": Margin(0.01),
+    "rmse": Margin(0.02, relative=True),
+    "mae": Margin(0.02, relative=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is decided before looking at the numbers."""
+
+    margins: Mapping[str, Margin] = field(default_factory=lambda: dict(MARGINS))
+    alpha: float = 0.05
+    speed_threshold: float = 0.02  # a smaller difference of speed does not matter
+    draws: int = 10_000  # of every bootstrap
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A metric over the blocks of one arm."""
+
+    mean: float
+    sd: float | None  # sample standard deviation; None for one run
+    n: int
+    low: float | None = None  # 95 % of the mean over splits (corrected resampled t)
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Runs without a result, and why."""
+
+    status: str
+    reason: str
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One arm (an optimizer with its settings) in one cell."""
+
+    arm: str
+    label: str  # the arm as briefly as the cell allows: settings only where they tell two arms apart
+    optimizer: str
+    optimizer_settings: Mapping[str, object]
+    role: Role | None
+    score: Score | None
+    valid: Score | None
+    blocks: Mapping[str, float]  # block -> test score
+    holes: tuple[Hole, ...]
+    graphs_per_second: float | None
+    speed_to: Mapping[str, Interval]  # "base", "sam" -> this arm's speed over that one's
+    passes_per_step: float | None
+    peak_bytes: int | None
+    joules_per_graph: float | None
+    efficiency: float | None
+    parameters: int | None
+    front: bool | None  # on the Pareto front of mean score and graphs per second
+    front_probability: float | None
+    best: tuple[str, ...]  # the columns in which nothing is better
+    missing: Mapping[str, str]  # column -> why it is None
+    epochs_to_target: tuple[int | None, ...] = ()  # a run each; None: the target was not reached
+    seconds_to_target: float | None = None  # median over runs at the measured speed; None: see ``missing``
+    block_seconds: tuple[float, ...] = ()  # of the timed rounds
+    block_graphs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One arm against one reference in one cell; differences are positive where the arm is better."""
+
+    arm: str
+    reference: str
+    role: Role
+    word: Word
+    why: str | None  # why it is inconclusive, or what weakens it
+    blocks: int  # that both have
+    blocks_of: int  # that either has
+    splits: int  # distinct ones among them
+    method: str
+    mean: float | None
+    median: float | None
+    sd: float | None
+    low: float | None  # 95 %, not adjusted
+    high: float | None
+    margin: float | None
+    p: float | None
+    p_holm: float | None
+    p_inferior_holm: float | None
+    p_not_equivalent_holm: float | None
+    comparisons: int  # that Holm's adjustment covers
+    probability_better: Interval | None
+    blocks_needed: int | None  # to settle it, if mean and SD stay; None: settled, or no number would
+    detectable: float | None  # smallest difference found with 80 % power by as many blocks
+    speed: Interval | None
+    speed_word: SpeedWord | None
+    claim: bool  # "as accurate and faster" is established
+    one_test_set: str | None = None  # a test over the molecules of a single test set, in words
+
+
+@dataclass(frozen=True, slots=True)
+class SplitName:
+    """A split as it is printed under the table."""
+
+    name: str  # dataset/split/seed
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One dataset and one model under one protocol: what is compared with each other."""
+
+    key: str  # SHA-256 of what its Records share
+    name: str  # dataset / model, and what sets it apart where two cells share both
+    dataset: str
+    dataset_hash: str
+    model: str
+    model_settings: Mapping[str, object]
+    split: str
+    protocol: Mapping[str, object]
+    device: str
+    metric: str
+    higher_is_better: bool
+    margin: float | None
+    margin_text: str
+    test_over_train: float | None
+    target: float | None  # validation score for the time to target: median over the base's runs of their best
+    splits: tuple[SplitName, ...]
+    rows: tuple[Row, ...]
+    verdicts: tuple[Verdict, ...]
+    speed_session: str  # where the speeds come from; empty without any
+    speed_machine: Mapping[str, object]  # what it ran on; empty without any
+    notes: tuple[str, ...]
+    sentences: tuple[str, ...] = ()  # the verdicts in words, the same in every format
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One optimizer over several cells."""
+
+    arm: str
+    label: str
+    cells: int
+    mean_rank: float
+    tied_with: tuple[str, ...]  # within one critical difference
+    profile_score: float | None  # of time to the target, or of the error: see Across.profile_of
+    iqm: Interval | None
+    speed_to_sam: Interval | None
+    speed_to_base: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class PairTest:
+    """Wilcoxon's signed-rank test of two arms over cells."""
+
+    first: str
+    second: str
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Across:
+    """What several cells say together. With few cells ranks have little power; the numbers say how little."""
+
+    cells: tuple[str, ...]
+    arms: tuple[str, ...]
+    left_out: Mapping[str, str]  # arm -> why
+    standings: tuple[Standing, ...]
+    friedman_p: float | None
+    critical_difference: float | None
+    wilcoxon: tuple[PairTest, ...]
+    profile_of: str
+    profile_tau: tuple[float, ...]
+    profile: Mapping[str, tuple[float, ...]]
+    notes: tuple[str, ...]
+
+
+Agreement = Literal["agree", "disagree", "n.a."]
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A printed number of the GraphSAM paper beside ours. None: not printed, or not measured."""
+
+    cell: str
+    dataset: str
+    model: str
+    arm: str
+    label: str
+    table: int
+    paper: float
+    paper_sd: float | None
+    ours: Score | None
+    difference: Interval | None  # ours minus the paper's, with both uncertainties
+    agreement: Agreement
+    why: str  # why n.a.; what the interval rests on
+    paper_speed_to_sam: float | None
+    our_speed_to_sam: Interval | None
+    flags: tuple[str, ...]
+    reasons: Mapping[str, str]  # flag -> what to know
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All cells of a set of Records, and what they say together."""
+
+    cells: tuple[Cell, ...]
+    across: Across | None
+    settings: Settings
+    suite: str | None
+    machines: tuple[Mapping[str, object], ...]
+    versions: tuple[Mapping[str, str], ...]
+    notes: tuple[str, ...]
+    records: int
+    published: tuple[Beside, ...] = ()  # see samcmp.analysis.beside
+    schema: int = SCHEMA
+
+
+def failures(comparison: Comparison) -> int:
+    """Count the training runs without a result."""
+    return sum(len(hole.blocks) for cell in comparison.cells for row in cell.rows for hole in row.holes)
+
+
+def labels(cell: Cell) -> dict[str, str]:
+    """Return the short name of each arm of a cell."""
+    return {row.arm: row.label for row in cell.rows}
+
+
+def to_json_text(comparison: Comparison) -> str:
+    """Return the whole Comparison as JSON; its form is :func:`samcmp.analysis.schema.schema`."""
+    return json.dumps(to_json(comparison), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json_text(text: str | bytes) -> Comparison:
+    """Read what :func:`to_json_text` wrote. Raises ValueError, naming the field, where it does not fit."""
+    try:
+        version = json.loads(text).get("schema")
+    except (ValueError, AttributeError):
+        raise ValueError("it is not the JSON of a comparison") from None
+    if isinstance(version, int) and version > SCHEMA:
+        raise ValueError(f"written by a newer samcmp (schema {version}, this version reads up to {SCHEMA})")
+    return from_json(Comparison, text)

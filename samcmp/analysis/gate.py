@@ -1,0 +1,195 @@
+"""A gate for continuous integration: did anything get worse since a baseline?
+
+The baseline is a comparison that was exported with ``--format json``. Exit codes: 0 nothing got worse, 10 accuracy,
+11 speed, 12 memory, 13 not enough evidence, 14 the baseline is missing, damaged, or of another machine or suite.
+Of several the first in the order 14, 10, 11, 12, 13 counts; every finding is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from samcmp.analysis.comparison import Cell, Comparison, Row, from_json_text, labels
+from samcmp.analysis.numbers import memory, signed, times
+from samcmp.analysis.paired import Difference, Interval, holm, paired_difference
+from samcmp.analysis.sentences import METRICS, digits_for
+from samcmp.analysis.speed import independent_ratio
+
+OK, ACCURACY, SPEED, MEMORY, EVIDENCE, BASELINE = 0, 10, 11, 12, 13, 14
+ORDER = (BASELINE, ACCURACY, SPEED, MEMORY, EVIDENCE)
+SPEED_LOSS = 0.05  # two sessions on one machine differ by a few per cent without any change
+MEMORY_GROWTH = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked: its exit code (0: fine) and what was found."""
+
+    code: int
+    where: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a comparison against a baseline came to."""
+
+    code: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What to print: what is wrong first, then how much is fine."""
+        wrong = [f"{finding.where}: {finding.what}" for finding in self.findings if finding.code != OK]
+        fine = sum(finding.code == OK for finding in self.findings)
+        return (*wrong, f"{fine} of {len(self.findings)} checks passed; exit code {self.code}")
+
+
+def read(baseline: Path) -> Comparison | Gate:
+    """Read an exported comparison; what cannot be read is a gate that is closed already."""
+    try:
+        return from_json_text(baseline.read_bytes())
+    except OSError as error:
+        make = f"`samcmp compare ... --format json --output {baseline}` makes one"
+        return _closed(str(baseline), f"the baseline cannot be read: {error.strerror}; {make}")
+    except ValueError as error:
+        return _closed(str(baseline), f"not a baseline: {error}")
+
+
+def check(comparison: Comparison, baseline: Path) -> Gate:
+    """Compare with the exported comparison in the file ``baseline``."""
+    before = read(baseline)
+    return before if isinstance(before, Gate) else compare(comparison, before)
+
+
+def compare(now: Comparison, before: Comparison) -> Gate:
+    """Check every cell and arm of the baseline: accuracy on equal blocks, speed on the same machine, peak memory."""
+    if None not in (now.suite, before.suite) and now.suite != before.suite:  # a store's report is of no suite
+        return _closed("suite", f"the baseline is of suite {before.suite}, this is {now.suite}")
+    cells = {cell.key: cell for cell in now.cells}
+    findings: list[Finding] = []
+    accuracy: list[tuple[str, Difference, int]] = []
+    for old in before.cells:
+        new = cells.get(old.key)
+        if new is None:
+            findings.append(Finding(BASELINE, old.name, "is in the baseline and not here"))
+            continue
+        rows = {row.arm: row for row in new.rows}
+        for row in old.rows:
+            where = f"{old.name}, {labels(old)[row.arm]}"
+            if row.arm not in rows:
+                findings.append(Finding(BASELINE, where, "is in the baseline and not here"))
+                continue
+            found = _accuracy(new, rows[row.arm], row)
+            if isinstance(found, Finding):
+                findings.append(Finding(found.code, where, found.what))
+            elif found is not None:
+                accuracy.append((where, found, digits_for(new)))
+            findings += [Finding(f.code, where, f.what) for f in _cost(new, old, rows[row.arm], row)]
+    findings += _judged(accuracy, now.settings.alpha)
+    if not findings:
+        return _closed("baseline", "holds nothing that could be compared")
+    codes = {finding.code for finding in findings}
+    return Gate(next((code for code in ORDER if code in codes), OK), tuple(findings))
+
+
+def _closed(where: str, what: str) -> Gate:
+    return Gate(BASELINE, (Finding(BASELINE, where, what),))
+
+
+def _accuracy(cell: Cell, new: Row, old: Row) -> Finding | Difference | None:
+    """Return the paired difference now − before on equal splits, or a finding where none can be tested."""
+    if old.score is None:
+        return None
+    metric = METRICS.get(cell.metric, cell.metric)
+    if new.score is None:
+        return Finding(ACCURACY, "", f"no {metric} any more: {new.missing.get('score', 'no result')}")
+    common = [block for block in old.blocks if block in new.blocks]
+    sign = 1.0 if cell.higher_is_better else -1.0
+    differences = [sign * (new.blocks[block] - old.blocks[block]) for block in common]
+    if not common:
+        return Finding(EVIDENCE, "", "no run on a split that the baseline has")
+    if all(d == 0.0 for d in differences):
+        return Finding(OK, "", f"{metric} unchanged")
+    if len(common) < 2 or cell.margin is None:
+        said = signed(differences[0], digits_for(cell))
+        return Finding(EVIDENCE, "", f"{metric} changed by {said} in a single run; use --repeats")
+    factor = cell.test_over_train or 0.0
+    return paired_difference(differences, margin=cell.margin, test_over_train=factor if len(cell.splits) > 1 else 0.0)
+
+
+def _judged(accuracy: list[tuple[str, Difference, int]], alpha: float) -> list[Finding]:
+    """Worse: the two-sided test, Holm-adjusted over all arms. Fine: not inferior by the margin. Else no evidence."""
+    worse = holm([test.p if test.p is not None else 1.0 for _, test, _ in accuracy])
+    findings = []
+    for (where, test, digits), p in zip(accuracy, worse, strict=True):
+        low, high = test.low or 0.0, test.high or 0.0
+        said = f"accuracy {signed(test.mean, digits)} [{signed(low, digits)}, {signed(high, digits)}]"
+        if test.mean < 0.0 and p < alpha:
+            findings.append(Finding(ACCURACY, where, f"{said}: worse than the baseline"))
+        elif test.p_inferior is not None and test.p_inferior < alpha / 2.0:
+            findings.append(Finding(OK, where, f"{said}: not worse"))
+        else:
+            findings.append(Finding(EVIDENCE, where, f"{said}: neither worse nor safely as good"))
+    return findings
+
+
+def _cost(new_cell: Cell, old_cell: Cell, new: Row, old: Row) -> list[Finding]:
+    """Check speed and memory, which only mean something on the baseline's own machine."""
+    if old.graphs_per_second is None and old.peak_bytes is None:
+        return []
+    if _machine(new_cell.speed_machine) != _machine(old_cell.speed_machine):
+        return [Finding(BASELINE, "", f"the baseline ran on {_said(old_cell)}, this on {_said(new_cell)}")]
+    findings = []
+    if old.graphs_per_second is not None:
+        if new.graphs_per_second is None:
+            findings.append(Finding(SPEED, "", f"no speed any more: {new.missing.get('graphs_per_second')}"))
+        else:
+            findings.append(_speed(new, old))
+    if old.peak_bytes:
+        if new.peak_bytes is None:
+            findings.append(Finding(MEMORY, "", f"no peak memory any more: {new.missing.get('peak_bytes')}"))
+        else:
+            grew = new.peak_bytes > old.peak_bytes * (1.0 + MEMORY_GROWTH)
+            said = f"peak memory {memory(old.peak_bytes)} → {memory(new.peak_bytes)}"
+            findings.append(Finding(MEMORY if grew else OK, "", said))
+    return findings
+
+
+def _machine(machine: Mapping[str, object]) -> str:
+    return repr(sorted((key, repr(value)) for key, value in machine.items()))
+
+
+def _said(cell: Cell) -> str:
+    return cell.speed_session or "no machine (not profiled)"
+
+
+def _speed(new: Row, old: Row) -> Finding:
+    """Slower: the whole interval of now/before lies below 1 − 5 %. Fine: it lies above. Else not enough evidence."""
+    if new.block_seconds and new.block_seconds == old.block_seconds:
+        return Finding(OK, "", "speed: the same measurement")
+    ratio = _ratio(new, old)
+    said = f"speed {times(ratio)} of the baseline's"
+    if ratio.low is None or ratio.high is None:
+        code = OK if ratio.value >= 1.0 else EVIDENCE
+    elif ratio.high < 1.0 - SPEED_LOSS:
+        code = SPEED
+    else:
+        code = OK if ratio.low > 1.0 - SPEED_LOSS else EVIDENCE
+    return Finding(code, "", said)
+
+
+def _ratio(new: Row, old: Row) -> Interval:
+    """The ratio of the reported speeds, as uncertain as the rounds of the two sessions make it."""
+    value = (new.graphs_per_second or 0.0) / (old.graphs_per_second or 1.0)
+    if not (new.block_seconds and old.block_seconds and new.block_graphs and old.block_graphs):
+        return Interval(value)
+    rounds = independent_ratio(
+        [t / new.block_graphs for t in new.block_seconds], [t / old.block_graphs for t in old.block_seconds]
+    )
+    if rounds.low is None or rounds.high is None:
+        return Interval(value)
+    # a speed may be composed of several kinds of blocks, of which the raw rounds are one: scale their interval
+    return Interval(value, value * rounds.low / rounds.value, value * rounds.high / rounds.value)

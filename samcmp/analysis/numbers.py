@@ -1,0 +1,52 @@
+"""How the numbers of a comparison are written."""
+
+from __future__ import annotations
+
+import math
+
+from samcmp.analysis.paired import Interval
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Write a difference with its sign (a true minus), so that it lines up and reads as one."""
+    text = f"{value:+.{digits}f}"
+    if float(text) == 0.0:
+        text = f"{0.0:.{digits}f}"
+    return text.replace("-", "−")
+
+
+def times(ratio: Interval) -> str:
+    """Write a speed ratio with its interval."""
+    text = f"{ratio.value:.2f}×"
+    if ratio.low is not None and ratio.high is not None and ratio.low != ratio.high:
+        text += f" [{ratio.low:.2f}, {ratio.high:.2f}]"
+    return text
+
+
+def interval(value: Interval, digits: int = 2) -> str:
+    """Write an estimate with its limits."""
+    text = f"{value.value:.{digits}f}"
+    if value.low is not None and value.high is not None:
+        text += f" [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    return text.replace("-", "−")
+
+
+def rate(value: float | None) -> str | None:
+    """Write graphs per second with three figures, whole above a hundred."""
+    if value is None:
+        return None
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def memory(count: int | None) -> str | None:
+    """Write bytes in the binary unit that leaves one to four digits before the point."""
+    if count is None:
+        return None
+    size = float(count)
+    unit = "B"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    figures = max(0, 2 - int(math.log10(abs(size)))) if abs(size) >= 1 and unit != "B" else 0
+    return f"{size:.{figures}f} {unit}"

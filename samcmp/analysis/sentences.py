@@ -1,0 +1,110 @@
+"""The one place where a verdict becomes words, for the terminal, Markdown, LaTeX and JSON alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from samcmp.analysis.comparison import Cell, Verdict, labels
+from samcmp.analysis.numbers import signed, times
+
+METRICS = {"roc-auc": "ROC-AUC", "rmse": "RMSE", "mae": "MAE"}
+MOST_LINES = 8  # beyond this the claims that are not established share a line
+WORDS = ("better", "equivalent", "non-inferior", "inconclusive", "worse")
+
+
+def digits_for(cell: Cell) -> int:
+    """Return the decimals that a metric's size deserves: three below ten, fewer above, more for tiny errors."""
+    means = [abs(row.score.mean) for row in cell.rows if row.score and row.score.mean]
+    largest = max(means, default=1.0)
+    if largest < 0.05:
+        return max(5, 2 - math.floor(math.log10(largest)))
+    return 1 if largest >= 10 else 3
+
+
+def metric_name(cell: Cell) -> str:
+    """Name a cell's metric with the direction in which it improves."""
+    return f"{METRICS.get(cell.metric, cell.metric)} {'↑' if cell.higher_is_better else '↓'}" if cell.metric else ""
+
+
+def headline(cell: Cell) -> str:
+    """Name a cell and what its verdicts rest on."""
+    runs = max((len(row.blocks) for row in cell.rows), default=0)
+    metric = METRICS.get(cell.metric, cell.metric or "no result")
+    splits = len(cell.splits)
+    on = f"{runs} run{'s' * (runs != 1)} on {splits} {cell.split} split{'s' * (splits != 1)}"
+    return f"{cell.name}: {metric}, {on}, margin {cell.margin_text}"
+
+
+def sentences(cell: Cell) -> tuple[str, ...]:
+    """Say the verdicts of a cell: a sentence an optimizer against SAM, and one for all against the base."""
+    order = {row.arm: i for i, row in enumerate(cell.rows)}
+    against = {
+        role: sorted((v for v in cell.verdicts if v.role == role), key=lambda v: order[v.arm])
+        for role in ("sam", "base")
+    }
+    digits, names = digits_for(cell), labels(cell)
+    established = [v for v in against["sam"] if v.claim]
+    others = [v for v in against["sam"] if not v.claim]
+    said = [claim(v, digits=digits, names=names) for v in established]
+    if len(against["sam"]) <= MOST_LINES:
+        said += [claim(v, digits=digits, names=names) for v in others]
+    elif others:
+        causes = "; ".join(f"{names[v.arm]} ({_cause(v)})" for v in others)
+        said.append(f"as accurate as {names[others[0].reference]} and faster, not established: {causes}.")
+    if against["base"]:
+        said.append(_against_base(against["base"], digits=digits, names=names))
+    return tuple(said)
+
+
+def claim(verdict: Verdict, *, digits: int, names: Mapping[str, str]) -> str:
+    """Say whether "as accurate and faster" is established, with the numbers that decide it."""
+    head = "established" if verdict.claim else "not established"
+    return (
+        f"{names[verdict.arm]}: as accurate as {names[verdict.reference]} and faster: {head} "
+        f"(accuracy {verdict.word} {_numbers(verdict, digits)}{_asides(verdict)}; {_speed(verdict)})."
+    )
+
+
+def _against_base(verdicts: Sequence[Verdict], *, digits: int, names: Mapping[str, str]) -> str:
+    groups = []
+    for word in WORDS:
+        members = [f"{names[v.arm]} {_numbers(v, digits)}{_asides(v, short=True)}" for v in verdicts if v.word == word]
+        if members:
+            groups.append(f"{word}: {', '.join(members)}")
+    return f"accuracy against {names[verdicts[0].reference]}: {'; '.join(groups)}."
+
+
+def _numbers(verdict: Verdict, digits: int) -> str:
+    if verdict.mean is None:
+        return "n/a"
+    if verdict.low is None or verdict.high is None:
+        return signed(verdict.mean, digits)
+    return f"{signed(verdict.mean, digits)} [{signed(verdict.low, digits)}, {signed(verdict.high, digits)}]"
+
+
+def _asides(verdict: Verdict, *, short: bool = False) -> str:
+    said = []
+    if verdict.blocks_needed is not None:
+        said.append(f"about {verdict.blocks_needed} splits needed")
+    if verdict.why and not short:
+        said.append(verdict.why)
+    if verdict.one_test_set and not short:
+        said.append(verdict.one_test_set)
+    return "".join(f", {text}" for text in said)
+
+
+def _speed(verdict: Verdict) -> str:
+    if verdict.speed is None:
+        return "speed not measured"
+    return f"{verdict.speed_word} {times(verdict.speed)}"
+
+
+def _cause(verdict: Verdict) -> str:
+    """Name the half of the claim that fails."""
+    causes = []
+    if verdict.word in {"inconclusive", "worse"}:
+        causes.append(f"accuracy {verdict.word}")
+    if verdict.speed_word != "faster":
+        causes.append(f"speed {verdict.speed_word or 'not measured'}")
+    return ", ".join(causes) or "after adjustment for the number of comparisons"

@@ -1,0 +1,232 @@
+"""The declared comparisons of a cell: every arm against the base optimizer and against SAM."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from samcmp.analysis.comparison import Role, Row, Settings, Verdict
+from samcmp.analysis.join import Group, split_key
+from samcmp.analysis.molecules import Predictions, one_test_set
+from samcmp.analysis.paired import (
+    Array,
+    Difference,
+    blocks_needed,
+    decide,
+    holm,
+    paired_difference,
+    probability_better,
+)
+from samcmp.analysis.power import detectable
+from samcmp.analysis.speed import speed_word
+from samcmp.records import Accuracy, Record
+
+CORRECTED = "corrected resampled t"
+SEEDS_ONLY = "paired t over seeds of one split"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Paired differences of two arms, one a split (or one a seed where there is one split)."""
+
+    differences: Array
+    blocks: int
+    blocks_of: int
+    splits: int
+    test_over_train: float
+    tasks: str | None  # said where the two were scored on different tasks
+
+
+def verdicts(
+    rows: Sequence[Row],
+    group: Group,
+    *,
+    margin: float | None,
+    higher: bool,
+    settings: Settings,
+    predictions: Predictions | None = None,
+) -> list[Verdict]:
+    """Return the verdicts of all declared comparisons, Holm-adjusted within the cell (Holm 1979)."""
+    declared = [
+        (row, reference, role)
+        for reference, role in _references(rows)
+        for row in rows
+        if row.arm != reference and (role == "sam" or row.role is None or row.role == "sam")
+        if not (role == "sam" and row.role == "base")
+    ]
+    pairs = [_pairs(group, row.arm, reference, higher=higher) for row, reference, _ in declared]
+    tested = [
+        paired_difference(p.differences, margin=margin, test_over_train=p.test_over_train, alpha=settings.alpha)
+        if p is not None and margin is not None
+        else None
+        for p in pairs
+    ]
+    usable = [i for i, t in enumerate(tested) if t is not None and t.p is not None]
+    adjusted = {
+        name: dict(zip(usable, holm([getattr(tested[i], name) for i in usable]), strict=True))
+        for name in ("p", "p_inferior", "p_not_equivalent")
+    }
+    found = [
+        _verdict(
+            row,
+            reference,
+            role,
+            pairs[i],
+            tested[i],
+            adjusted={name: values.get(i) for name, values in adjusted.items()},
+            comparisons=len(usable),
+            margin=margin,
+            settings=settings,
+        )
+        for i, (row, reference, role) in enumerate(declared)
+    ]
+    return [_on_one_set(verdict, group, predictions, settings) for verdict in found]
+
+
+def _on_one_set(verdict: Verdict, group: Group, predictions: Predictions | None, settings: Settings) -> Verdict:
+    """Add the test over molecules where all runs share one test set and their predictions were kept."""
+    if predictions is None or verdict.splits != 1:
+        return verdict
+    said = one_test_set(group, verdict.arm, verdict.reference, predictions=predictions, settings=settings)
+    return dataclasses.replace(verdict, one_test_set=said)
+
+
+def _references(rows: Sequence[Row]) -> list[tuple[str, Role]]:
+    return [(row.arm, role) for role in ("sam", "base") for row in rows if row.role == role]
+
+
+def _pairs(group: Group, arm: str, reference: str, *, higher: bool) -> _Pairs | None:
+    first, second = _scored(group, arm), _scored(group, reference)
+    common = sorted(set(first) & set(second))
+    if not common:
+        return None
+    sign = 1.0 if higher else -1.0
+    by_split: dict[str, list[float]] = defaultdict(list)
+    tasks = None
+    for block in common:
+        a, b, same = _on_common_tasks(first[block], second[block])
+        if a is None or b is None:
+            continue
+        if not same:
+            tasks = "averaged over the tasks that both could be scored on"
+        by_split[split_key(group.runs[arm][block])].append(sign * (a - b))
+    if not by_split:
+        return None
+    if len(by_split) == 1:
+        differences = np.array(next(iter(by_split.values())))
+        factor = 0.0
+    else:
+        differences = np.array([fmean(values) for values in by_split.values()])
+        factor = _mean_ratio([first[block] for block in common])
+    blocks = sum(len(values) for values in by_split.values())
+    every = set(group.runs.get(arm, {})) | set(group.runs.get(reference, {}))
+    return _Pairs(differences, blocks, len(every), len(by_split), factor, tasks)
+
+
+def _scored(group: Group, arm: str) -> dict[str, Accuracy]:
+    runs: Mapping[str, Record] = group.runs.get(arm, {})
+    return {block: r.accuracy for block, r in runs.items() if r.accuracy is not None and r.status == "ok"}
+
+
+def _mean_ratio(accuracies: Sequence[Accuracy]) -> float:
+    ratios = [a.test_size / a.train_size for a in accuracies if a.train_size]
+    return fmean(ratios) if ratios else 0.0
+
+
+def _on_common_tasks(a: Accuracy, b: Accuracy) -> tuple[float | None, float | None, bool]:
+    """Return both scores over the tasks that both runs define, and whether these are all that either has."""
+    mine = {task for task, score in a.per_task.items() if score is not None}
+    theirs = {task for task, score in b.per_task.items() if score is not None}
+    if mine == theirs:
+        return a.test, b.test, True
+    both = sorted(mine & theirs)
+    if not both:
+        return None, None, False
+    return _mean_over(a, both), _mean_over(b, both), False
+
+
+def _mean_over(accuracy: Accuracy, tasks: Sequence[str]) -> float:
+    return fmean(score for task in tasks if (score := accuracy.per_task[task]) is not None)
+
+
+def _verdict(
+    row: Row,
+    reference: str,
+    role: Role,
+    pairs: _Pairs | None,
+    test: Difference | None,
+    *,
+    adjusted: Mapping[str, float | None],
+    comparisons: int,
+    margin: float | None,
+    settings: Settings,
+) -> Verdict:
+    speed = row.speed_to.get(role)
+    speed_said = speed_word(speed, threshold=settings.speed_threshold) if speed else None
+    blank = Verdict(
+        arm=row.arm, reference=reference, role=role, word="inconclusive",
+        why=None, blocks=0, blocks_of=0, splits=0, method="", mean=None, median=None, sd=None, low=None, high=None,
+        margin=margin, p=None, p_holm=None, p_inferior_holm=None, p_not_equivalent_holm=None, comparisons=comparisons,
+        probability_better=None, blocks_needed=None, detectable=None, speed=speed, speed_word=speed_said, claim=False,
+    )  # fmt: skip
+    if pairs is None or test is None or margin is None:
+        why = "no margin is set for this metric" if pairs is not None else "no run that both have finished"
+        return dataclasses.replace(blank, why=why)
+    verdict = dataclasses.replace(
+        blank,
+        blocks=pairs.blocks,
+        blocks_of=pairs.blocks_of,
+        splits=pairs.splits,
+        method=CORRECTED if pairs.splits > 1 else SEEDS_ONLY,
+        mean=test.mean,
+        median=test.median,
+    )
+    if test.sd is None or test.p is None:
+        return dataclasses.replace(verdict, method="", why="a single run says nothing about chance", blocks_needed=None)
+    p, p_inferior, p_apart = (adjusted[name] for name in ("p", "p_inferior", "p_not_equivalent"))
+    if p is None or p_inferior is None or p_apart is None:
+        raise ValueError("a tested comparison has adjusted p-values")
+    word = decide(test.mean, p=p, p_inferior=p_inferior, p_not_equivalent=p_apart, alpha=settings.alpha)
+    accurate = p_inferior < settings.alpha / 2.0
+    needed = None
+    if word == "inconclusive":
+        needed = blocks_needed(
+            test.mean, test.sd, margin=margin, test_over_train=pairs.test_over_train,
+            comparisons=comparisons, alpha=settings.alpha,
+        )  # fmt: skip
+    least = detectable(test.n, test_over_train=pairs.test_over_train, sd=test.sd, alpha=settings.alpha)
+    return dataclasses.replace(
+        verdict,
+        word=word,
+        why=_why(pairs, word, needed=needed),
+        sd=test.sd,
+        low=test.low,
+        high=test.high,
+        p=test.p,
+        p_holm=p,
+        p_inferior_holm=p_inferior,
+        p_not_equivalent_holm=p_apart,
+        probability_better=probability_better(pairs.differences, alpha=settings.alpha),
+        blocks_needed=needed,
+        detectable=least if math.isfinite(least) else None,
+        claim=accurate and speed_said == "faster",
+    )
+
+
+def _why(pairs: _Pairs, word: str, *, needed: int | None) -> str | None:
+    said = []
+    if pairs.blocks < pairs.blocks_of:
+        said.append(f"only {pairs.blocks} of {pairs.blocks_of} runs are in both")
+    if pairs.splits == 1:
+        said.append("one split: says nothing about other test sets")
+    if pairs.tasks:
+        said.append(pairs.tasks)
+    if word == "inconclusive" and needed is None:
+        said.append("no number of such splits would settle it")
+    return "; ".join(said) or None

@@ -1,0 +1,1 @@
+"""Where Cases run; one file an engine."""

@@ -1,0 +1,1 @@
+"""One comparison, from what was asked to stored Records: config, cases, plan, cost, keys, run, store."""

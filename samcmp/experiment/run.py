@@ -1,0 +1,227 @@
+"""Case -> Record: the one place where data, backbone, optimizer and clock meet."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from samcmp.errors import Diverged, SamcmpError, cause_of
+from samcmp.records import Accuracy, Case, Epoch, Record
+from samcmp.training.setup import assemble
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from samcmp.training.loop import EpochSums
+    from samcmp.training.setup import Options, Setup
+    from samcmp.training.tasks import Score
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a listener hears after every epoch of a run."""
+
+    case: Case
+    epoch: int  # finished epochs
+    epochs: int
+    train_loss: float
+    valid_score: float
+    metric: str
+    graphs_per_second: float
+    seconds: float  # since the run began
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Test predictions at the best validation epoch: probabilities, or values in original units."""
+
+    rows: NDArray[np.int64]  # (n,)
+    truth: NDArray[np.float64]  # (n, T) NaN where a label is missing
+    prediction: NDArray[np.float64]  # (n, T)
+
+
+Listener = Callable[[Progress], None]
+
+
+def train(
+    case: Case, options: Options, *, key: str, listen: Listener | None = None
+) -> tuple[Record, Predictions | None]:
+    """Train ``case`` once and return its Record. What goes wrong in the run is a Record, too, with its cause.
+
+    Raises SamcmpError for what the user can mend before the run (data, names, device).
+    """
+    began = time.perf_counter()
+    empty = Record(key=key, case=case, status="error", created=_now())
+    run: _Run | None = None
+    try:
+        run = _Run(assemble(case, options))
+        record, predictions = run.go(empty, listen)
+    except (SamcmpError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        status, reason = cause_of(error)
+        history = tuple(run.history) if run else ()
+        record, predictions = replace(empty, status=status, reason=reason, history=history), None
+        if run:
+            record = run.with_facts(record)
+    return replace(record, seconds=time.perf_counter() - began), predictions
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+class _Run:
+    """One training run: epochs, selection by validation, and the test score of the selected epoch."""
+
+    def __init__(self, setup: Setup) -> None:
+        from samcmp.training.loop import Selection
+
+        self.setup = setup
+        self.trainer = setup.new_trainer()
+        self.model = self.trainer.model
+        self.selection = Selection(setup.task.metric)
+        self.history: list[Epoch] = []
+        self.rho: float | None = None
+        self.best_weights: dict[str, torch.Tensor] | None = None
+
+    def go(self, empty: Record, listen: Listener | None) -> tuple[Record, Predictions]:
+        import numpy as np
+
+        setup, epochs = self.setup, self.setup.case.protocol.epochs
+        began = time.perf_counter()
+        best: tuple[Score, NDArray[np.float64]] | None = None
+        for epoch in range(epochs):
+            sums, seconds = self._timed_epoch(epoch)
+            valid, _, _ = self._evaluate(setup.valid_positions)
+            test, prediction, test_loss = self._evaluate(setup.test_positions)
+            self._note_epoch(sums.loss, valid.mean, test.mean, seconds=seconds, passes=sums.passes, test_loss=test_loss)
+            if self.selection.offer(epoch, valid.mean):
+                best = test, prediction
+                self._keep_weights()
+            if listen is not None:
+                speed = sums.graphs / seconds if seconds > 0 else math.nan
+                elapsed = time.perf_counter() - began
+                metric = setup.task.metric
+                listen(Progress(setup.case, epoch + 1, epochs, sums.loss, valid.mean, metric, speed, elapsed))
+        if best is None:
+            raise ValueError("no epoch has a validation score: every validation task holds a single class")
+        score, prediction = best
+        if math.isnan(score.mean):
+            raise ValueError("no test score: every test task holds a single class")
+        self._save_weights()
+        positions = setup.test_positions.numpy()
+        record = replace(
+            self.with_facts(empty), status="ok", accuracy=self._accuracy(score), history=tuple(self.history)
+        )
+        truth = np.asarray(setup.molecules.y[positions], dtype=np.float64)
+        return record, Predictions(setup.molecules.rows[positions], truth, prediction)
+
+    def _timed_epoch(self, epoch: int) -> tuple[EpochSums, float]:
+        import torch
+
+        self.rho = self.trainer.optimizer.param_groups[0].get("rho")  # a schedule moves it at the epoch's end
+        start = time.perf_counter()
+        sums = self.trainer.epoch(self.setup.train_batches(epoch))
+        if self.setup.device.type == "cuda":
+            torch.cuda.synchronize(self.setup.device)
+        seconds = time.perf_counter() - start
+        if not math.isfinite(sums.loss):
+            raise Diverged(f"the training loss is {sums.loss} in epoch {epoch + 1}")
+        return sums, seconds
+
+    def _evaluate(self, positions: torch.Tensor) -> tuple[Score, NDArray[np.float64], float]:
+        """Score, predictions in original units (n, T), and mean loss of a whole part; no batch is dropped."""
+        import numpy as np
+
+        from samcmp.training import tasks
+        from samcmp.training.loop import predict
+
+        setup = self.setup
+        raw = predict(self.model, setup.batches(positions), link=setup.criterion.link).numpy()
+        if len(raw) != len(positions):
+            raise ValueError(f"{len(raw)} molecules were scored, the part has {len(positions)}")
+        if not np.isfinite(raw).all():
+            raise Diverged(f"{np.count_nonzero(~np.isfinite(raw))} predictions are not finite")
+        y = setup.molecules.y[positions.numpy()]
+        standard = setup.standardizer
+        if standard is None:
+            p = np.clip(raw, 1e-12, 1 - 1e-12)
+            losses = -(y * np.log(p) + (1 - y) * np.log1p(-p))
+            prediction = raw
+        else:
+            losses = (raw - standard.apply(y)) ** 2
+            prediction = standard.undo(raw)
+        known = ~np.isnan(losses)
+        loss = float(losses[known].mean()) if known.any() else math.nan
+        return tasks.score(setup.task.metric, y, prediction), prediction, loss
+
+    def _note_epoch(
+        self, loss: float, valid: float, test: float, *, seconds: float, passes: int, test_loss: float
+    ) -> None:
+        group = self.trainer.optimizer.param_groups[0]
+        self.history.append(
+            Epoch(
+                train_loss=loss,
+                valid_score=_number(valid),
+                test_score=_number(test),
+                learning_rate=float(group["lr"]),
+                seconds=seconds,
+                passes=passes,
+                test_loss=_number(test_loss),
+                rho=None if self.rho is None else float(self.rho),
+            )
+        )
+
+    def _accuracy(self, score: Score) -> Accuracy:
+        setup = self.setup
+        return Accuracy(
+            metric=score.metric,
+            test=score.mean,
+            valid=self.selection.valid,
+            best_epoch=self.selection.epoch,
+            per_task=dict(zip(setup.task.names, score.per_task, strict=True)),
+            tasks_scored=score.tasks_scored,
+            tasks_total=score.tasks_total,
+            smallest_class=score.smallest_class,
+            train_size=len(setup.train_positions),
+            valid_size=len(setup.valid_positions),
+            test_size=len(setup.test_positions),
+        )
+
+    def with_facts(self, record: Record) -> Record:
+        """Add what is known of a run however it ended: its data, its model's size, the machine and the versions."""
+        from samcmp import machine
+
+        setup = self.setup
+        return replace(
+            record,
+            dataset_hash=setup.molecules.dataset_hash,
+            split_hash=setup.split.hash,
+            parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            notes=(*setup.molecules.notes, *setup.split.notes),
+            machine=machine.metadata(setup.device),
+            versions=machine.versions(),
+        )
+
+    def _keep_weights(self) -> None:
+        if self.setup.options.save is not None:
+            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def _save_weights(self) -> None:
+        path = self.setup.options.save
+        if path is not None and self.best_weights is not None:
+            from samcmp.training import checkpoints
+
+            self.model.load_state_dict(self.best_weights)
+            checkpoints.save(self.model, path)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,147 @@
+"""Records on disk: one JSON file each under its content key, predictions beside it.
+
+A file appears under its name whole or not at all, so a killed run loses at most itself, no lock is needed, and two
+stores are merged by copying files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samcmp import files
+from samcmp.errors import StoreError, WriteError
+from samcmp.records import SCHEMA, Record, from_json, to_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from samcmp.experiment.run import Predictions
+
+_REMEDY = "Make room, or name another store with --store DIR; finished runs are kept."
+
+
+class Store:
+    """A folder of Records.
+
+    Args:
+        folder: created on the first :meth:`add`. Raises StoreError where something else has its name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise StoreError(
+                "is a file, and a store is a folder", where=str(folder), remedy="Name another place with --store DIR."
+            )
+        self.damaged: list[tuple[Path, str]] = []  # files that could not be read, and why
+
+    def _path(self, key: str, kind: str = "records", suffix: str = ".json") -> Path:
+        if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
+            raise ValueError(f"a content key is 64 hexadecimal digits, got {key!r}")
+        return self.folder / kind / key[:2] / f"{key}{suffix}"
+
+    def check_writable(self) -> None:
+        """Raise WriteError now, before hours of work, if a Record could not be written."""
+        probe = self.folder / "records" / ".probe"
+        try:
+            files.write(probe, b"samcmp\n", remedy=_REMEDY)
+        except WriteError as error:
+            raise WriteError(error.what, where=str(self.folder), remedy=error.remedy) from None
+        probe.unlink(missing_ok=True)
+
+    def add(self, record: Record, predictions: Predictions | None = None) -> Path:
+        """Write ``record``; a Record with the same key is replaced. Raises WriteError.
+
+        A run's test predictions are written first: where its Record is, they are.
+        """
+        if predictions is not None:
+            self.add_predictions(
+                record.key, rows=predictions.rows, truth=predictions.truth, prediction=predictions.prediction
+            )
+        path = self._path(record.key)
+        data = json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, indent=1).encode()
+        from_json(Record, data)  # what could not be read back must not be written: a bug is better found now
+        files.write(path, data, remedy=_REMEDY)
+        return path
+
+    def add_predictions(
+        self,
+        key: str,
+        *,
+        rows: NDArray[np.int64],
+        truth: NDArray[np.float64],
+        prediction: NDArray[np.float64],
+    ) -> Path:
+        """Keep a run's test predictions: rows (n,), truth and prediction (n, T), original units or probabilities."""
+        import io
+
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, rows=rows, truth=truth, prediction=prediction.astype(np.float32))
+        path = self._path(key, "predictions", ".npz")
+        files.write(path, buffer.getvalue(), remedy=_REMEDY)
+        return path
+
+    def predictions(self, key: str) -> dict[str, NDArray[np.generic]] | None:
+        """Return the arrays of :meth:`add_predictions`, or None where there are none."""
+        import numpy as np
+
+        path = self._path(key, "predictions", ".npz")
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in ("rows", "truth", "prediction")}
+
+    def get(self, key: str) -> Record | None:
+        """Return the Record with this key, or None where there is none or its file is damaged."""
+        path = self._path(key)
+        return self._read(path) if path.is_file() else None
+
+    def records(self) -> list[Record]:
+        """Return every readable Record, in the order of keys; the others are listed in :attr:`damaged`."""
+        return [record for path in self._files() if (record := self._read(path)) is not None]
+
+    def _files(self) -> Iterator[Path]:
+        root = self.folder / "records"
+        if not root.is_dir():
+            return
+        for shelf in sorted(os.scandir(root), key=lambda entry: entry.name):
+            if shelf.is_dir():
+                for entry in sorted(os.scandir(shelf.path), key=lambda entry: entry.name):
+                    if entry.name.endswith(".json"):
+                        yield Path(entry.path)
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"cannot read it: {error.strerror}", where=str(path)) from None
+        try:
+            record = from_json(Record, data)
+        except ValueError as error:
+            self._refuse_newer(path, _schema(data))
+            self.damaged.append((path, str(error)))
+            return None
+        self._refuse_newer(path, record.schema)
+        return record
+
+    def _refuse_newer(self, path: Path, schema: int) -> None:
+        if schema > SCHEMA:
+            raise StoreError(
+                f"written by a newer samcmp (record schema {schema}, this version reads up to {SCHEMA})",
+                where=str(path),
+                remedy="Upgrade samcmp, or name another store with --store DIR.",
+            )
+
+
+def _schema(data: bytes) -> int:
+    try:
+        return int(json.loads(data)["schema"])
+    except (ValueError, KeyError, TypeError):
+        return 0

@@ -1,0 +1,285 @@
+"""benchmarks.toml, read and checked: what can be run by name.
+
+Every key is checked when the file is read: an unknown key, a wrong type or an unknown name is an error that gives the
+file, the key, what was found, what is allowed and the nearest match.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from samcmp.errors import ConfigError, nearest
+from samcmp.records import BASES, SCHEDULES, Case, Json, misfit
+
+DEFAULT_FILE = Path(__file__).resolve().parent.parent / "benchmarks.toml"
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ProtocolTable(_Table):
+    """Keys of [protocol] and of a suite's own protocol; see :class:`samcmp.records.Protocol`."""
+
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    base: str | None = None
+    schedule: str | None = None
+    initial_lr: Rate | None = None
+    peak_lr: Rate | None = None
+    final_lr: Rate | None = None
+    warmup_epochs: NotNegative | None = None
+    weight_decay: NotNegative | None = None
+    subset: Annotated[int, Field(ge=10)] | None = None
+    loss_power: Literal[1, 2] | None = None
+    threads: Count | None = None
+
+
+class SuiteTable(_Table):
+    """Keys of [suites.NAME]."""
+
+    title: str
+    datasets: Annotated[list[str], Field(min_length=1)]
+    models: Annotated[list[str], Field(min_length=1)]
+    optimizers: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
+    split: str = "random"
+    repeats: Count = 5
+    folds: Literal[5] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    profile_seconds: Seconds = 60.0
+    protocol: ProtocolTable = Field(default_factory=ProtocolTable)
+    needs_init_from: bool = False  # the suite means nothing without pre-trained weights
+    table: int | None = None  # of the GraphSAM paper, for published numbers beside ours
+
+
+class FileTable(_Table):
+    protocol: ProtocolTable = Field(default_factory=ProtocolTable)
+    optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    suites: dict[str, SuiteTable]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """An optimizer with the settings that are asked for."""
+
+    optimizer: str
+    settings: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return Case("profile", "", "", self.optimizer, optimizer_settings=self.settings).arm
+
+
+@dataclass(frozen=True, slots=True)
+class Suites:
+    """A checked suite file."""
+
+    path: Path
+    protocol: Mapping[str, Json]
+    settings: Mapping[str, Mapping[str, Json]]  # optimizer -> settings
+    suites: Mapping[str, SuiteTable]
+
+
+def read(path: Path | None = None, *, cards: Sequence[Path] = ()) -> Suites:
+    """Read ``path`` or the file that samcmp ships, and check it. Raises ConfigError."""
+    path = path or DEFAULT_FILE
+    try:
+        table = FileTable.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(
+            "there is no such file", where=str(path), remedy="Leave --config out to use the file that samcmp ships."
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read: {error.strerror}", where=str(path), remedy="Name a file with suites."
+        ) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"is not TOML: {error}", where=str(path), remedy="Correct it there and run again.") from None
+    except ValidationError as error:
+        raise _explained(path, error) from None
+    suites = Suites(path, _set(table.protocol), table.optimizers, table.suites)
+    _check_names(suites, cards)
+    return suites
+
+
+def _set(table: ProtocolTable) -> dict[str, Json]:
+    return table.model_dump(exclude_none=True)
+
+
+_SAID = {  # pydantic's kinds of complaint, in the words of a file's writer
+    "bool_type": "expected true or false",
+    "dict_type": "expected a table",
+    "finite_number": "expected a finite number",
+    "float_type": "expected a number",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_parsing_size": "is larger than any number here",
+    "int_type": "expected a whole number",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be {expected}",
+    "list_type": "expected a list in [ ]",
+    "model_type": "expected a table",
+    "string_type": "expected text in quotes",
+    "too_short": "must name at least {min_length}",
+}
+
+
+def _explained(path: Path, error: ValidationError) -> ConfigError:
+    """Turn pydantic's first complaint into file, key, what was found, what is allowed, nearest match."""
+    complaints = error.errors(include_url=False)
+    # a misspelt key also leaves the right one missing: the misspelling is the cause
+    first = next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
+    *table, key = (str(part) for part in first["loc"])
+    where = f"{path}: {'.'.join([*table, key])}"
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"unknown key {key!r}", where=where, remedy=_meant(key, table))
+    if first["type"] == "missing":
+        return ConfigError("this key is missing", where=where, remedy=f"Keys here: {', '.join(_keys_of(table))}.")
+    found = f"found {first['input']!r}"
+    if table[2:3] == ["optimizers"] and len(table) == 4:  # an entry: the key is the branch that pydantic tried
+        said = "expected a name, or a table { name = ..., setting = value }"
+        return ConfigError(f"{said}, {found}", where=f"{path}: {'.'.join(table[:3])}, entry {int(table[3]) + 1}")
+    said = _SAID[first["type"]].format(**first.get("ctx", {}))
+    return ConfigError(f"{said}, {found}", where=where, remedy="Correct the value and run again.")
+
+
+def _meant(key: str, table: Sequence[str]) -> str:
+    """Name the nearest key of this table, or of the one beside it that the key may have been meant for."""
+    allowed = _keys_of(table)
+    in_suite = len(table) == 2
+    elsewhere = [name for name in ProtocolTable.model_fields if in_suite and name not in allowed]
+    close = nearest(key, [*allowed, *elsewhere])
+    if close in elsewhere:
+        return f"Did you mean protocol = {{ {close} = ... }}, or {close} under [{'.'.join(table)}.protocol]?"
+    meant = f"Did you mean {close!r}? " if close else ""
+    return f"{meant}Allowed: {', '.join(allowed)}."
+
+
+def _keys_of(table: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = FileTable
+    if table[-1:] == ["protocol"]:
+        model = ProtocolTable
+    elif len(table) == 2:
+        model = SuiteTable
+    return list(model.model_fields)
+
+
+def _check_names(suites: Suites, cards: Sequence[Path]) -> None:
+    for name, settings in suites.settings.items():
+        check_arm(Arm(name, settings), where=f"{suites.path}: optimizers.{name}")
+    _check_protocol(suites.protocol, f"{suites.path}: protocol")
+    for name, suite in suites.suites.items():
+        where = f"{suites.path}: suites.{name}"
+        _check_protocol(_set(suite.protocol), f"{where}.protocol")
+        check_members("dataset", suite.datasets, where=f"{where}.datasets", cards=cards)
+        check_members("model", suite.models, where=f"{where}.models")
+        check_split(suite.split, suite.folds, where=where)
+        for arm in arms_of(suite.optimizers, where=f"{where}.optimizers"):
+            check_arm(arm, where=f"{where}.optimizers")
+
+
+def _check_protocol(protocol: Mapping[str, Json], where: str) -> None:
+    for key, allowed in (("base", BASES), ("schedule", SCHEDULES)):
+        if key in protocol and protocol[key] not in allowed:
+            raise _config_unknown(key, str(protocol[key]), allowed, where=f"{where}.{key}")
+
+
+def check_members(kind: str, names: Sequence[str], *, where: str, cards: Sequence[Path] = ()) -> None:
+    """Raise ConfigError for the first dataset, model or optimizer that is not in its catalogue."""
+    allowed = catalogue(kind, cards)
+    for name in names:
+        if kind == "model" and ".py:" in name:
+            continue  # a user's own model; the file is read when it is built
+        if name not in allowed:
+            several = [part.strip() for part in name.split(",")]
+            if where.startswith("--") and len(several) > 1:
+                raise ConfigError(
+                    f"{name!r} is not one {kind}",
+                    where=where,
+                    remedy=f"Repeat the option for several: {' '.join(f'{where} {part}' for part in several)}.",
+                )
+            if kind == "model" and name.endswith(".py"):
+                raise ConfigError(f"{name!r} names no class", where=where, remedy=f"Write {name}:CLASS.")
+            raise _config_unknown(kind, name, allowed, where=where)
+
+
+def catalogue(kind: str, cards: Sequence[Path] = ()) -> list[str]:
+    """Return the names of a catalogue: dataset, model or optimizer."""
+    if kind == "dataset":
+        from samcmp.data import cards as dataset_cards
+
+        return list(dataset_cards.names(tuple(cards)))
+    if kind == "model":
+        from samcmp import backbones
+
+        return list(backbones.names())
+    from samcmp import optim
+
+    return list(optim.names())
+
+
+def _config_unknown(kind: str, name: str, allowed: Sequence[str], *, where: str) -> ConfigError:
+    close = nearest(name, allowed)
+    meant = f"Did you mean {close!r}? " if close else ""
+    return ConfigError(f"unknown {kind} {name!r}", where=where, remedy=f"{meant}Allowed: {', '.join(sorted(allowed))}.")
+
+
+def check_split(split: str, folds: int | None, *, where: str) -> None:
+    """Raise ConfigError for an unknown split, or folds together with a split that has none."""
+    from samcmp.data import splits
+
+    if split not in splits.NAMES:
+        raise _config_unknown("split", split, splits.NAMES, where=where if where.startswith("--") else f"{where}.split")
+    if folds is not None and split not in {"random", "cv5"}:
+        raise ConfigError(
+            f"folds = {folds} and split = {split!r} contradict each other",
+            where=where,
+            remedy="Folds are those of 5-fold cross-validation (split 'cv5'): drop one of the two.",
+        )
+
+
+def arms_of(entries: Sequence[str | Mapping[str, Json]], *, where: str) -> list[Arm]:
+    """Read a suite's list of optimizers: names, or tables { name = ..., setting = value }."""
+    arms = []
+    for entry in entries:
+        if isinstance(entry, str):
+            arms.append(Arm(entry))
+            continue
+        settings = dict(entry)
+        name = settings.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(f"an optimizer's table needs a name, found {dict(entry)!r}", where=where)
+        arms.append(Arm(name, settings))
+    return arms
+
+
+def optimizers_of(suite: SuiteTable) -> list[str]:
+    """Name a suite's optimizers, each once."""
+    return list(dict.fromkeys(arm.optimizer for arm in arms_of(suite.optimizers, where=suite.title)))
+
+
+def check_arm(arm: Arm, *, where: str) -> None:
+    """Raise ConfigError for an unknown optimizer, an unknown setting or a value of another type."""
+    from samcmp import optim
+
+    check_members("optimizer", [arm.optimizer], where=where)
+    defaults = optim.entry(arm.optimizer).settings
+    for key, value in arm.settings.items():
+        if key not in defaults:
+            raise _config_unknown(f"setting of {arm.optimizer}", key, list(defaults), where=where)
+        problem = misfit(value, defaults[key])
+        if problem:
+            raise ConfigError(
+                f"{arm.optimizer}.{key}: {problem}", where=where, remedy=f"The default is {defaults[key]!r}."
+            )

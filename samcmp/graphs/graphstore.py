@@ -1,0 +1,241 @@
+"""The arrays of a dataset's graphs and their cache files."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samcmp.files import cache_folder
+from samcmp.graphs import cachefile, chunks
+from samcmp.graphs.batch import Columns, Molecules, MolGraph
+from samcmp.graphs.columns import expand_atoms, expand_bonds
+from samcmp.graphs.featurize import VERSION, Arrays, directed
+
+FORMAT = 2  # of the file: count up when an array is added or its type changes
+SECONDS_EACH = 3e-4  # CPU time to featurise a molecule
+DESCRIPTOR_SECONDS_EACH = 5e-3  # and to compute its descriptors
+
+Progress = chunks.Progress
+Prepare = Callable[[MolGraph], Mapping[str, NDArray[Any]]]  # 1-D arrays of one molecule
+Extras = dict[str, tuple[NDArray[Any], NDArray[np.int64]]]  # values end to end, (M+1,) where each molecule's begin
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GraphArrays:
+    """M molecules: kinds of atoms and bonds, the ends of bonds, and the distinct codes."""
+
+    atom_kind: NDArray[Any]  # (A,) int16 or int32
+    atom_codes: NDArray[np.int16]  # (K, C)
+    pairs: NDArray[Any]  # (B/2, 2)
+    bond_kind: NDArray[Any]  # (B/2,)
+    bond_codes: NDArray[np.int8]  # (U, 5)
+    ptr: NDArray[np.int64]  # (2, M+1) where each molecule's atoms and bonds (not directed) begin
+    scalars: NDArray[np.float32]  # (A, S)
+
+    def tables(self, columns: Columns) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the features of every kind of atom, (K, F), and of bond, (U, F)."""
+        return expand_atoms(self.atom_codes, columns.atoms), expand_bonds(self.bond_codes, columns.bonds)
+
+    def graph(self, position: int, molecules: Molecules) -> MolGraph:
+        """Return one molecule as :func:`samcmp.graphs.featurize.featurize` makes it."""
+        atoms, bonds = (slice(*ends) for ends in self.ptr[:, position : position + 2])
+        return MolGraph(
+            atoms=self.atom_codes[self.atom_kind[atoms]],
+            bonds=self.bond_codes[self.bond_kind[bonds]],
+            edge_index=directed(self.pairs[bonds]),
+            scalars=self.scalars[atoms],
+            smiles=molecules.smiles[position],
+            row=int(molecules.rows[position]),
+        )
+
+
+def build(molecules: Molecules, scalars: tuple[str, ...], *, progress: Progress | None = None) -> GraphArrays:
+    """Featurise every molecule. Raises DataError that names the row."""
+    found = Arrays(
+        **chunks.work(
+            "samcmp.graphs.featurize:chunk",
+            molecules.smiles,
+            rows=molecules.rows.tolist(),
+            options={"scalars": scalars},
+            seconds_each=SECONDS_EACH,
+            label="molecules",
+            progress=progress,
+        )
+    )
+    atom_kind, atom_codes = _kinds(found.atoms)
+    bond_kind, bond_codes = _kinds(found.bonds)
+    return GraphArrays(
+        atom_kind=atom_kind,
+        atom_codes=atom_codes,
+        pairs=_narrow(found.pairs, int(found.atom_counts.max(initial=0))),
+        bond_kind=bond_kind,
+        bond_codes=bond_codes,
+        ptr=np.stack([_ptr(found.atom_counts), _ptr(found.bond_counts)]),
+        scalars=found.scalars,
+    )
+
+
+def _ptr(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+
+
+def _kinds(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the number of each row's kind and the distinct rows in ascending order."""
+    if not len(codes):
+        return np.zeros(0, dtype=np.int16), codes
+    key = np.zeros(len(codes), dtype=np.int64)
+    size = 1  # number of different keys so far
+    for column in codes.T:
+        values = column.astype(np.int64) - int(column.min())
+        reach = int(values.max()) + 1
+        if size * reach >= 2**62:
+            distinct, key = np.unique(key, return_inverse=True)
+            size = len(distinct)
+        key, size = key * reach + values, size * reach
+    _, first, kind = np.unique(key, return_index=True, return_inverse=True)
+    return _narrow(kind, len(first)), codes[first]
+
+
+def _narrow(values: NDArray[Any], reach: int) -> NDArray[Any]:
+    """Return values 0..reach-1 in two bytes each where they fit, else in four."""
+    return values.astype(np.int16 if reach <= 2**15 else np.int32)
+
+
+def load_or_build_arrays(
+    molecules: Molecules, scalars: tuple[str, ...], *, cache: bool, progress: Progress | None
+) -> GraphArrays:
+    """Return the graphs from their cache file, else featurise them and write it."""
+    if not cache:
+        return build(molecules, scalars, progress=progress)
+    found = cachefile.load_or_make(
+        cachefile.path_for(_folder(), molecules.name, decides=_identity(molecules, scalars)),
+        lambda: _named(build(molecules, scalars, progress=progress)),
+        whole=lambda arrays: _whole(arrays, len(molecules.smiles)),
+    )
+    return GraphArrays(**found)
+
+
+def _named(arrays: GraphArrays) -> cachefile.Named:
+    return {f.name: getattr(arrays, f.name) for f in fields(arrays)}
+
+
+def _whole(arrays: cachefile.Named, molecules: int) -> bool:
+    """Whether the arrays of a file fit together, so that no index can point outside."""
+    a = GraphArrays(**arrays) if set(arrays) == {f.name for f in fields(GraphArrays)} else None
+    return a is not None and (
+        a.ptr.shape == (2, molecules + 1)
+        and len(a.atom_kind) == len(a.scalars) == a.ptr[0, -1]
+        and len(a.bond_kind) == len(a.pairs) == a.ptr[1, -1]
+    )
+
+
+def _folder() -> Path:
+    return cache_folder() / "graphs"
+
+
+def _identity(molecules: Molecules, scalars: tuple[str, ...]) -> list[Any]:
+    """Everything that decides what a featurisation holds. Labels do not, so a set with other labels shares the file."""
+    import rdkit
+
+    content = hashlib.sha256()
+    for smiles in molecules.smiles:
+        content.update(f"{smiles}\n".encode())
+    return ["graphs", FORMAT, VERSION, rdkit.__version__, content.hexdigest(), list(scalars)]
+
+
+def load_or_build_extras(
+    molecules: Molecules, arrays: GraphArrays, prepare: Prepare, *, cache: bool, progress: Progress | None = None
+) -> Extras:
+    """Return what ``prepare`` makes of every molecule, end to end; cached where ``prepare`` is a plain function."""
+    code = _code_of(prepare) if cache else None
+    if code is None:
+        return _prepared(molecules, arrays, prepare, progress=progress)
+    path = cachefile.path_for(
+        _folder(), f"{molecules.name} {code[0]}", decides=[_identity(molecules, ()), arrays.scalars.shape[1], *code]
+    )
+
+    def make() -> cachefile.Named:
+        made = _prepared(molecules, arrays, prepare, progress=progress)
+        parts = {f"values.{name}": values for name, (values, _) in made.items()}
+        return parts | {f"ptr.{name}": ptr for name, (_, ptr) in made.items()}
+
+    found = cachefile.load_or_make(path, make, whole=lambda named: _whole_extras(named, len(molecules.smiles)))
+    names = [name.removeprefix("ptr.") for name in found if name.startswith("ptr.")]
+    return {name: (found[f"values.{name}"], found[f"ptr.{name}"]) for name in names}
+
+
+def _whole_extras(named: cachefile.Named, molecules: int) -> bool:
+    pointers = {name.removeprefix("ptr."): ptr for name, ptr in named.items() if name.startswith("ptr.")}
+    return len(named) == 2 * len(pointers) and all(
+        len(ptr) == molecules + 1 and len(named[f"values.{name}"]) == ptr[-1] for name, ptr in pointers.items()
+    )
+
+
+def _code_of(prepare: Prepare) -> tuple[str, str] | None:
+    """Return a function's name and the hash of its file, so that edited code never reads an old cache."""
+    if not inspect.isfunction(prepare) or prepare.__closure__ or prepare.__defaults__ or prepare.__kwdefaults__:
+        return None  # what it makes depends on more than its text
+    try:
+        source = Path(inspect.getfile(prepare)).read_bytes()
+    except (OSError, TypeError):
+        return None
+    return f"{prepare.__module__}.{prepare.__qualname__}", hashlib.sha256(source).hexdigest()
+
+
+def _prepared(
+    molecules: Molecules, arrays: GraphArrays, prepare: Prepare, *, progress: Progress | None = None
+) -> Extras:
+    made, total = [], len(molecules.smiles)
+    for i in range(total):
+        made.append(prepare(arrays.graph(i, molecules)))
+        if progress is not None and ((i + 1) % 1000 == 0 or i + 1 == total):
+            progress("prepared", i + 1, total)
+    bad = [name for name, values in (made[0] if made else {}).items() if np.ndim(values) != 1]
+    if bad:
+        raise ValueError(f"prepare must make 1-D arrays; {bad[0]!r} has another shape")
+    return {
+        name: (
+            np.concatenate([one[name] for one in made]),
+            _ptr(np.array([len(one[name]) for one in made], dtype=np.int64)),
+        )
+        for name in (made[0] if made else ())
+    }
+
+
+def describe(*, smiles: Sequence[str], rows: Sequence[int], name: str) -> cachefile.Named:
+    """Compute descriptors as :mod:`samcmp.graphs.chunks` asks for it."""
+    from samcmp.graphs import descriptors
+
+    return {"features": np.asarray(descriptors.compute(name, smiles), dtype=np.float32)}
+
+
+def load_or_build_features(
+    molecules: Molecules, name: str, *, cache: bool, progress: Progress | None
+) -> NDArray[np.float32]:
+    """Return the descriptors ``name`` of every molecule: (M, D)."""
+    from samcmp.graphs import descriptors
+
+    def make() -> cachefile.Named:
+        return chunks.work(
+            "samcmp.graphs.graphstore:describe",
+            molecules.smiles,
+            rows=molecules.rows.tolist(),
+            options={"name": name},
+            seconds_each=DESCRIPTOR_SECONDS_EACH,
+            label=f"descriptors {name}",
+            progress=progress,
+        )
+
+    if not cache:
+        return make()["features"]
+    identity = [_identity(molecules, ()), "descriptors", name, str(getattr(descriptors, "VERSION", 1))]
+    path = cachefile.path_for(_folder(), f"{molecules.name} {name}", decides=identity)
+    found = cachefile.load_or_make(path, make, whole=lambda named: len(named["features"]) == len(molecules.smiles))
+    return found["features"]

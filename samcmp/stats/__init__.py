@@ -1,1 +1,0 @@
-"""Statistics: plain arrays in, plain numbers out."""

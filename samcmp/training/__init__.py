@@ -1,0 +1,1 @@
+"""Training: the loop, losses, metrics, learning rates and checkpoints."""

@@ -1,0 +1,329 @@
+"""A case made ready: its data on the device, and factories for equal models and optimizers."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samcmp.errors import DataError, DeviceError, UsageError
+from samcmp.records import Case
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from samcmp.data.cards import DatasetCard
+    from samcmp.data.fetch import Progress
+    from samcmp.data.molecules import Molecules
+    from samcmp.data.split import Split
+    from samcmp.graphs.batch import GraphBatch
+    from samcmp.graphs.graphset import GraphSet
+    from samcmp.training.loop import Trainer
+    from samcmp.training.tasks import Criterion, Standardizer, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where things are and where to run; nothing here changes a result."""
+
+    device: str = "cpu"  # cpu or cuda[:index]
+    cards: tuple[Path, ...] = ()
+    user_cards: Mapping[str, DatasetCard] = field(default_factory=dict)
+    source: str | None = None  # of dataset files, instead of their URLs
+    split_file: Path | None = None
+    init_from: Path | None = None
+    save: Path | None = None  # best weights
+
+
+@dataclass(slots=True)
+class Setup:
+    """A case made ready: data on the device, and factories for equal models and optimizers."""
+
+    case: Case
+    options: Options
+    molecules: Molecules
+    split: Split
+    graphs: GraphSet  # targets standardised
+    task: Task
+    criterion: Criterion
+    standardizer: Standardizer | None
+    config: Any
+    device: torch.device
+    train_positions: torch.Tensor
+    valid_positions: torch.Tensor
+    test_positions: torch.Tensor
+
+    def new_model(self) -> nn.Module:
+        """Build the model with the case's initial weights: equal at every call, whatever ran before."""
+        import torch
+
+        from samcmp import backbones
+        from samcmp.training.loop import stream
+
+        torch.manual_seed(stream(self.case.seed, "weights"))
+        model: nn.Module = backbones.build(self.config, len(self.molecules.tasks))
+        if self.options.init_from is not None:
+            from samcmp.training import checkpoints
+
+            checkpoints.load_into(model, self.options.init_from)
+        return model.to(self.device)
+
+    def new_trainer(
+        self, case: Case | None = None, *, steps_per_epoch: int | None = None, epochs: int | None = None
+    ) -> Trainer:
+        """Build a new model with its optimizer, ready for the first step.
+
+        Args:
+            case: another optimizer or protocol for the same model and data.
+            steps_per_epoch, epochs: that the optimizer is told, where they are not those of the case.
+        """
+        from samcmp import optim
+        from samcmp.training.loop import Trainer, learning_rate, stream
+
+        case = case or self.case
+        model = self.new_model().train()
+        recipe = optim.build(
+            case.optimizer,
+            base_optimizer(case, model),
+            steps_per_epoch=steps_per_epoch or self.steps_per_epoch,
+            epochs=epochs or case.protocol.epochs,
+            seed=stream(case.seed, "optimizer"),
+            settings=dict(case.optimizer_settings),
+        )
+        return Trainer(
+            model,
+            recipe,
+            criterion=self.criterion,
+            loss_power=case.protocol.loss_power,
+            lr_schedule=learning_rate(
+                recipe.schedule or case.protocol.schedule,
+                protocol=case.protocol,
+                train_size=len(self.train_positions),
+                dataset=case.dataset,
+            ),
+            dropout_seed=stream(case.seed, "dropout"),
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train_positions) / self.case.protocol.batch_size)
+
+    def train_batches(self, epoch: int) -> Iterator[GraphBatch]:
+        """The training batches of an epoch, in the order that is the same for every optimizer."""
+        import torch
+
+        from samcmp.training.loop import stream
+
+        generator = torch.Generator().manual_seed(stream(self.case.seed, f"batches-{epoch}"))
+        return self.graphs.batches(self.train_positions, self.case.protocol.batch_size, generator=generator)
+
+    def batches(self, positions: torch.Tensor) -> Iterator[GraphBatch]:
+        """Batches in fixed order, none dropped, for evaluation."""
+        return self.graphs.batches(positions, self.case.protocol.batch_size)
+
+
+def base_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
+    """The base optimizer of the protocol over all trained parameters, fused where torch offers it."""
+    import torch
+
+    protocol = case.protocol
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decay = protocol.weight_decay
+    if protocol.base == "sgd":
+        return torch.optim.SGD(parameters, lr=protocol.peak_lr, momentum=0.9, weight_decay=decay, fused=True)
+    kind = torch.optim.AdamW if protocol.base == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=protocol.peak_lr, weight_decay=decay, fused=True)
+
+
+def find_card(case: Case, options: Options) -> DatasetCard:
+    from samcmp.data import cards
+
+    if case.dataset in options.user_cards:
+        return options.user_cards[case.dataset]
+    return cards.find(case.dataset, options.cards)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn ``cpu``, ``cuda`` or ``cuda:1`` into a device that is there. Raises DeviceError, never falls back."""
+    import torch
+
+    if name == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        why = "this torch is a CPU build" if torch.version.cuda is None else "no CUDA device or driver was found"
+        raise DeviceError(
+            f"CUDA was asked for, but {why}",
+            where=f"--device {name}",
+            remedy="Use --device cpu, or install a CUDA build of torch; `samcmp doctor` says what is missing.",
+        )
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        raise DeviceError(
+            f"there is no CUDA device {index}: {count} visible", where=f"--device {name}",
+            remedy=f"Use cuda:0 to cuda:{count - 1}.",
+        )  # fmt: skip
+    return torch.device("cuda", index)
+
+
+def load_molecules(case: Case, options: Options) -> Molecules:
+    from samcmp.data import molecules
+
+    found = molecules.load(find_card(case, options), source=options.source)
+    subset = case.protocol.subset
+    return found if subset is None else molecules.subset(found, subset, seed=0)
+
+
+def config_of(case: Case) -> Any:
+    """Make the model's configuration. Raises UsageError for a setting that the model does not take."""
+    from samcmp import backbones
+
+    return backbones.build_config(
+        case.model, dataset=case.dataset.partition("@")[0], settings=dict(case.model_settings)
+    )
+
+
+def assemble(case: Case, options: Options, *, progress: Progress | None = None) -> Setup:
+    """Read, split and featurise the data of ``case``, and make its model's configuration.
+
+    Raises SamcmpError for what the user can mend: data, names, device, initial weights that were replaced meanwhile.
+    """
+    import torch
+
+    from samcmp import backbones, machine
+    from samcmp.data import splits
+    from samcmp.graphs.graphset import GraphSet
+    from samcmp.training import tasks
+
+    _check_weights_are_the_same(case, options)
+    device = resolve_device(options.device)
+    torch.set_num_threads(case.protocol.threads)
+    machine.keep_freed_memory()
+    molecules = load_molecules(case, options)
+    split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=options.split_file)
+    config = config_of(case)
+    graphs = GraphSet.load_or_build(
+        molecules, config.columns, prepare=backbones.prepare_of(config), progress=progress, device=device
+    )
+    positions = [graphs.positions(torch.from_numpy(rows)) for rows in (split.train, split.valid, split.test)]
+    standardizer = None
+    if molecules.kind == "regression":
+        y = molecules.y[positions[0].numpy()]
+        standardizer = tasks.Standardizer.fit(y)
+        graphs = graphs.with_targets(torch.from_numpy(standardizer.apply(molecules.y)))
+    task = tasks.Task(molecules.kind, molecules.metric, molecules.tasks)
+    return Setup(
+        case=case,
+        options=options,
+        molecules=molecules,
+        split=split,
+        graphs=graphs,
+        task=task,
+        criterion=task.criterion,
+        standardizer=standardizer,
+        config=config,
+        device=device,
+        train_positions=positions[0],
+        valid_positions=positions[1],
+        test_positions=positions[2],
+    )
+
+
+def _check_weights_are_the_same(case: Case, options: Options) -> None:
+    if options.init_from is None:
+        return
+    with options.init_from.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != case.protocol.init_from:
+        raise DataError(
+            "is no longer the file that the plan was made with",
+            where=str(options.init_from),
+            remedy="Put that file back, or run the command again to begin with this one.",
+        )
+
+
+def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
+    """Refuse splits that repeat each other or cannot be scored, before any run; return what should be said of them.
+
+    Raises UsageError where two blocks of a dataset would be one partition under two names, DataError where a part
+    holds a single class or no label.
+    """
+    from samcmp.data import splits
+
+    wanted: dict[tuple[str, int | None], dict[tuple[str, int, int | None], Case]] = {}
+    for case in cases:
+        blocks = wanted.setdefault((case.dataset, case.protocol.subset), {})
+        blocks.setdefault((case.split, case.split_seed, case.fold), case)
+    said: list[str] = []
+    for blocks in wanted.values():
+        molecules = load_molecules(next(iter(blocks.values())), options)
+        made = [
+            splits.make(molecules, name, seed=seed, fold=fold, file=options.split_file) for name, seed, fold in blocks
+        ]
+        said += splits.refuse_repeats(made)
+        for split in made:
+            splits.check_parts(molecules, split)
+    return said
+
+
+def check_weights(cases: Iterable[Case], options: Options) -> None:
+    """Refuse initial weights that a model cannot take, before any run. Raises DataError."""
+    if options.init_from is None:
+        return
+    from samcmp import backbones
+    from samcmp.training import checkpoints
+
+    for case in {(case.model, case.dataset): case for case in cases}.values():
+        model = backbones.build(config_of(case), find_card(case, options).tasks)
+        checkpoints.load_into(model, options.init_from)
+
+
+def check_settings(cases: Iterable[Case], written: Mapping[str, str]) -> None:
+    """Refuse a value that a model or an optimizer does not take, before any run. Raises UsageError.
+
+    Args:
+        written: where the settings of an arm or a model were written; those that are not in it are not tried.
+    """
+    models: dict[tuple[str, str, str], Case] = {}
+    arms: dict[str, Case] = {}
+    for case in cases:
+        arms.setdefault(case.arm, case)
+        models.setdefault((case.model, case.dataset, repr(case.model_settings)), case)
+    for case in models.values():
+        if case.model in written:
+            _check_model(case, where=written[case.model])
+    for arm, case in arms.items():
+        if arm in written:
+            _check_optimizer(case, where=written[arm])
+
+
+def _check_model(case: Case, *, where: str) -> None:
+    try:
+        config_of(case)
+    except UsageError as error:
+        raise UsageError(error.what, where=where, remedy=error.remedy) from None
+
+
+def _check_optimizer(case: Case, *, where: str) -> None:
+    import torch
+
+    from samcmp import optim
+
+    base = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    settings = dict(case.optimizer_settings)
+    try:
+        optim.build(case.optimizer, base, steps_per_epoch=2, epochs=2, seed=0, settings=settings)
+    except UsageError as error:
+        raise UsageError(error.what, where=where, remedy=error.remedy) from None
+    except (TypeError, ValueError) as error:
+        defaults = optim.entry(case.optimizer).settings
+        what = str(error)
+        if isinstance(error, TypeError):  # a default of None tells no type
+            given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+            what = f"a value of another type than the optimizer takes: {given}"
+        shown = ", ".join(f"{key}={defaults[key]}" for key in settings)
+        raise UsageError(what, where=where, remedy=f"The default is {shown}.") from None

@@ -1,0 +1,278 @@
+"""Paired differences against scipy and statsmodels, and their error rates by simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
+
+from samcmp.analysis.paired import (
+    Interval,
+    blocks_needed,
+    decide,
+    front_probability,
+    holm,
+    mean_interval,
+    paired_difference,
+    pareto_front,
+    probability_better,
+    standard_error,
+    within_half_widths,
+)
+from samcmp.analysis.power import detectable, floor
+from samcmp.analysis.speed import independent_ratio, median_interval, ratio_interval, speed_word
+
+D = np.array([0.012, -0.003, 0.008, 0.021, -0.006, 0.004, 0.010])
+
+
+def test_without_correction_it_is_the_paired_t_test_of_scipy() -> None:
+    found = paired_difference(D, margin=0.01)
+    expected = stats.ttest_1samp(D, 0.0)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-10)
+    low, high = expected.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_correction_is_that_of_nadeau_and_bengio() -> None:
+    # as scikit-learn's example of statistical comparison of models computes it
+    n, n_train, n_test = len(D), 800, 100
+    corrected = np.std(D, ddof=1) * math.sqrt(1 / n + n_test / n_train)
+    t = D.mean() / corrected
+    found = paired_difference(D, margin=0.01, test_over_train=n_test / n_train)
+    assert found.se == pytest.approx(corrected)
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), n - 1))
+
+
+def test_equivalence_is_the_tost_of_statsmodels() -> None:
+    found = paired_difference(D, margin=0.01)
+    expected, lower, _ = ttost_paired(D, np.zeros_like(D), -0.01, 0.01)
+    assert found.p_not_equivalent == pytest.approx(expected, rel=1e-10)
+    assert found.p_inferior == pytest.approx(lower[1], rel=1e-10)
+
+
+def test_noninferiority_agrees_with_the_printed_interval() -> None:
+    for shift in np.linspace(-0.02, 0.02, 41):
+        found = paired_difference(D + shift, margin=0.01, test_over_train=0.125)
+        assert found.p_inferior is not None
+        assert found.low is not None
+        assert (found.p_inferior < 0.025) == (found.low > -0.01)
+
+
+def test_a_single_block_has_no_interval() -> None:
+    found = paired_difference([0.01], margin=0.01)
+    assert found.mean == 0.01
+    assert (found.sd, found.low, found.p, found.p_inferior) == (None, None, None, None)
+
+
+def test_equal_runs_are_equivalent_and_not_better() -> None:
+    found = paired_difference([0.0, 0.0, 0.0], margin=0.01)
+    assert (found.p, found.sd) == (1.0, 0.0)
+    assert found.p_inferior is not None
+    assert found.p_not_equivalent is not None
+    assert decide(0.0, p=1.0, p_inferior=found.p_inferior, p_not_equivalent=found.p_not_equivalent) == "equivalent"
+
+
+@pytest.mark.parametrize("values", [[], [0.1, math.nan], [[0.1, 0.2]]])
+def test_nonsense_is_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="finite numbers"):
+        paired_difference(values, margin=0.01)
+    with pytest.raises(ValueError, match="margin"):
+        paired_difference([0.1], margin=-1.0)
+
+
+def test_holm_equals_statsmodels() -> None:
+    p = [0.01, 0.04, 0.03, 0.005, 0.5, 0.04]
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("mean", "p", "p_inferior", "p_apart", "word"),
+    [
+        (0.02, 0.01, 0.001, 0.6, "better"),
+        (-0.02, 0.01, 0.9, 0.9, "worse"),
+        (0.001, 0.7, 0.01, 0.04, "equivalent"),
+        (0.01, 0.2, 0.02, 0.3, "non-inferior"),
+        (0.01, 0.2, 0.03, 0.3, "inconclusive"),
+    ],
+)
+def test_the_strongest_true_word_is_said(mean: float, p: float, p_inferior: float, p_apart: float, word: str) -> None:
+    assert decide(mean, p=p, p_inferior=p_inferior, p_not_equivalent=p_apart) == word
+
+
+def correlated(rng: np.random.Generator, runs: int, blocks: int, rho: float) -> np.ndarray:
+    """Differences (runs, blocks) of standard deviation 1 with equal correlation rho, as overlapping splits have."""
+    shared = rng.standard_normal((runs, 1)) * math.sqrt(rho)
+    return shared + rng.standard_normal((runs, blocks)) * math.sqrt(1 - rho)
+
+
+def test_coverage_under_the_correlation_that_the_correction_assumes() -> None:
+    # rho = n_test / (n_test + n_train) makes the corrected standard error the true one
+    rng = np.random.default_rng(0)
+    values = correlated(rng, 2000, 10, 0.1 / 0.9)
+    covered, naive = 0, 0
+    for d in values:
+        found = paired_difference(d, margin=0.0, test_over_train=0.125)
+        plain = paired_difference(d, margin=0.0)
+        assert found.low is not None
+        assert found.high is not None
+        assert plain.low is not None
+        assert plain.high is not None
+        covered += found.low <= 0.0 <= found.high
+        naive += plain.low <= 0.0 <= plain.high
+    assert covered / 2000 == pytest.approx(0.95, abs=0.015)
+    assert naive / 2000 < 0.90  # what the correction is for
+
+
+def test_same_against_same_is_called_better_or_worse_in_at_most_5_per_cent() -> None:
+    # 200 comparisons of two arms that differ by chance alone, ten overlapping 80/10/10 splits each
+    rng = np.random.default_rng(1)
+    words = []
+    for d in 0.01 * correlated(rng, 200, 10, 0.1 / 0.9):
+        found = paired_difference(d, margin=0.01, test_over_train=0.125)
+        assert found.p is not None
+        assert found.p_inferior is not None
+        assert found.p_not_equivalent is not None
+        words.append(
+            decide(found.mean, p=found.p, p_inferior=found.p_inferior, p_not_equivalent=found.p_not_equivalent)
+        )
+    assert sum(word in {"better", "worse"} for word in words) <= 10
+
+
+def test_a_true_loss_of_the_margin_is_called_noninferior_in_at_most_2_5_per_cent() -> None:
+    rng = np.random.default_rng(2)
+    found = [
+        paired_difference(-0.01 + 0.01 * d, margin=0.01, test_over_train=0.125)
+        for d in correlated(rng, 2000, 10, 0.1 / 0.9)
+    ]
+    share = np.mean([f.p_inferior is not None and f.p_inferior < 0.025 for f in found])
+    assert share == pytest.approx(0.025, abs=0.011)
+
+
+def test_blocks_needed_is_the_smallest_number_that_settles_it() -> None:
+    n = blocks_needed(0.001, 0.01, margin=0.01, test_over_train=0.05)
+    assert n is not None
+
+    def half(j: int) -> float:
+        return float(stats.t.ppf(0.975, j - 1)) * standard_error(0.01, j, test_over_train=0.05)
+
+    assert half(n) < 0.011
+    assert half(n - 1) >= 0.011
+
+
+def test_overlap_can_make_every_number_of_splits_too_small() -> None:
+    assert blocks_needed(0.0, 0.03, margin=0.01, test_over_train=0.125) is None
+
+
+def test_detectable_difference_is_that_of_the_specification() -> None:
+    assert detectable(25, test_over_train=0.125) == pytest.approx(1.19, abs=0.005)
+    assert detectable(25, test_over_train=0.25) == pytest.approx(1.57, abs=0.005)
+    assert detectable(1, test_over_train=0.125) == math.inf
+    assert floor(test_over_train=0.125) == pytest.approx(detectable(5000, test_over_train=0.125), rel=2e-3)
+
+
+def test_detectable_difference_is_found_with_80_per_cent_power() -> None:
+    least = detectable(10, test_over_train=0.125)
+    rng = np.random.default_rng(3)
+    values = least + correlated(rng, 1500, 10, 0.1 / 0.9)
+    found = [paired_difference(d, margin=0.0, test_over_train=0.125).p for d in values]
+    # the corrected error is the true one for standard deviations measured within correlated blocks
+    assert np.mean([p is not None and p < 0.05 for p in found]) == pytest.approx(0.8, abs=0.06)
+
+
+def test_probability_of_outperforming_equals_a_long_bootstrap() -> None:
+    d = np.array([0.1, -0.2, 0.0, 0.3, 0.4, -0.1, 0.2, 0.0])
+    found = probability_better(d)
+    value = np.where(d > 0, 1.0, np.where(d == 0, 0.5, 0.0))
+    drawn = value[np.random.default_rng(0).integers(0, 8, (200_000, 8))].mean(axis=1)
+    assert found.value == value.mean()
+    assert (found.low, found.high) == tuple(np.quantile(drawn, [0.025, 0.975], method="inverted_cdf"))
+
+
+def test_speed_ratio_is_the_median_of_rounds_whatever_the_drift() -> None:
+    drift = np.linspace(1.0, 2.0, 20)
+    found = ratio_interval(drift, 1.7 * drift)
+    assert found.value == pytest.approx(1.7)
+    assert (found.low, found.high) == pytest.approx((1.7, 1.7))
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 7, 12])
+def test_median_interval_equals_a_long_bootstrap(n: int) -> None:
+    x = np.random.default_rng(n).normal(size=n)
+    drawn = np.median(x[np.random.default_rng(0).integers(0, n, (200_000, n))], axis=1)
+    found = median_interval(x)
+    assert found.value == np.median(x)
+    # the distribution is discrete: compare the probability beyond each limit, not the limit
+    assert found.low is not None
+    assert found.high is not None
+    assert np.mean(drawn < found.low) <= 0.027
+    assert np.mean(drawn <= found.low) >= 0.023
+    assert np.mean(drawn <= found.high) >= 0.973
+    assert np.mean(drawn < found.high) <= 0.977
+
+
+def test_ratio_of_two_sessions_covers_the_true_ratio_at_its_level() -> None:
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(200):
+        found = independent_ratio(rng.normal(1.0, 0.05, 20), rng.normal(1.2, 0.05, 20), draws=500)
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 1.2 <= found.high
+    assert covered >= 180
+
+
+@pytest.mark.parametrize(
+    ("interval", "word"),
+    [
+        (Interval(1.7, 1.6, 1.8), "faster"),
+        (Interval(0.5, 0.49, 0.51), "slower"),
+        (Interval(1.0, 0.99, 1.01), "same"),
+        (Interval(1.02, 0.99, 1.05), "ambiguous"),
+        (Interval(1.7), "ambiguous"),
+    ],
+)
+def test_speed_needs_its_whole_interval_beyond_the_threshold(interval: Interval, word: str) -> None:
+    assert speed_word(interval) == word
+
+
+def test_pareto_front_is_what_nothing_beats() -> None:
+    rng = np.random.default_rng(0)
+    accuracy, speed = rng.integers(0, 6, 30), rng.integers(0, 6, 30)
+    beaten = [
+        any(
+            accuracy[j] >= accuracy[i] and speed[j] >= speed[i] and (accuracy[j], speed[j]) != (accuracy[i], speed[i])
+            for j in range(30)
+        )
+        for i in range(30)
+    ]
+    assert pareto_front(accuracy, speed).tolist() == [not b for b in beaten]
+
+
+def test_front_probability_is_sure_of_the_fastest_and_undecided_between_equals() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.normal(0, 0.05, (10, 1))
+    scores = 0.9 + hard + rng.normal(0, 0.001, (10, 3)) - np.array([0.0, 0.0, 0.05])
+    scores[:, 1] -= scores[:, 1].mean() - scores[:, 0].mean()  # as good as the first on average, and slower
+    found = front_probability(scores, np.log([2.0, 1.0, 3.0]), [0.001] * 3, test_over_train=0.125)
+    assert found is not None
+    assert found[2] == 1.0
+    assert found[0] > 0.999
+    assert found[1] == pytest.approx(0.5, abs=0.03)
+    assert front_probability(scores[:1], [0, 0, 0], [0, 0, 0], test_over_train=0.1) is None
+
+
+def test_within_block_intervals_leave_the_blocks_difficulty_out() -> None:
+    rng = np.random.default_rng(0)
+    easy = rng.normal(0, 0.01, (12, 4))
+    hard = easy + rng.normal(0, 1.0, (12, 1))
+    assert within_half_widths(hard) == pytest.approx(within_half_widths(easy))
+    # two arms: the interval of the difference is sqrt(2) times theirs
+    two = easy[:, :2]
+    found = mean_interval(two[:, 0] - two[:, 1])
+    assert found.high is not None
+    assert within_half_widths(two)[0] * math.sqrt(2) == pytest.approx(found.high - found.value)

@@ -1,0 +1,135 @@
+"""Where results go: what cannot be written or read there is said before anything is run."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samcmp.experiment.store import Store
+from tests.commands import TINY, Run
+
+
+@pytest.mark.parametrize("command", ["compare", "compare --dry-run", "train", "profile", "report"])
+def test_a_store_that_is_a_file_is_named_as_it_was_typed(run: Run, command: str) -> None:
+    Path("results").write_text("something")
+    code, _, err = run(*command.split(), "--store", "results")
+    assert code == 2
+    assert "error: results: is a file" in err
+    assert "--store DIR" in err
+    assert Path("results").read_text() == "something"
+
+
+def test_a_store_below_a_file_is_refused_with_the_stores_own_name(run: Run) -> None:
+    Path("results").write_text("something")
+    code, _, err = run("compare", *TINY, "--store", "results/mine")
+    assert code == 2
+    assert "error: results/mine: cannot be written" in err
+    assert ".probe" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("compare", "--output", "folder"), "--output folder: is a folder"),
+        (("compare", "--output", "file/x.txt"), "--output file/x.txt: "),
+        (("train", "--save", "folder"), "--save folder: is a folder"),
+        (("train", "--save-split", "file/x.json"), "--save-split file/x.json: "),
+        (("report", "--output", "folder"), "--output folder: is a folder"),
+        (("report", "--figure", "pareto=file/x.svg"), "--figure file/x.svg: "),
+        (("fetch", "demo", "--audit", "--output", "folder"), "--output folder: is a folder"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_any_run(run: Run, words: tuple[str, ...], says: str) -> None:
+    Path("folder").mkdir()
+    Path("file").write_text("something")
+    code, _, err = run(*words)
+    assert code == 2
+    assert says in err
+    assert not Path(".samcmp").exists()
+
+
+@pytest.mark.parametrize("content", [None, "smiles,y\n"])
+def test_a_baseline_that_cannot_be_read_closes_the_gate_before_any_run(run: Run, content: str | None) -> None:
+    if content is not None:
+        Path("old.json").write_text(content)
+    code, out, err = run("compare", *TINY, "--baseline", "old.json")
+    assert code == 14
+    assert "old.json: " in err
+    assert out == ""
+    assert not Path(".samcmp").exists()
+
+
+def test_a_figure_that_has_nothing_to_draw_is_refused_before_the_table_is_printed(run: Run) -> None:
+    assert run("train", "--subset", "40", "--epochs", "1", "--device", "cpu")[0] == 0
+    code, out, err = run("report", "--figure", "profiles=p.svg", "--figure", "curves=c.svg")
+    assert code == 2
+    assert "--figure profiles=p.svg: nothing to draw" in err
+    assert "two datasets or models" in err
+    assert out == ""
+    assert not Path("c.svg").exists()
+
+
+def test_a_table_that_goes_to_a_file_does_not_go_to_the_screen(run: Run) -> None:
+    assert run("train", "--subset", "40", "--epochs", "1", "--device", "cpu")[0] == 0
+    code, out, err = run("report", "--output", "table.txt")
+    assert (code, out) == (0, "")
+    assert "wrote table.txt" in err
+    assert "graphsam" in Path("table.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("form", "meant"), [("txt", "table"), ("text", "table"), ("md", "markdown"), ("TeX", "latex"), ("jsn", "json")]
+)
+def test_an_unknown_format_gets_the_one_that_is_nearest_by_meaning(run: Run, form: str, meant: str) -> None:
+    code, _, err = run("report", "--format", form)
+    assert code == 2
+    assert f"Did you mean '{meant}'" in err
+
+
+def test_a_disk_that_fills_up_ends_a_comparison_with_one_message_and_keeps_what_is_finished(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Store.add
+    kept: list[str] = []
+
+    def full(self: Store, record: Any, *more: Any) -> Path:
+        if len(kept) == 2:
+            monkeypatch.setattr(os, "replace", refuse)
+        kept.append(record.key)
+        return whole(self, record, *more)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    words = ("compare", *TINY, "-o", "adam", "-o", "sam", "--profile-seconds", "1")
+    monkeypatch.setattr(Store, "add", full)
+    code, _, err = run(*words)
+    assert code == 2
+    assert "the disk is full" in err
+    assert "finished runs are kept" in err
+    assert {r.key for r in Store(Path(".samcmp")).records()} == set(kept[:2])
+    assert list(Path(".samcmp").rglob("*.part")) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [("list",), ("compare", "--dry-run")], ids=" ".join)
+def test_a_screen_that_takes_nothing_more_is_one_message(in_empty_folder: Path, words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "samcmp", *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "standard output: cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_screen_without_the_signs_of_a_table_shows_another_sign_for_them(in_empty_folder: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    words = [sys.executable, "-m", "samcmp", "list", "suites"]
+    done = subprocess.run(words, capture_output=True, env=environment, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "demo ? gcn ? adam" in done.stdout

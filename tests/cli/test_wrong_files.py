@@ -1,0 +1,121 @@
+"""Files that are not what an option takes: one message with the file, the cause and the remedy, before any run."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Run
+
+ROWS = "".join(f"{'C' * i}O,{i / 10}\n" for i in range(1, 41))
+GOOD = f"smiles,y\n{ROWS}"
+
+
+def written(content: bytes | str | None) -> None:
+    """Make the file mine.csv, or a folder of that name."""
+    path = Path("mine.csv")
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+WRONG: dict[str, tuple[bytes | str | None, str]] = {
+    "Latin-1": (f"smiles,y,é\n{ROWS}".encode("latin-1"), "line 1 is not UTF-8"),
+    "UTF-16": (GOOD.encode("utf-16"), "UTF-16"),
+    "not a text": (bytes(range(256)) * 9, "is not UTF-8"),
+    "empty": ("", "the file is empty"),
+    "a header alone": ("smiles,y\n", "no row"),
+    "a column twice": ("smiles,y,y\n" + ROWS.replace("\n", ",1\n"), "'y' occurs 2 times"),
+    "semicolons": (GOOD.replace(",", ";"), "separated by semicolons"),
+    "no such SMILES column": (GOOD.replace("smiles", "smi"), "there is no column 'smiles'"),
+    "a row too long": (GOOD + "C,1,2\n", "row 40 has 3 cells"),
+    "a folder": (None, "cannot be read: Is a directory"),
+}
+
+
+@pytest.mark.parametrize("command", ["compare --dry-run", "train", "profile", "fetch --audit"])
+@pytest.mark.parametrize("case", WRONG)
+def test_a_csv_that_cannot_be_used_is_refused_with_its_name_and_a_remedy(run: Run, command: str, case: str) -> None:
+    content, says = WRONG[case]
+    written(content)
+    code, _, err = run(*command.split(), "--data", "mine.csv", "--target", "y")
+    assert code == 2
+    first, remedy, *_ = err.splitlines()
+    assert first.startswith("error: mine.csv: ")
+    assert says in first + remedy
+    assert remedy
+
+
+def test_a_file_that_may_not_be_read_is_refused_with_its_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(GOOD)
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    code, _, err = run("compare", "--data", "mine.csv", "--target", "y")
+    assert code == 2
+    assert "mine.csv: cannot be read: Permission denied" in err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [GOOD, "\ufeff" + GOOD, GOOD.replace("\n", "\r\n"), GOOD.replace("\n", "\r"), gzip.compress(GOOD.encode())],
+    ids=["plain", "byte order mark", "Windows line ends", "old Mac line ends", "gzip"],
+)
+def test_a_csv_is_read_however_it_was_saved(run: Run, content: bytes | str) -> None:
+    written(content)
+    name = "mine.csv"
+    if isinstance(content, bytes):
+        name = str(Path(name).rename("mine.csv.gz"))
+    code, out, _ = run("fetch", "--audit", "--data", name, "--target", "y", "--format", "json")
+    assert code == 0
+    assert '"molecules": 40' in out
+
+
+@pytest.mark.parametrize("name", ["../[bold]ü x.csv", ".csv", "no-ending", "esol.csv", "CON.csv"])
+def test_a_files_name_never_becomes_a_path_or_markup(run: Run, name: str) -> None:
+    Path("below").mkdir()
+    path = Path("below") / name
+    path.write_text(GOOD)
+    code, out, err = run("compare", "--data", str(path), "--target", "y", "--dry-run")
+    assert code == 0, err
+    shown = next(line for line in out.splitlines() if "gcn" in line).split()[0]
+    assert set(shown) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-")
+    assert shown not in {"esol", ".", ".."}
+
+
+def test_without_a_target_the_columns_are_named(run: Run) -> None:
+    written(GOOD)
+    code, _, err = run("compare", "--data", "mine.csv")
+    assert code == 2
+    assert "--target" in err
+    assert "'smiles', 'y'" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--init-from", "mine.csv"), "mine.csv: is not a readable file of weights"),
+        (("--init-from", "none"), "--init-from none: cannot be read"),
+        (("--split-file", "mine.csv"), "mine.csv: there is no column 'row'"),
+        (("--split-file", "none"), "--split-file none: cannot be read"),
+        (("--config", "mine.csv"), "mine.csv: is not TOML"),
+        (("--config", "."), ".: cannot be read: Is a directory"),
+        (("--cards", "mine.csv"), "mine.csv: no such folder"),
+        (("--from", "none"), "--from none: no such folder"),
+        (("--model", "mine.py"), "mine.py:CLASS"),
+    ],
+)
+@pytest.mark.parametrize("command", ["compare", "train"])
+def test_another_options_file_is_refused_before_any_run(
+    run: Run, command: str, words: tuple[str, ...], says: str
+) -> None:
+    written(GOOD)
+    code, _, err = run(command, "--device", "cpu", *words)
+    assert code == 2
+    assert says in err
+    assert list(Path().rglob("*.json")) == []

@@ -1,0 +1,303 @@
+"""Interleaved rounds on simulated machines: coverage, stopping, discarding, failing, interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from samcmp.profiling import rounds
+from samcmp.profiling.clocks import Mark
+from samcmp.profiling.rounds import MIN_ROUNDS, PRECISION, Contender, Part, Rounds, Session, orders
+from samcmp.profiling.watch import NoWatch
+from tests.profiling.world import World, patterned, steady
+
+TRUE = 1.05
+
+
+@pytest.fixture(autouse=True)
+def no_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of simulated rounds need no collection of real garbage; one test below looks at the real thing."""
+    monkeypatch.setattr(rounds, "collected", contextlib.nullcontext)
+    monkeypatch.setattr(rounds, "collect", lambda: None)
+
+
+def session(world: World, *, true: float = TRUE, seconds: float = 600, seed: int = 0) -> Session:
+    contenders = [steady(world, "a", 0.05 * true), steady(world, "b", 0.05)]
+    return Rounds(contenders, world.clock(), seconds=seconds, seed=seed).run()
+
+
+@pytest.mark.parametrize(
+    ("noise", "drift", "burst", "seconds"),
+    [
+        (0.005, 0.0003, 0.05, 600),  # quiet, stops early for precision
+        (0.01, 0.001, 0.05, 600),  # noisy, stops late for precision
+        (0.02, 0.001, 0.1, 20),  # bad neighbours, ends with the budget
+        (0.008, 0.0, 0.0, 600),  # nothing but noise: the stopping rule's own bias would show here
+    ],
+)
+def test_the_interval_covers_the_true_ratio_in_93_to_97_per_cent_of_1000_sessions(
+    noise: float, drift: float, burst: float, seconds: float
+) -> None:
+    hits = 0
+    for seed in range(1000):
+        world = World(seed=seed, noise=noise, drift=drift, burst=burst)
+        found = session(world, seconds=seconds, seed=seed).ratio("b", "a")
+        hits += found.low <= TRUE <= found.high
+    assert 930 <= hits <= 970
+
+
+def test_a_steady_drift_does_not_bias_the_ratio() -> None:
+    """Blocked order under this drift would be wrong by several per cent."""
+    world = World(noise=0.0, drift=0.01)
+    found = session(world, true=1.0, seconds=40).ratio("b", "a")
+    assert found.ratio == pytest.approx(1.0, abs=2e-3)
+
+
+def test_equal_contenders_are_never_called_fast_or_slow() -> None:
+    verdicts = Counter(
+        session(World(seed=s, noise=0.02, drift=0.002, burst=0.1), true=1.0, seconds=30).ratio("b", "a").verdict
+        for s in range(200)
+    )
+    assert verdicts["fast"] + verdicts["slow"] == 0
+    assert verdicts["same"] > 0
+
+
+def test_a_slowdown_of_five_per_cent_is_found() -> None:
+    found = session(World(noise=0.005), true=0.95).ratio("b", "a")
+    assert found.verdict == "slow"
+
+
+def test_it_stops_for_precision_when_every_pair_is_precise() -> None:
+    found = session(World(noise=0.004))
+    assert found.stopped == "precision"
+    assert found.rounds >= MIN_ROUNDS
+    assert found.ratio("b", "a").half_width <= PRECISION
+
+
+def test_it_stops_for_noise_when_more_rounds_would_not_help() -> None:
+    found = session(World(noise=0.06), seconds=100_000)
+    assert found.stopped == "noise"
+    assert found.ratio("b", "a").half_width > PRECISION
+
+
+@pytest.mark.parametrize("seconds", [2.0, 5.0, 17.0, 60.0])
+def test_it_stops_within_the_budget_and_says_so(seconds: float) -> None:
+    world = World(noise=0.05, burst=0.05)
+    found = session(world, seconds=seconds)
+    assert found.stopped == "budget"
+    assert world.nanoseconds / 1e9 <= 1.1 * seconds
+    assert world.nanoseconds / 1e9 >= 0.6 * seconds
+
+
+def test_a_budget_too_small_for_one_round_still_gives_one() -> None:
+    found = session(World(), seconds=0.01)
+    assert found.rounds == 1
+    assert found.stopped == "budget"
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_a_budget_that_is_not_positive_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        session(World(), seconds=seconds)
+
+
+def test_each_contender_is_as_often_early_as_late() -> None:
+    names = ["a", "b", "c", "d", "e"]
+    following = orders(names, np.random.default_rng(0))
+    drawn = [following() for _ in range(40)]
+    for name in names:
+        assert np.mean([order.index(name) for order in drawn]) == pytest.approx(2.0)
+    assert len({tuple(order) for order in drawn}) > 10
+
+
+def test_every_contender_of_a_round_runs_on_the_same_batches() -> None:
+    world = World(noise=0)
+    seen: dict[str, list[int]] = {"a": [], "b": []}
+
+    def make(name: str) -> Contender:
+        def run(first: int, count: int, mark: Mark) -> Sequence[int]:
+            seen[name].append(first)
+            world.work(0.1 * count)
+            return [1] * count
+
+        return Contender(name, (Part(run, 4),))
+
+    Rounds([make("a"), make("b")], world.clock(), seconds=30).run()
+    assert seen["a"] == seen["b"]
+    assert sorted(set(seen["a"])) == list(range(0, 4 * len(seen["a"]), 4))
+
+
+# ---------------------------------------------------------------------------------------------- bad days
+
+
+class Throttling(NoWatch):
+    """Says that every n-th block was spoiled."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.blocks = 0
+
+    def begin(self) -> None:
+        self.blocks += 1
+
+    def end(self) -> str | None:
+        return "thermal slowdown" if self.blocks % self.every == 0 else None
+
+
+def test_a_spoiled_round_is_measured_again_and_its_times_are_kept_aside() -> None:
+    world = World(noise=0.05)
+    contenders = [steady(world, "a", 0.05), steady(world, "b", 0.05)]
+    found = Rounds(contenders, world.clock(), seconds=60, watch=Throttling(30)).run()
+    assert found.discarded
+    assert not found.throttled
+    assert found.discarded[0]["cause"] == "thermal slowdown"
+    assert len(found.discarded) <= 0.2 * (found.rounds + len(found.discarded)) + 1
+
+
+class Clocked(NoWatch):
+    """A GPU whose clock is higher while the second contender runs; its blocks are told by what they last."""
+
+    def __init__(self, world: World, *, slower: float) -> None:
+        self.world, self.slower, self.began = world, slower, 0
+
+    def begin(self) -> None:
+        self.began = self.world.nanoseconds
+
+    def end(self) -> str | None:
+        self.mhz = 1755.0 if self.world.nanoseconds - self.began > self.slower * 1e9 else 1755.0 * 1.05
+        return None
+
+
+def test_a_difference_that_is_the_clocks_alone_is_none_in_cycles() -> None:
+    world = World(noise=0.001)
+    contenders = [steady(world, "a", 0.05 * 1.05), steady(world, "b", 0.05)]
+    found = Rounds(contenders, world.clock(), seconds=60, watch=Clocked(world, slower=0.205)).run()
+    cycles = found.cycle_ratio("b", "a")
+    assert found.ratio("b", "a").verdict == "fast"
+    assert cycles is not None
+    assert cycles.verdict == "same"
+    assert cycles.ratio == pytest.approx(1.0, abs=2e-3)
+
+
+def test_where_nobody_saw_the_clock_there_are_no_cycles() -> None:
+    assert session(World()).cycle_ratio("b", "a") is None
+
+
+def test_where_too_many_rounds_are_spoiled_the_rest_is_kept_and_marked() -> None:
+    world = World(noise=0.05)
+    contenders = [steady(world, "a", 0.05), steady(world, "b", 0.05)]
+    found = Rounds(contenders, world.clock(), seconds=60, watch=Throttling(2)).run()
+    assert found.throttled
+    assert found.rounds > 10
+
+
+def failing_after(world: World, blocks: int) -> Contender:
+    done = 0
+
+    def run(first: int, count: int, mark: Mark) -> Sequence[int]:
+        nonlocal done
+        done += 1
+        if done > blocks:
+            raise MemoryError("out of memory on purpose")
+        world.work(0.05 * count)
+        return [1] * count
+
+    return Contender("b", (Part(run, 4),))
+
+
+def test_a_contender_that_runs_out_of_memory_is_recorded_and_the_others_go_on() -> None:
+    world = World(noise=0.05)
+    contenders = [steady(world, "a", 0.05), failing_after(world, 5), steady(world, "c", 0.05)]
+    found = Rounds(contenders, world.clock(), seconds=30, failing=lambda error: ("out-of-memory", str(error))).run()
+    assert found.tracks["b"].failure == ("out-of-memory", "out of memory on purpose")
+    assert found.tracks["a"].failure is None
+    assert len(found.step_seconds["a"]) == len(found.step_seconds["c"]) > len(found.step_seconds["b"])
+
+
+def test_an_error_that_nobody_names_is_raised() -> None:
+    world = World()
+    with pytest.raises(MemoryError):
+        Rounds([failing_after(world, 1)], world.clock(), seconds=30).run()
+
+
+def test_an_interruption_keeps_the_rounds_that_were_complete() -> None:
+    world = World(noise=0.05)
+    blocks = 0
+
+    def run(first: int, count: int, mark: Mark) -> Sequence[int]:
+        nonlocal blocks
+        blocks += 1
+        if blocks == 61:
+            raise KeyboardInterrupt
+        world.work(0.05 * count)
+        return [1] * count
+
+    found = Rounds([steady(world, "a", 0.05), Contender("b", (Part(run, 4),))], world.clock(), seconds=60).run()
+    assert found.stopped == "interrupted"
+    assert len(found.step_seconds["a"]) == len(found.step_seconds["b"]) == found.rounds > 0
+
+
+def test_no_collection_happens_inside_a_block_and_it_is_on_again_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    world, states = World(noise=0), []
+
+    def run(first: int, count: int, mark: Mark) -> Sequence[int]:
+        states.append(gc.isenabled())
+        world.work(0.5 * count)
+        return [1] * count
+
+    Rounds([Contender("a", (Part(run, 4),))], world.clock(), seconds=10).run()
+    assert states
+    assert not any(states)
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+# ---------------------------------------------------------------------------------------------- rhythms
+
+
+def test_a_period_of_eight_is_timed_by_whole_blocks() -> None:
+    world = World(noise=0.002)
+    look = patterned(world, "look", [2, 1, 1, 1, 1, 1, 1, 1], steps=8, whole=True, shares=None)
+    plain = patterned(world, "plain", [1], steps=8, whole=True, shares=None)
+    found = Rounds([plain, look], world.clock(), seconds=20).run()
+    assert found.ratio("plain", "look").ratio == pytest.approx(9 / 8, rel=2e-3)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_blocks_shorter_than_a_period_compose_to_the_same_answer(steps: int) -> None:
+    world = World(noise=0.002)
+    shares = {1: 7 / 8, 2: 1 / 8}
+    look = patterned(world, "look", [2, 1, 1, 1, 1, 1, 1, 1], steps=steps, whole=False, shares=shares)
+    plain = patterned(world, "plain", [1], steps=steps, whole=True, shares=None)
+    found = Rounds([plain, look], world.clock(), seconds=20).run()
+    assert found.ratio("plain", "look").ratio == pytest.approx(9 / 8, rel=4e-3)
+
+
+def test_drawn_steps_are_timed_at_the_share_that_was_taken() -> None:
+    draws = [int(x) for x in np.random.default_rng(0).integers(1, 3, 5000)]
+    world = World(noise=0.002)
+    drawn = patterned(world, "drawn", draws, steps=6, whole=False, shares=None)
+    plain = patterned(world, "plain", [1], steps=6, whole=True, shares=None)
+    run = Rounds([plain, drawn], world.clock(), seconds=30)
+    found = run.run()
+    taken = [p for blocks in found.tracks["drawn"].blocks for p in blocks[0].passes]
+    assert found.ratio("plain", "drawn").ratio == pytest.approx(np.mean(taken), rel=4e-3)
+    # without the composition, rounds with many two-pass steps would look slow: the spread would be many times larger
+    assert np.std(found.log_ratios("plain", "drawn")) < 0.02
+
+
+def test_rare_steps_are_composed_from_a_block_of_their_own() -> None:
+    world = World(noise=0.002)
+    main = patterned(world, "main", [1], steps=8, whole=True, shares=None).parts[0]
+    anchors = patterned(world, "anchors", [2], steps=2, whole=True, shares=None).parts[0]
+    n = 51
+    graphsam = Contender("graphsam", (Part(main.run, 8, 1 - 1 / n), Part(anchors.run, 2, 1 / n)))
+    plain = patterned(world, "plain", [1], steps=8, whole=True, shares=None)
+    found = Rounds([plain, graphsam], world.clock(), seconds=30).run()
+    assert found.ratio("plain", "graphsam").ratio == pytest.approx(1 + 1 / n, rel=2e-3)

@@ -1,0 +1,143 @@
+"""Optimizers that do not fit in memory side by side are measured all the same, one in memory at a time."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samcmp.profiling import contenders, residency
+from samcmp.profiling.residency import HostMemory
+from samcmp.profiling.session import Wishes, profile
+from samcmp.records import Case, Protocol, Record
+from samcmp.report import profile as profile_table
+from samcmp.training.setup import Options, Setup, assemble
+
+NAMES = ("adam", "sam", "ae-sam", "graphsam", "mesa")
+
+
+def cases(*names: str) -> dict[str, Case]:
+    protocol = Protocol(epochs=1, batch_size=16, subset=80)
+    return {f"{i:064x}": Case("profile", "demo", "gcn", name, protocol) for i, name in enumerate(names)}
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    return assemble(next(iter(cases("adam").values())), Options())
+
+
+@pytest.fixture(autouse=True)
+def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMCMP_LOCKS", str(tmp_path))
+
+
+@pytest.fixture
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """A device with room for one optimizer: names those in memory, and refuses a second."""
+    held: set[str] = set()
+    prepare, release = contenders.Arm.prepare, contenders.Arm.release
+
+    def take(self: contenders.Arm, *rest: Any) -> None:
+        if held - {self.name}:
+            raise MemoryError(f"{self.name} beside {sorted(held)}")
+        held.add(self.name)
+        prepare(self, *rest)
+
+    def give(self: contenders.Arm) -> None:
+        held.discard(self.name)
+        release(self)
+
+    monkeypatch.setattr(contenders.Arm, "prepare", take)
+    monkeypatch.setattr(contenders.Arm, "release", give)
+    return held
+
+
+def measured(setup: Setup, *names: str, **wishes: Any) -> list[Record]:
+    return profile(cases(*names), Options(), budget_seconds=3, wishes=Wishes(**wishes), setup=setup)
+
+
+def test_every_optimizer_is_measured_where_only_one_fits_and_the_output_says_how(
+    setup: Setup, in_memory: set[str]
+) -> None:
+    made = measured(setup, *NAMES, detail=True)
+    assert {(r.status, r.reason) for r in made} == {("ok", None)}
+    assert not in_memory
+    by_name = {r.case.optimizer: r.throughput for r in made}
+    assert by_name["sam"].ratio_to["adam"][0] < 0.9  # type: ignore[union-attr]
+    assert all(speed is not None and speed.efficiency is not None for speed in by_name.values())
+    said = profile_table.remarks(made)
+    assert "in memory alone" in said[0]
+    assert sum("not side by side in memory" in line for line in said) == 1
+
+
+def test_one_that_does_not_fit_alone_either_is_out_of_memory_and_the_others_go_on(
+    setup: Setup, in_memory: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = contenders.Arm.prepare
+
+    def prepare(self: contenders.Arm, *rest: Any) -> None:
+        if self.case.optimizer == "sam":
+            raise MemoryError("no more of it")
+        usual(self, *rest)
+
+    monkeypatch.setattr(contenders.Arm, "prepare", prepare)
+    assert [r.status for r in measured(setup, "adam", "sam", "graphsam")] == ["ok", "out-of-memory", "ok"]
+
+
+def test_on_a_cpu_what_is_free_decides_before_the_system_ends_the_process(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = iter([100, 140, 150])
+    monkeypatch.setattr(residency, "resident_bytes", lambda: next(sizes) << 20)
+    monkeypatch.setattr(residency, "room", lambda: 49 << 20)
+    memory = HostMemory()
+    memory.note()
+    assert "1 in memory, the next may take 0.04 GiB" in str(memory.full())
+    monkeypatch.setattr(residency, "room", lambda: 51 << 20)
+    assert memory.full() is None
+    memory.note()
+    assert memory.full() is None
+    monkeypatch.setattr(residency, "room", lambda: None)
+    assert memory.full() is None
+
+
+def test_a_cpu_that_is_nearly_full_holds_one_optimizer_at_a_time(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residency.HostMemory, "full", lambda self: "a test says so" if self.sizes else None)
+    made = measured(setup, "adam", "sam")
+    assert {r.status for r in made} == {"ok"}
+    assert all(r.throughput and r.throughput.details["apart"] == "a test says so" for r in made)
+
+
+def test_where_all_fit_nothing_is_built_twice(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    usual = contenders.Arm.prepare
+
+    def prepare(self: contenders.Arm, *rest: Any) -> None:
+        built.append(self.name)
+        usual(self, *rest)
+
+    monkeypatch.setattr(contenders.Arm, "prepare", prepare)
+    made = measured(setup, "adam", "sam", memory=False)
+    assert built == ["adam", "sam", "(gradient)"]
+    assert all(r.throughput and r.throughput.details["apart"] is None for r in made)
+
+
+def test_the_time_to_build_is_shared_by_longer_blocks(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    from samcmp.profiling import session
+
+    def steps(apart: str | None) -> int:
+        run = session._Profile(cases("adam"), setup, _absent(), wishes=Wishes(seconds=100.0), say=lambda text: None)
+        arm = run.found.arms[0]
+        arm.seconds_per_step, arm.making_seconds, run.found.apart = 0.01, 1.0, apart
+        return run._block_steps([arm], 0.01, 100.0)
+
+    assert steps(None) == math.ceil(0.05 / 0.01)
+    assert steps("no room") == 100
+
+
+def _absent() -> Any:
+    from samcmp.profiling.nvml import Gpu
+
+    return Gpu(absent="the device is a CPU")
