@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from samcmp.records import Status
 
 
@@ -96,8 +98,24 @@ def _place(error: Exception) -> str:
     import traceback
     from pathlib import Path
 
-    frames = traceback.extract_tb(error.__traceback__)
     ours = [
-        f for f in frames if "site-packages" not in f.filename or "samcmp" in f.filename or "backbones" in f.filename
-    ]
+        frame for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and not _is_foreign(Path(frame.filename).resolve())
+    ]  # fmt: skip
     return f" (at {Path(ours[-1].filename).name}:{ours[-1].lineno})" if ours else ""
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file, links followed, is neither this package's nor a user's: Python's own, or installed."""
+    import site
+    import sysconfig
+    from pathlib import Path
+
+    import torch
+
+    package = Path(__file__).resolve().parent
+    if any(path.is_relative_to(folder.resolve()) for folder in (package, package / "backbones")):
+        return False
+    installed = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    installed |= {*site.getsitepackages(), site.getusersitepackages(), str(Path(torch.__file__).parent.parent)}
+    return any(path.is_relative_to(Path(folder).resolve()) for folder in installed)
