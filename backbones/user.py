@@ -32,12 +32,11 @@ from samcmp.graphs.batch import Columns, GraphBatch
 
 @dataclass(frozen=True)
 class Config:
-    """Which class, from which state of its file, with which settings."""
+    """Which class, with which settings."""
 
-    source: str
+    source: str  # file.py:Class or package.module:Class
     features: str = "chemprop-v1"
     settings: tuple[tuple[str, Any], ...] = ()
-    sha256: str | None = None  # of the file; None for an installed class
 
     @property
     def columns(self) -> Columns:
@@ -79,19 +78,15 @@ def build_config(source: str, settings: Mapping[str, Any]) -> Config:
     features = rest.pop("features", "chemprop-v1")
     if features not in ATOM_WIDTHS:
         raise unknown("set of atom columns", str(features), ATOM_WIDTHS, where=f"--model {source}")
-    path, _ = _split(source)
     load_class(source)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path is not None else None
-    return Config(source, features, tuple(sorted(rest.items())), digest)
+    return Config(source, features, tuple(sorted(rest.items())))
 
 
 def load_class(source: str) -> type[nn.Module]:
     """Return the class that ``source`` names. Raises :class:`UsageError`."""
-    path, name = _split(source)
+    place, _, name = source.rpartition(":")
     where = f"--model {source}"
-    module = (
-        import_file(path, where=where) if path is not None else import_installed(source.rpartition(":")[0], where=where)
-    )
+    module = imported(place, where=where)
     found = getattr(module, name, None)
     if found is None:
         classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
@@ -127,43 +122,36 @@ def arguments(made: type[nn.Module], config: Config, *, tasks: int) -> dict[str,
     return given
 
 
-def _split(source: str) -> tuple[Path | None, str]:
-    place, _, name = source.rpartition(":")
-    return (Path(place) if place.endswith(".py") else None), name
+def imported(place: str, *, where: str) -> ModuleType:
+    """Return the module of a user's file, run once for each state of it, or an installed module.
 
-
-def import_file(path: Path, *, where: str) -> ModuleType:
-    """Run a user's file, once for each state of it, and return the module. Raises :class:`UsageError`."""
-    if not path.is_file():
+    Raises :class:`UsageError`.
+    """
+    if place.endswith(".py") and not Path(place).is_file():
         raise UsageError(
-            f"there is no file {path}", where=where, remedy="Write file.py:Class with a path to your file."
+            f"there is no file {place}", where=where, remedy="Write file.py:Class with a path to your file."
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    name = f"samcmp_user_model_{digest}"
+    try:
+        return _of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except Exception as error:
+        remedy = "Correct the file." if place.endswith(".py") else "Install the package, or write file.py:Class."
+        raise UsageError(
+            f"importing {place} raised {type(error).__name__}: {error}", where=where, remedy=remedy
+        ) from error
+
+
+def _of_file(path: Path) -> ModuleType:
+    name = f"samcmp_user_model_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} cannot be imported", where=where, remedy="Give a Python file.")
+    assert spec is not None  # as for every name that ends in .py
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except BaseException:
         del sys.modules[name]
-        raise UsageError(
-            f"importing it raised {type(error).__name__}: {error}", where=where, remedy="Correct the file."
-        ) from error
+        raise
     return module
-
-
-def import_installed(name: str, *, where: str) -> ModuleType:
-    """Import an installed module by its name. Raises :class:`UsageError`."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UsageError(
-            f"importing {name!r} failed: {error}",
-            where=where,
-            remedy="Write file.py:Class for a file of yours, or install the package.",
-        ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,10 +90,7 @@ def _trial(target: str) -> Trial:
 
     from samcmp.backbones import user
 
-    if place.endswith(".py"):
-        module = user.import_file(Path(place), where=target)
-    else:
-        module = user.import_installed(place, where=target)
+    module = user.imported(place, where=target)
     made = _class_in(module, class_name, (Optimizer, nn.Module), where=target)
     if issubclass(made, Optimizer):
         return Trial(OPTIMIZER, made)

@@ -69,7 +69,13 @@ OUTPUT = "Output"
 
 Dataset = Annotated[str, typer.Option("--dataset", "-d", metavar="NAME", help="See `samcmp list datasets`.")]
 Model = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME", help="See `samcmp list models`, or your own: file.py:Class.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="See `samcmp list models`, or your own: file.py:Class, package.module:Class.",
+    ),
 ]
 Optimizer = Annotated[str, typer.Option("--optimizer", "-o", metavar="NAME", help="See `samcmp list optimizers`.")]
 Datasets = Annotated[
@@ -78,7 +84,12 @@ Datasets = Annotated[
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", "-m", metavar="NAME", help="Repeat for several; `samcmp list models`, or file.py:Class."),
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="Repeat for several; `samcmp list models`, file.py:Class or package.module:Class.",
+    ),
 ]
 Optimizers = Annotated[
     list[str] | None,

@@ -109,9 +109,9 @@ def hold(code: Mapping[str, str]) -> None:
 def _roots(case: Case) -> tuple[str, ...]:
     from samcmp import backbones, optim
 
-    path = case.model.rpartition(":")[0]
-    model = path if path.endswith(".py") else backbones.entry(case.model).module
-    return _ROOTS[case.kind], _ALWAYS, optim.entry(case.optimizer).module, model
+    own = (case.model.rpartition(":")[0],) if backbones.is_user_model(case.model) else ()
+    model = backbones.entry(case.model).module
+    return _ROOTS[case.kind], _ALWAYS, optim.entry(case.optimizer).module, model, *own
 
 
 @functools.cache

@@ -197,10 +197,12 @@ def _check_protocol(protocol: Mapping[str, Json], where: str) -> None:
 
 def check_members(kind: str, names: Sequence[str], *, where: str, cards: Sequence[Path] = ()) -> None:
     """Raise ConfigError for the first dataset, model or optimizer that is not in its catalogue."""
+    from samcmp.backbones import is_user_model
+
     allowed = catalogue(kind, cards)
     for name in names:
-        if kind == "model" and ".py:" in name:
-            continue  # a user's own model; the file is read when it is built
+        if kind == "model" and is_user_model(name):
+            continue  # its file or module is read when the model is built
         if name not in allowed:
             several = [part.strip() for part in name.split(",")]
             if where.startswith("--") and len(several) > 1:

@@ -66,7 +66,15 @@ def test_a_users_model_file_is_code_too_and_so_is_what_it_imports_from_here(tmp_
     file = tmp_path / "net.py"
     file.write_text("from samcmp.backbones.heads import FeedForward\n")
     code = keys.code_of(Case("train", "demo", f"{file}:Net", "adam"))
-    assert {str(file), "samcmp.backbones.heads"} <= set(code)
+    assert {str(file), "samcmp.backbones.heads", "samcmp.backbones.user"} <= set(code)
+
+
+def test_a_model_of_an_installed_package_is_code_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_package_of_nets").mkdir()
+    (tmp_path / "a_package_of_nets" / "__init__.py").touch()
+    (tmp_path / "a_package_of_nets" / "net.py").write_text("class Net: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "a_package_of_nets.net" in keys.code_of(Case("train", "demo", "a_package_of_nets.net:Net", "adam"))
 
 
 PROGRAM = '''
