@@ -117,7 +117,7 @@ def _setting(optimizer: str, settings: Mapping[str, object]) -> str | None:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    text = resources.files("samcmp").joinpath(name).read_text(encoding="utf-8")
+    text = resources.files("samcmp.analysis").joinpath(name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 

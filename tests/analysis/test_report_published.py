@@ -25,7 +25,7 @@ def flags(*where: str, **more: object) -> set[str]:
 @pytest.mark.skipif(not (SHARED / "published").is_dir(), reason="the paper's tables are not at hand")
 def test_every_cell_of_the_papers_tables_ships() -> None:
     there = (SHARED / "published" / "graphsam_iclr2024.csv").read_text(encoding="utf-8")
-    assert (ROOT / "samcmp" / "published.csv").read_text(encoding="utf-8") == there
+    assert (ROOT / "samcmp" / "analysis" / "published.csv").read_text(encoding="utf-8") == there
     assert len(published.load()) == len(list(csv.DictReader(there.splitlines())))
 
 
@@ -112,5 +112,5 @@ def test_a_table_can_be_asked_for() -> None:
 
 
 def test_flags_file_is_utf8_and_complete() -> None:
-    lines = list(csv.DictReader(Path(ROOT / "samcmp" / "published_flags.csv").read_text(encoding="utf-8").splitlines()))
+    lines = list(csv.DictReader(Path(ROOT / "samcmp" / "analysis" / "published_flags.csv").read_text(encoding="utf-8").splitlines()))
     assert all(line["why"] and line["about"] in {"accuracy", "speed"} for line in lines)
