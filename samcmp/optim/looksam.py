@@ -41,6 +41,8 @@ class LookSAM(SharpnessAware):
             raise ValueError(f"norm is 'global' or 'tensor', got {norm!r}")
         super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
         self.k, self.alpha, self.norm = k, alpha, norm
+        # A tensor of one element has no part across its gradient: there g_v is rounding, which 1e-8 keeps small.
+        self.floor = 0.0 if norm == "global" else 1e-8
         self.numbers["refreshed"] = -1
 
     def lines(self) -> Lines:
@@ -66,7 +68,7 @@ class LookSAM(SharpnessAware):
         for part, v in self._pieces(g, g_v):
             length = vectors.norm(v)
             # infinite where g = 0 or g_v = 0: nothing is added
-            divisor = torch.where(length > 0, length / vectors.norm(part), torch.inf)
+            divisor = torch.where(length > 0, (length + self.floor) / vectors.norm(part), torch.inf)
             vectors.add_(self.space, part, v, divisor=divisor, values=self.alpha)
 
     def _pieces(self, *vs: Vector) -> list[tuple[Vector, ...]]:

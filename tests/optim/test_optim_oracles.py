@@ -11,7 +11,7 @@ import torch
 
 from samcmp import optim
 from samcmp.optim import kernels
-from tests.optim.oracle_runs import STEPS_PER_EPOCH, follow, stored
+from tests.optim.runs import STEPS_PER_EPOCH, follow, stored
 from tests.places import needs_oracles
 
 TOLERANCE = 1e-12
@@ -58,7 +58,7 @@ def test_optimizer_follows_its_oracle_with_the_promised_passes(
     if loops:
         monkeypatch.setattr(kernels, "SMALLEST", 1)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    path, passes, _, _ = follow(name, ARMS[name])
+    path, passes, _, _ = follow(stored("problem"), ARMS[name])
     want = stored(name)
     assert np.abs(path - want["params"]).max() <= TOLERANCE
     assert passes == want["n_fwd_bwd"].tolist()
@@ -66,7 +66,7 @@ def test_optimizer_follows_its_oracle_with_the_promised_passes(
 
 @needs_oracles
 def test_teacher_weights_of_mesa_end_at_the_oracles() -> None:
-    _, _, _, recipe = follow("mesa", ARMS["mesa"])
+    _, _, _, recipe = follow(stored("problem"), ARMS["mesa"])
     parts = recipe.optimizer.kept["v"].parts  # type: ignore[attr-defined]
     got = torch.cat([part.reshape(-1) for part in parts]).numpy()
     assert np.abs(got - stored("mesa")["mesa_ema_final"]).max() <= TOLERANCE

@@ -1,9 +1,7 @@
-"""The oracle problem: a 12-16-1 tanh network, 40 steps, and how to follow a stored trajectory of it."""
+"""A 12-16-1 tanh network, 40 steps, and what an optimizer of the catalogue makes of it: for oracles and twins."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,11 +16,6 @@ from tests.places import ORACLES
 
 FOLDER = ORACLES / "optimizers"
 STEPS_PER_EPOCH = 10
-
-
-def settings_of(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((FOLDER / "settings.json").read_text())[name]
-    return found
 
 
 def stored(name: str) -> dict[str, NDArray[Any]]:
@@ -93,15 +86,13 @@ class Closure:
 
 
 def follow(
-    name: str,
+    problem: Mapping[str, NDArray[Any]],
     make: Callable[[torch.optim.Optimizer], optim.Recipe],
     *,
     base: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
     base_settings: Mapping[str, Any] | None = None,
-    each_step: Callable[[int, Any], contextlib.AbstractContextManager[None]] | None = None,
 ) -> tuple[NDArray[Any], list[int], Net, optim.Recipe]:
-    """Train along the stored batches: parameters (41, 225), passes per step, the model and its recipe."""
-    problem = stored("problem")
+    """Train along the problem's batches: parameters (41, 225), passes per step, the model and its recipe."""
     model = Net()
     model.set(problem["theta0"])
     recipe = make(base(model.parameters(), **(base_settings or {"lr": 1e-3})))
