@@ -21,6 +21,8 @@ SCHEMA = 1  # of a stored Record; a store written by a newer version is refused,
 
 SCHEDULES = ("noam", "constant", "noam-released", "compt-adam-released")  # learning rates, see samcmp.training.loop
 BASES = ("adam", "adamw", "sgd")  # base optimizers, see samcmp.training.setup
+METRICS = {"roc-auc": "ROC-AUC", "rmse": "RMSE", "mae": "MAE"}  # name -> as printed
+LOWER_IS_BETTER = frozenset({"rmse", "mae"})
 
 Kind = Literal["train", "profile"]
 Status = Literal["ok", "diverged", "out-of-memory", "error", "timeout", "skipped", "partial"]
@@ -49,6 +51,12 @@ class Protocol:
     init_from: str | None = None  # SHA-256 of the file with initial weights
 
 
+def arm_name(optimizer: str, settings: Mapping[str, Json]) -> str:
+    """Name an optimizer with its settings: ``sam[rho=0.1]``."""
+    changed = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
+    return f"{optimizer}[{changed}]" if changed else optimizer
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One run. Two runs of one Case on one kind of device give the same accuracy."""
@@ -58,7 +66,7 @@ class Case:
     kind: Kind
     dataset: str
     model: str
-    optimizer: str
+    optimizer: str  # of the catalogue; the base alone has the base's own name
     protocol: Protocol = field(default_factory=Protocol)
     split: str = "random"
     split_seed: int = 0
@@ -69,6 +77,15 @@ class Case:
     device: str = "cpu"  # the kind: cpu or cuda
     peers: tuple[str, ...] = ()  # profile: the optimizers measured side by side in one session
 
+    def __post_init__(self) -> None:
+        if self.optimizer in BASES:  # Records used to call every base alone "adam"
+            object.__setattr__(self, "optimizer", self.protocol.base)
+
+    @property
+    def is_base(self) -> bool:
+        """Whether this is the base optimizer alone."""
+        return self.optimizer == self.protocol.base
+
     @property
     def block(self) -> str:
         """Name what this Case shares with the Cases it is compared with: split and seeds."""
@@ -78,10 +95,7 @@ class Case:
     @property
     def arm(self) -> str:
         """Name the optimizer with the settings that differ from its defaults."""
-        if not self.optimizer_settings:
-            return self.optimizer
-        changed = ", ".join(f"{key}={value}" for key, value in sorted(self.optimizer_settings.items()))
-        return f"{self.optimizer}[{changed}]"
+        return arm_name(self.optimizer, self.optimizer_settings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,9 @@ def _not_comparable(cell: Cell, printed: published.Published) -> str:
     """Say what makes our runs another experiment than the paper's; empty where nothing does."""
     if printed.metric != cell.metric:
         return f"the paper reports {printed.metric}"
+    base, papers = cell.protocol.get("base"), Protocol().base
+    if base not in {None, papers}:
+        return f"ours is around {base}, the paper's around {papers}"
     if cell.protocol.get("subset") is not None:
         return f"ours is a subset of {cell.protocol['subset']} molecules"
     if cell.split not in {"random", "cv5"}:

@@ -12,13 +12,13 @@ import numpy as np
 from samcmp.analysis.across import across_cells
 from samcmp.analysis.comparison import Cell, Comparison, Role, Row, Settings, SplitName
 from samcmp.analysis.front import with_best, with_front
-from samcmp.analysis.join import LOWER_IS_BETTER, Group, groups, machine_of, split_name
+from samcmp.analysis.join import Group, groups, machine_of, split_name
 from samcmp.analysis.molecules import Predictions
 from samcmp.analysis.rows import row_of
 from samcmp.analysis.sentences import sentences
 from samcmp.analysis.target import with_targets
 from samcmp.analysis.verdicts import verdicts
-from samcmp.records import Record, to_json
+from samcmp.records import LOWER_IS_BETTER, Record, to_json
 
 V = TypeVar("V")
 
@@ -160,10 +160,8 @@ def _roles(group: Group) -> dict[str, Role]:
     for members in (group.profiles, {arm: next(iter(runs.values())) for arm, runs in group.runs.items()}):
         arms.update({arm: record.case.optimizer for arm, record in members.items()})
     roles: dict[str, Role] = {}
-    wanted: tuple[tuple[Role, str], ...] = (("base", group.case.protocol.base), ("base", "adam"), ("sam", "sam"))
+    wanted: tuple[tuple[Role, str], ...] = (("base", group.case.protocol.base), ("sam", "sam"))
     for role, name in wanted:
-        if role in roles.values():
-            continue
         of_it = [arm for arm, optimizer in arms.items() if optimizer == name]
         if name in of_it:
             roles[name] = role

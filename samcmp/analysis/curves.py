@@ -10,8 +10,7 @@ import numpy as np
 
 from samcmp.analysis.comparison import Comparison
 from samcmp.analysis.join import cell_key, cell_of
-from samcmp.analysis.sentences import METRICS
-from samcmp.records import Record
+from samcmp.records import METRICS, Record
 
 Band = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]  # mean, lowest, highest, by epoch
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from samcmp.analysis.comparison import Cell, Comparison, Row, from_json_text, labels
 from samcmp.analysis.numbers import memory, signed, times
 from samcmp.analysis.paired import Difference, Interval, holm, paired_difference
-from samcmp.analysis.sentences import METRICS, digits_for
+from samcmp.analysis.sentences import digits_for
 from samcmp.analysis.speed import independent_ratio
+from samcmp.records import METRICS
 
 OK, ACCURACY, SPEED, MEMORY, EVIDENCE, BASELINE = 0, 10, 11, 12, 13, 14
 ORDER = (BASELINE, ACCURACY, SPEED, MEMORY, EVIDENCE)

@@ -16,7 +16,6 @@ from samcmp.records import Case, Record, canonical_json, content_key
 MACHINE = (
     "gpu", "gpu_uuid", "processor", "architecture", "physical_cores", "usable_cores", "cpu_quota", "threads", "cuda",
 )  # fmt: skip
-LOWER_IS_BETTER = frozenset({"rmse", "mae"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,8 @@ def _speeds(arm: str, group: Group, roles: Mapping[str, Role]) -> dict[str, Inte
         if peer is None or peer.throughput is None:
             continue
         ratios = mine.throughput.ratio_to
-        key = next((k for k in (reference, peer.case.optimizer) if k in ratios), None)
+        older = ("adam",) if peer.case.is_base else ()  # whichever the base was
+        key = next((k for k in (reference, peer.case.optimizer, *older) if k in ratios), None)
         a, b = mine.throughput, peer.throughput
         if arm == reference:
             found[role] = Interval(1.0, 1.0, 1.0)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from samcmp.analysis.comparison import Cell, Verdict, labels
 from samcmp.analysis.numbers import signed, times
+from samcmp.records import METRICS
 
-METRICS = {"roc-auc": "ROC-AUC", "rmse": "RMSE", "mae": "MAE"}
 MOST_LINES = 8  # beyond this the claims that are not established share a line
 WORDS = ("better", "equivalent", "non-inferior", "inconclusive", "worse")
 

@@ -74,7 +74,7 @@ def pick_device(name: str) -> str:
     if text == "auto":
         return "cuda:0" if cuda_is_likely() else "cpu"
     kind, _, index = text.partition(":")
-    if kind != "cuda" or (":" in text and not index.isdigit()):
+    if kind != "cuda" or (":" in text and not (index.isdecimal() and len(index) < 5)):
         raise UsageError(
             f"unknown device {name!r}",
             where="--device",
@@ -91,18 +91,11 @@ def pick_device(name: str) -> str:
 
 def cuda_is_likely() -> bool:
     """Say whether a GPU is there for torch, asking NVML: importing torch would cost seconds."""
-    if "+cpu" in importlib.metadata.version("torch") or os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:
+    if "+cpu" in importlib.metadata.version("torch"):
         return False
-    try:
-        import pynvml
+    from samcmp.profiling.nvml import cuda_devices
 
-        pynvml.nvmlInit()
-        try:
-            return bool(pynvml.nvmlDeviceGetCount() > 0)
-        finally:
-            pynvml.nvmlShutdown()
-    except Exception:  # no driver, no library: then torch has no GPU either
-        return False
+    return bool(cuda_devices())
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,27 +203,15 @@ def _digest(path: Path, *, option: str) -> str:
 
 
 def fingerprint(device: str) -> str:
-    """Name the hardware whose speed is measured: records of another machine are not this plan's."""
+    """Name the hardware whose speed is measured: records of another machine, or of another GPU, are not this plan's."""
     from samcmp import machine
+    from samcmp.profiling.nvml import cuda_devices, cuda_uuid
 
     parts = [machine.processor() or "unknown processor", f"{len(machine.affinity() or ())} cores"]
     if device != "cpu":
-        parts.append(gpu_name(int(device.partition(":")[2] or 0)) or "unknown GPU")
+        index = int(device.partition(":")[2] or 0)
+        parts.append(cuda_uuid(index, cuda_devices()) or f"unknown GPU {index}")
     return ", ".join(parts)
-
-
-def gpu_name(index: int) -> str | None:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        try:
-            name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(index))
-            return name.decode() if isinstance(name, bytes) else str(name)
-        finally:
-            pynvml.nvmlShutdown()
-    except Exception:  # the name then stays unknown, and says so
-        return None
 
 
 def fetch_all(names: Iterable[str], options: Options) -> None:

@@ -101,24 +101,16 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _nvml() -> Iterator[Finding]:
-    import pynvml
+    from samcmp.profiling import nvml
 
-    if not hasattr(pynvml, "_nvmlGetFunctionPointer"):
+    library, absent = nvml.load()
+    if library is None:
         yield Finding(
-            "NVML", "note", "the module pynvml is not NVIDIA's", "pip uninstall pynvml && pip install nvidia-ml-py"
-        )
+            "NVML", "note", f"{absent}: energy, clocks and device memory will be n/a",
+            "On a GPU machine: install the driver; in a container add the 'utility' capability.",
+        )  # fmt: skip
         return
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        found = f"no driver answers ({error}): energy, clocks and device memory will be n/a"
-        yield Finding(
-            "NVML", "note", found, "On a GPU machine: install the driver; in a container add the 'utility' capability."
-        )
-        return
-    driver = pynvml.nvmlSystemGetDriverVersion()
-    yield Finding("NVML", "ok", f"driver {driver.decode() if isinstance(driver, bytes) else driver}")
-    pynvml.nvmlShutdown()
+    yield Finding("NVML", "ok", f"driver {nvml.driver_version(library)}")
 
 
 def _machine() -> Iterator[Finding]:

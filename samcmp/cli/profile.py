@@ -12,10 +12,12 @@ import typer
 from samcmp.cli import common, options, output
 from samcmp.cli.options import OUTPUT, TRAINING
 from samcmp.errors import UsageError
+from samcmp.records import Protocol
 
 if TYPE_CHECKING:
     from samcmp.experiment.plan import Plan, Request
     from samcmp.experiment.store import Store
+    from samcmp.experiment.suites import Suites
     from samcmp.profiling.found import Wishes
     from samcmp.records import Case, Record
     from samcmp.training.setup import Options
@@ -89,6 +91,7 @@ def profile(
       samcmp profile -m gcn --batch-size 32,64,128 --format csv
     """
     from samcmp.experiment import budget as budgets
+    from samcmp.experiment import suites
     from samcmp.experiment.plan import Request
     from samcmp.experiment.store import Store
     from samcmp.report.profile import FORMATS
@@ -110,10 +113,11 @@ def profile(
         init_from=init_from,
         models=[model],
     )
+    known = suites.read(config, cards=found.cards)
     request = Request(
         datasets=found.datasets,
         models=(model,),
-        optimizers=tuple(optimizer or _all_optimizers()),
+        optimizers=tuple(optimizer or _all_optimizers(known)),
         settings=tuple(set_ or ()),
         protocol={"subset": subset, "threads": threads, "init_from": found.content.get("init-from")},
         repeats=1,
@@ -123,7 +127,7 @@ def profile(
         inputs=found.inputs(common.fingerprint(where)),
         train=False,
     )
-    plans = [_planned(request, config, found.cards, size) for size in sizes]
+    plans = [_planned(request, known, size) for size in sizes]
     for planned in plans:
         planned.check_settings()
     kept = Store(common.store_folder(store))
@@ -165,17 +169,18 @@ def batch_sizes(text: str | None) -> list[int | None]:
     return list(dict.fromkeys(sizes))
 
 
-def _all_optimizers() -> Sequence[str]:
+def _all_optimizers(known: Suites) -> Sequence[str]:
     from samcmp import optim
+    from samcmp.experiment import plan
 
-    return list(optim.names())
+    base = known.protocol.get("base", Protocol().base)
+    return [name for name in optim.names() if plan.unfit(name, base) is None]
 
 
-def _planned(request: Request, config: Path | None, cards: tuple[Path, ...], size: int | None) -> Plan:
-    from samcmp.experiment import plan, suites
+def _planned(request: Request, known: Suites, size: int | None) -> Plan:
+    from samcmp.experiment import plan
 
-    protocol = {**request.protocol, "batch_size": size}
-    return plan.build(suites.read(config, cards=cards), replace(request, protocol=protocol))
+    return plan.build(known, replace(request, protocol={**request.protocol, "batch_size": size}))
 
 
 def _session(

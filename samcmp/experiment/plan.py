@@ -15,7 +15,7 @@ from samcmp.experiment import suites as suite_file
 from samcmp.experiment.keys import Inputs, key_of
 from samcmp.experiment.store import Store
 from samcmp.experiment.suites import Arm, Suites, SuiteTable
-from samcmp.records import Case, Json, Protocol, Record
+from samcmp.records import BASES, Case, Json, Protocol, Record
 from samcmp.training.setup import check_settings
 
 FOLDS = 5  # of cv5
@@ -101,6 +101,7 @@ def build(suites: Suites, request: Request) -> Plan:
             remedy="Name the checkpoint: --init-from FILE.",
         )
     entries = [Arm(optimizer) for optimizer in request.optimizers] or suite_file.arms_of(suite.optimizers, where=name)
+    entries = [_of_base(arm, protocol.base, request, f"{suites.path}: suites.{name}.optimizers") for arm in entries]
     given = overrides.read(request.settings, [arm.optimizer for arm in entries], models)
     arms = overrides.arms(suites, entries, given=given, where=f"{suites.path}: suites.{name}.optimizers")
     model_settings = {m: {s.key: s.values[0] for s in given if s.owner == m} for m in models}
@@ -146,6 +147,31 @@ def build(suites: Suites, request: Request) -> Plan:
         table=suite.table,
         written=overrides.written(suites, arms, given=given, models=models),
     )
+
+
+def unfit(optimizer: str, base: str) -> str | None:
+    """Say why an arm without SAM is not one of a comparison with this base, or None."""
+    from samcmp import optim
+
+    if optimizer in BASES:
+        return None if optimizer in {"adam", base} else f"the base is {base}, so the arm without SAM is called {base}"
+    entry = optim.entry(optimizer)
+    if base != "adam" and (entry.module, entry.class_name) == ("samcmp.optim.base", "Plain"):
+        return f"it is an arm of the released code, whose base is adam; here the base is {base}"
+    return None
+
+
+def _of_base(arm: Arm, base: str, request: Request, where: str) -> Arm:
+    """Name the arm without SAM after the base: suites say "adam" for it, whichever the base is."""
+    problem = unfit(arm.optimizer, base)
+    if problem is not None:
+        needed = arm.optimizer if arm.optimizer in BASES else "adam"
+        raise UsageError(
+            f"{arm.optimizer} cannot be run: {problem}",
+            where=f"--optimizer {arm.optimizer}" if request.optimizers else where,
+            remedy=f'Leave it out, or set base = "{needed}" in [protocol].',
+        )
+    return replace(arm, optimizer=base) if arm.optimizer in BASES else arm
 
 
 def _or(value: int | None, default: int) -> int:

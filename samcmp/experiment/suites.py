@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samcmp.errors import ConfigError, nearest
-from samcmp.records import BASES, SCHEDULES, Case, Json, misfit
+from samcmp.records import BASES, SCHEDULES, Json, arm_name, misfit
 
 DEFAULT_FILE = Path(__file__).resolve().parent.parent / "benchmarks.toml"
 
@@ -78,7 +78,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        return Case("profile", "", "", self.optimizer, optimizer_settings=self.settings).arm
+        return arm_name(self.optimizer, self.settings)
 
 
 @dataclass(frozen=True, slots=True)

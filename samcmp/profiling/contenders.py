@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from samcmp.training.setup import Setup
 
 ENDLESS = 10**9  # epochs of a training whose end no session reaches
-BASE, SAM = "adam", "sam"  # catalogue names of the references: the base optimizer alone, whichever it is, and SAM
+SAM = "sam"  # catalogue name of a reference; the other one is the base optimizer alone
 GRADIENT = "(gradient)"  # closure calls without an optimizer, for the gradient-count bound
 
 

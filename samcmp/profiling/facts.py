@@ -12,7 +12,7 @@ import numpy as np
 
 from samcmp import machine
 from samcmp.profiling import WARNING
-from samcmp.profiling.contenders import BASE, GRADIENT, SAM, Arm
+from samcmp.profiling.contenders import GRADIENT, SAM, Arm
 from samcmp.profiling.found import Found
 from samcmp.profiling.ratios import Ratio, bootstrap_median, noise, outliers
 from samcmp.profiling.rounds import Session
@@ -100,8 +100,15 @@ def _throughput(found: Found, arm: Arm) -> Throughput | None:
 
 def anchors(found: Found) -> list[str]:
     """Name the references of ratios: the plain base and SAM, where they are in the session."""
-    first = {arm.case.optimizer: arm.name for arm in reversed(found.arms)}
-    return [first[name] for name in (BASE, SAM) if name in first]
+    return [name for name in (_base(found), _sam(found)) if name is not None]
+
+
+def _base(found: Found) -> str | None:
+    return next((arm.name for arm in found.arms if arm.case.is_base), None)
+
+
+def _sam(found: Found) -> str | None:
+    return next((arm.name for arm in found.arms if arm.case.optimizer == SAM), None)
 
 
 def _ratios(found: Found, arm: Arm) -> dict[str, tuple[float, float, float]]:
@@ -137,7 +144,7 @@ def _share_error(found: Found, name: str) -> float:
 def bound(found: Found) -> tuple[float, float] | None:
     """Return (F, g): fixed cost of a base step, and cost of a gradient, in seconds; None where not measured."""
     session = found.session
-    base = next((arm.name for arm in found.arms if arm.case.optimizer == BASE), None)
+    base = _base(found)
     if session is None or base is None or GRADIENT not in session.step_seconds:
         return None
     g, whole = session.step_seconds[GRADIENT], session.step_seconds[base]
@@ -217,9 +224,8 @@ def _bootstrap(found: Found, arm: Arm, peer: str) -> list[float] | None:
 def implausible(found: Found, throughputs: Mapping[str, Throughput | None]) -> list[str]:
     """Say, with the numbers, what in a session cannot be or was disturbed."""
     said: list[str] = []
-    first = {arm.case.optimizer: arm.name for arm in reversed(found.arms)}
-    sam = throughputs.get(first.get(SAM, ""))
-    base = None if sam is None else sam.ratio_to.get(first.get(BASE, ""))
+    sam = throughputs.get(_sam(found) or "")
+    base = None if sam is None else sam.ratio_to.get(_base(found) or "")
     if base is not None and ((base[2] or 1.0) < SAM_SPEED[0] or (base[1] or 0.0) > SAM_SPEED[1]):
         said.append(f"SAM at {base[0]:.2f} of the base's speed: two passes give {SAM_SPEED[0]} to {SAM_SPEED[1]}")
     fixed = bound(found)

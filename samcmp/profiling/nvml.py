@@ -7,8 +7,9 @@ permission and an old driver all lead to the same thing: a value that is None an
 from __future__ import annotations
 
 import os
+import re
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -227,59 +228,101 @@ def _initialised(library: Library) -> tuple[Library | None, str | None]:
     return library, None
 
 
+@dataclass(frozen=True, slots=True)
+class CudaDevice:
+    """A GPU that CUDA would show, as far as NVML and the environment tell without starting CUDA."""
+
+    uuid: str | None  # None: CUDA orders unlike GPUs by a rule of its own, so which one this is only CUDA knows
+    name: str | None
+
+
+def cuda_devices(
+    *, environment: Mapping[str, str] = os.environ, library: Library | types.ModuleType | None = None
+) -> list[CudaDevice]:
+    """List the GPUs that CUDA will number 0, 1, ... in this process; empty where there is none. Never raises.
+
+    CUDA_VISIBLE_DEVICES ends at its first entry that names no GPU, and one that repeats itself names none. Its
+    numbers are NVML's only with CUDA_DEVICE_ORDER=PCI_BUS_ID, or where there is one GPU.
+    """
+    library, _ = load() if library is None else _initialised(library)
+    if library is None:
+        return []
+    try:
+        handles = [library.nvmlDeviceGetHandleByIndex(i) for i in range(library.nvmlDeviceGetCount())]
+        gpus = [CudaDevice(_text(library.nvmlDeviceGetUUID(h)), _text(library.nvmlDeviceGetName(h))) for h in handles]
+    except library.NVMLError:
+        return []
+    names = {gpu.name for gpu in gpus}
+    any_of_them = CudaDevice(None, names.pop() if len(names) == 1 else None)
+    ordered = len(gpus) == 1 or environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return gpus if ordered else [any_of_them] * len(gpus)
+    shown: list[CudaDevice] = []
+    entries: list[object] = []
+    for item in visible.split(","):
+        entry, gpu = _visible(library, item.strip(), gpus)
+        if entry in entries:
+            return []
+        if gpu is None:
+            break
+        entries.append(entry)
+        shown.append(gpu if ordered or not isinstance(entry, int) else any_of_them)
+    return shown
+
+
+def _visible(library: Library, item: str, gpus: Sequence[CudaDevice]) -> tuple[object, CudaDevice | None]:
+    """Resolve one entry of CUDA_VISIBLE_DEVICES; numbers are read as C's strtol does, up to the first other sign."""
+    if item.startswith("MIG-"):
+        try:
+            handle = library.nvmlDeviceGetHandleByUUID(item)
+            return item, CudaDevice(item, _text(library.nvmlDeviceGetName(handle)))
+        except library.NVMLError:
+            return item, None
+    if item.startswith("GPU-"):
+        found = [gpu for gpu in gpus if gpu.uuid is not None and gpu.uuid.startswith(item)]
+        return (found[0].uuid, found[0]) if len(found) == 1 else (item, None)
+    digits = re.match(r"[+-]?[0-9]+", item)
+    number = int(digits[0]) if digits and len(digits[0]) < 10 else -1
+    return number, gpus[number] if 0 <= number < len(gpus) else None
+
+
+def cuda_uuid(index: int, devices: Sequence[CudaDevice]) -> str | None:
+    """Return the UUID of CUDA's device ``index``; where NVML does not tell, torch is asked, which starts CUDA."""
+    if index >= len(devices):
+        return None
+    if devices[index].uuid is not None:
+        return devices[index].uuid
+    import torch
+
+    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
+        return None
+    uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)
+    return None if uuid is None else f"GPU-{str(uuid).removeprefix('GPU-')}"
+
+
 def open_gpu(
-    uuid: str | None,
-    *,
-    pci_bus_id: str | None = None,
-    visible: str | None = None,
-    index: int = 0,
-    library: Library | types.ModuleType | None = None,
+    uuid: str | None, *, pci_bus_id: str | None = None, library: Library | types.ModuleType | None = None
 ) -> Gpu:
     """Find a CUDA device among NVML's and probe it. Never raises: the Gpu says what is missing.
 
     Args:
         uuid: of ``torch.cuda.get_device_properties``, with or without its ``GPU-`` or ``MIG-``.
         pci_bus_id: like ``00000000:3B:00.0``, used where the UUID is unknown.
-        visible: the value of CUDA_VISIBLE_DEVICES, used last; its numbers are CUDA's order, not NVML's.
-        index: of the device among the visible ones.
     """
     library, absent = load() if library is None else _initialised(library)
     if library is None:
         return Gpu(absent=absent)
-    for how, find in _ways(library, uuid, pci_bus_id, visible, index):
+    bare = (uuid or "").removeprefix("GPU-").removeprefix("MIG-")
+    ways = [("uuid", library.nvmlDeviceGetHandleByUUID, prefix + bare) for prefix in ("GPU-", "MIG-") if bare]
+    if pci_bus_id:
+        ways.append(("pci", library.nvmlDeviceGetHandleByPciBusId, pci_bus_id))
+    for how, find, name in ways:
         try:
-            handle = find()
+            return _probed(library, find(name), how)
         except library.NVMLError:
             continue
-        if handle is not None:
-            return _probed(library, handle, how)
     return Gpu(library=library, absent="NVML does not see the CUDA device (UUID and PCI address do not match any)")
-
-
-def _ways(
-    library: Library, uuid: str | None, pci: str | None, visible: str | None, index: int
-) -> Iterator[tuple[str, Callable[[], Any]]]:
-    by_uuid = library.nvmlDeviceGetHandleByUUID
-    if uuid:
-        bare = uuid.removeprefix("GPU-").removeprefix("MIG-")
-        for prefix in ("GPU-", "MIG-"):
-            yield "uuid", lambda p=prefix: by_uuid(p + bare)  # type: ignore[misc]
-    if pci:
-        yield "pci", lambda: library.nvmlDeviceGetHandleByPciBusId(pci)
-    items = [item.strip() for item in (visible or "").split(",") if item.strip()]
-    item = items[index] if index < len(items) else ""
-    if item.startswith("MIG-"):
-        yield "CUDA_VISIBLE_DEVICES", lambda: by_uuid(item)
-    elif item.startswith("GPU-"):
-        yield "CUDA_VISIBLE_DEVICES", lambda: _by_prefix(library, item)
-    elif not uuid and not pci and (item.isdigit() or not items) and library.nvmlDeviceGetCount() == 1:
-        yield "only device", lambda: library.nvmlDeviceGetHandleByIndex(0)
-
-
-def _by_prefix(library: Library, prefix: str) -> Any:
-    handles = [library.nvmlDeviceGetHandleByIndex(i) for i in range(library.nvmlDeviceGetCount())]
-    found = [h for h in handles if _text(library.nvmlDeviceGetUUID(h)).startswith(prefix)]
-    return found[0] if len(found) == 1 else None
 
 
 def _probed(library: Library, handle: Any, how: str) -> Gpu:
@@ -291,13 +334,17 @@ def _probed(library: Library, handle: Any, how: str) -> Gpu:
     except (library.NVMLError, AttributeError):
         gpu.is_mig = False
     try:
-        gpu.driver = _text(library.nvmlSystemGetDriverVersion())
+        gpu.driver = driver_version(library)
         version = int(library.nvmlSystemGetCudaDriverVersion())
         gpu.cuda_driver = f"{version // 1000}.{version % 1000 // 10}"
     except (library.NVMLError, AttributeError):
         pass  # the state below still says what works
     gpu.probe()
     return gpu
+
+
+def driver_version(library: Library) -> str:
+    return _text(library.nvmlSystemGetDriverVersion())
 
 
 def open_torch_device(device: Any) -> Gpu:
@@ -313,5 +360,4 @@ def open_torch_device(device: Any) -> Gpu:
     pci = None
     if bus is not None:
         pci = f"{getattr(facts, 'pci_domain_id', 0):08X}:{bus:02X}:{getattr(facts, 'pci_device_id', 0):02X}.0"
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return open_gpu(None if uuid is None else str(uuid), pci_bus_id=pci, visible=visible, index=index)
+    return open_gpu(None if uuid is None else str(uuid), pci_bus_id=pci)

@@ -24,7 +24,7 @@ from samcmp.profiling import facts as profile_facts
 from samcmp.profiling import shares
 from samcmp.profiling.after import UNTIMED_SHARE, After
 from samcmp.profiling.clocks import Clock, clock_for, working_after
-from samcmp.profiling.contenders import BASE, Arm
+from samcmp.profiling.contenders import Arm
 from samcmp.profiling.found import Found, Wishes
 from samcmp.profiling.lock import device_lock
 from samcmp.profiling.nvml import Gpu, open_torch_device
@@ -279,7 +279,7 @@ class _Profile:
 
     def _gradient(self) -> Arm | None:
         """Closure calls alone, for the gradient-count bound; needs the plain base beside them."""
-        base = next((a for a in self.alive if a.case.optimizer == BASE), None)
+        base = next((a for a in self.alive if a.case.is_base), None)
         if base is None:
             return None
         gradient = Arm("", base.case, bare=True)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from samcmp.analysis.comparison import Cell, Comparison, Row, Verdict, labels
 from samcmp.analysis.paired import within_half_widths
-from samcmp.analysis.sentences import METRICS, metric_name
+from samcmp.analysis.sentences import metric_name
 from samcmp.errors import UsageError
+from samcmp.records import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samcmp.errors import unknown
+from samcmp.records import LOWER_IS_BETTER, METRICS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-METRICS = {"roc-auc": "ROC-AUC", "rmse": "RMSE", "mae": "MAE"}  # name -> as printed
 KINDS = ("classification", "regression")
 
 
@@ -26,7 +26,7 @@ def higher_is_better(metric: str) -> bool:
     """Whether a larger value of the metric is the better one. Raises UsageError for an unknown metric."""
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
-    return metric == "roc-auc"
+    return metric not in LOWER_IS_BETTER
 
 
 def better(metric: str, new: float, old: float) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import pytest
 
+from samcmp.cli import common
 from samcmp.profiling import nvml
 from samcmp.profiling.nvml import QUERIES, SUPPORTED, open_gpu
 from samcmp.profiling.watch import GpuWatch, NoWatch, watch_for
@@ -127,37 +129,111 @@ def test_the_device_is_matched_by_uuid_and_not_by_index() -> None:
     assert gpu.matched_by == "uuid"
 
 
+OTHER = "GPU-aaaaaaaa-0000-0000-0000-000000000000"  # the first of "two GPUs in another order"
+IN_ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def shown(machine: str, **environment: str) -> list[str | None]:
+    return [gpu.uuid for gpu in nvml.cuda_devices(environment=environment, library=MACHINES[machine]())]
+
+
 @pytest.mark.parametrize(
-    ("visible", "how"),
+    ("visible", "wanted"),
     [
-        (UUID, "CUDA_VISIBLE_DEVICES"),
-        (UUID[:12], "CUDA_VISIBLE_DEVICES"),
-        ("GPU-aaaaaaaa," + UUID, None),
-        (MIG_UUID, "CUDA_VISIBLE_DEVICES"),
+        ("0,1", [OTHER, UUID]),
+        ("1,0", [UUID, OTHER]),
+        ("1", [UUID]),
+        (" 1 , 0 ", [UUID, OTHER]),
+        ("+1", [UUID]),
+        ("1x,0", [UUID, OTHER]),  # C's strtol
+        (UUID, [UUID]),
+        (UUID[:12], [UUID]),
+        (f"GPU-aaaaaaaa,{UUID}", [OTHER, UUID]),
+        ("0,99,1", [OTHER]),
+        (f"{UUID},GPU-no,{OTHER}", [UUID]),
+        ("", []),
+        ("-1", []),
+        ("-1,0", []),
+        ("99", []),
+        ("NoDevFiles", []),
+        ("none", []),
+        ("void", []),
+        ("all", []),
+        ("0,0", []),
+        (f"{UUID},{UUID[:12]}", []),
+        ("GPU-", []),  # both begin so
+        ("99999999999999999999", []),
+        ("²", []),
+        (MIG_UUID, []),
     ],
 )
-def test_four_spellings_of_visible_devices(visible: str, how: str | None) -> None:
-    if visible == MIG_UUID:
-        gpu = open_gpu(None, visible=visible, library=MACHINES["MIG"]())
-        assert gpu.is_mig
-        assert gpu.matched_by == how
-        return
+def test_visible_devices_are_read_as_cuda_reads_them(visible: str, wanted: list[str]) -> None:
+    assert shown("two GPUs in another order", CUDA_VISIBLE_DEVICES=visible, **IN_ORDER) == wanted
+
+
+def test_without_a_word_about_their_order_unlike_gpus_are_counted_and_not_named() -> None:
+    """CUDA puts the fastest first by a rule of its own: NVML's first card may be CUDA's second."""
+    assert shown("two GPUs in another order") == [None, None]
+    assert shown("two GPUs in another order", CUDA_VISIBLE_DEVICES="1,0") == [None, None]
+    assert shown("two GPUs in another order", CUDA_VISIBLE_DEVICES=f"{UUID},0") == [UUID, None]
+    assert shown("two GPUs in another order", **IN_ORDER) == [OTHER, UUID]
+
+
+def test_a_single_gpu_needs_no_word_about_its_order() -> None:
+    assert shown("bare metal") == [UUID]
+    assert shown("bare metal", CUDA_VISIBLE_DEVICES="0") == [UUID]
+
+
+def test_a_mig_slice_is_named_by_itself() -> None:
+    assert shown("MIG", CUDA_VISIBLE_DEVICES=MIG_UUID) == [MIG_UUID]
+
+
+@pytest.mark.parametrize("name", sorted(ABSENT))
+def test_a_machine_without_nvml_shows_no_gpu(name: str) -> None:
+    assert shown(name) == []
+
+
+def test_where_nvml_cannot_tell_which_gpu_cuda_means_torch_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    uuids = [UUID.removeprefix("GPU-"), OTHER]  # torch leaves the prefix out
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: types.SimpleNamespace(uuid=uuids[i]))
+    devices = nvml.cuda_devices(environment={}, library=MACHINES["two GPUs in another order"]())
+    assert [nvml.cuda_uuid(i, devices) for i in range(3)] == [UUID, OTHER, None]
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with two unlike GPUs and a CUDA build of torch, as the command line sees it."""
     library = MACHINES["two GPUs in another order"]()
-    gpu = open_gpu(None, visible=visible, library=library)
-    wanted = "Fake H100" if how else "the other"
-    assert gpu.read("name") == wanted
+    monkeypatch.setattr(nvml, "load", lambda: (library, None))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.11.0+cu130")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
-def test_a_number_in_visible_devices_is_not_an_nvml_index() -> None:
-    two = open_gpu(None, visible="0,1", library=MACHINES["two GPUs in another order"]())
-    assert two.absent is not None
-    one = open_gpu(None, visible="0", library=MACHINES["bare metal"]())
-    assert one.matched_by == "only device"
+def test_the_fingerprint_follows_the_card_and_not_its_number(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fingerprint(visible: str, device: str = "cuda:0") -> str:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        return common.fingerprint(device)
+
+    assert UUID in fingerprint("1")
+    assert fingerprint("1") == fingerprint("1,0") == fingerprint("0,1", "cuda:1") == fingerprint(UUID[:12])
+    assert OTHER in fingerprint("0")
+    assert fingerprint("0") != fingerprint("1")
+    assert UUID not in fingerprint("", "cpu")
 
 
-def test_an_ambiguous_uuid_prefix_matches_nothing() -> None:
-    library = FakeNvml(FakeGpu(uuid="GPU-abc1"), FakeGpu(uuid="GPU-abc2"))
-    assert open_gpu(None, visible="GPU-abc", library=library).absent is not None
+@pytest.mark.parametrize(
+    ("visible", "device"),
+    [("0", "cuda:0"), ("1,0", "cuda:0"), ("0,99", "cuda:0"), ("NoDevFiles", "cpu"), ("99", "cpu"), ("-1,0", "cpu")],
+)
+def test_auto_is_a_gpu_only_where_cuda_would_show_one(
+    visible: str, device: str, two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert common.pick_device("auto") == device
 
 
 def test_the_pci_address_serves_where_the_uuid_is_unknown() -> None:
@@ -177,7 +253,6 @@ def test_without_the_binding_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 def test_the_unofficial_package_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
-    import types
 
     monkeypatch.setitem(sys.modules, "pynvml", types.ModuleType("pynvml"))
     assert "unofficial" in str(nvml.load()[1])
