@@ -93,7 +93,7 @@ def cuda_is_likely() -> bool:
     """Say whether a GPU is there for torch, asking NVML: importing torch would cost seconds."""
     if "+cpu" in importlib.metadata.version("torch"):
         return False
-    from samcmp.profiling.nvml import cuda_devices
+    from samcmp.profiling.visible_gpus import cuda_devices
 
     return bool(cuda_devices())
 
@@ -205,7 +205,7 @@ def _digest(path: Path, *, option: str) -> str:
 def fingerprint(device: str) -> str:
     """Name the hardware whose speed is measured: records of another machine, or of another GPU, are not this plan's."""
     from samcmp import machine
-    from samcmp.profiling.nvml import cuda_devices, cuda_uuid
+    from samcmp.profiling.visible_gpus import cuda_devices, cuda_uuid
 
     parts = [machine.processor() or "unknown processor", f"{len(machine.affinity() or ())} cores"]
     if device != "cpu":

@@ -7,9 +7,8 @@ permission and an old driver all lead to the same thing: a value that is None an
 from __future__ import annotations
 
 import os
-import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,14 +63,14 @@ def _power(lib: Library, handle: Any) -> float:
     return float(lib.nvmlDeviceGetPowerUsage(handle)) / 1e3
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 # capability -> (query, whether it belongs to the whole device even where the handle is a MIG slice)
 QUERIES: Mapping[str, tuple[Callable[[Library, Any], Any], bool]] = {
-    "name": (lambda lib, h: _text(lib.nvmlDeviceGetName(h)), False),
-    "uuid": (lambda lib, h: _text(lib.nvmlDeviceGetUUID(h)), False),
+    "name": (lambda lib, h: text_of(lib.nvmlDeviceGetName(h)), False),
+    "uuid": (lambda lib, h: text_of(lib.nvmlDeviceGetUUID(h)), False),
     "memory": (_memory, False),
     "processes": (_processes, False),
     "energy_millijoules": (lambda lib, h: int(lib.nvmlDeviceGetTotalEnergyConsumption(h)), True),
@@ -200,18 +199,16 @@ class Gpu:
         }
 
 
-def load() -> tuple[Library | None, str | None]:
-    """Import and initialise NVML. Returns the library, or why there is none."""
-    try:
-        import pynvml
-    except ImportError:
-        return None, "the package nvidia-ml-py is not installed"
-    if not hasattr(pynvml, "_nvmlGetFunctionPointer"):
-        return None, "an unofficial pynvml is installed: pip uninstall pynvml, then pip install nvidia-ml-py"
-    return _initialised(pynvml)
-
-
-def _initialised(library: Library) -> tuple[Library | None, str | None]:
+def load(library: Library | types.ModuleType | None = None) -> tuple[Library | None, str | None]:
+    """Import NVML, unless a test brings its own, and start it. Returns the library, or why there is none."""
+    if library is None:
+        try:
+            import pynvml
+        except ImportError:
+            return None, "the package nvidia-ml-py is not installed"
+        if not hasattr(pynvml, "_nvmlGetFunctionPointer"):
+            return None, "an unofficial pynvml is installed: pip uninstall pynvml, then pip install nvidia-ml-py"
+        library = pynvml
     try:
         library.nvmlInit()
     except library.NVMLError as error:
@@ -228,79 +225,6 @@ def _initialised(library: Library) -> tuple[Library | None, str | None]:
     return library, None
 
 
-@dataclass(frozen=True, slots=True)
-class CudaDevice:
-    """A GPU that CUDA would show, as far as NVML and the environment tell without starting CUDA."""
-
-    uuid: str | None  # None: CUDA orders unlike GPUs by a rule of its own, so which one this is only CUDA knows
-    name: str | None
-
-
-def cuda_devices(
-    *, environment: Mapping[str, str] = os.environ, library: Library | types.ModuleType | None = None
-) -> list[CudaDevice]:
-    """List the GPUs that CUDA will number 0, 1, ... in this process; empty where there is none. Never raises.
-
-    CUDA_VISIBLE_DEVICES ends at its first entry that names no GPU, and one that repeats itself names none. Its
-    numbers are NVML's only with CUDA_DEVICE_ORDER=PCI_BUS_ID, or where there is one GPU.
-    """
-    library, _ = load() if library is None else _initialised(library)
-    if library is None:
-        return []
-    try:
-        handles = [library.nvmlDeviceGetHandleByIndex(i) for i in range(library.nvmlDeviceGetCount())]
-        gpus = [CudaDevice(_text(library.nvmlDeviceGetUUID(h)), _text(library.nvmlDeviceGetName(h))) for h in handles]
-    except library.NVMLError:
-        return []
-    names = {gpu.name for gpu in gpus}
-    any_of_them = CudaDevice(None, names.pop() if len(names) == 1 else None)
-    ordered = len(gpus) == 1 or environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return gpus if ordered else [any_of_them] * len(gpus)
-    shown: list[CudaDevice] = []
-    entries: list[object] = []
-    for item in visible.split(","):
-        entry, gpu = _visible(library, item.strip(), gpus)
-        if entry in entries:
-            return []
-        if gpu is None:
-            break
-        entries.append(entry)
-        shown.append(gpu if ordered or not isinstance(entry, int) else any_of_them)
-    return shown
-
-
-def _visible(library: Library, item: str, gpus: Sequence[CudaDevice]) -> tuple[object, CudaDevice | None]:
-    """Resolve one entry of CUDA_VISIBLE_DEVICES; numbers are read as C's strtol does, up to the first other sign."""
-    if item.startswith("MIG-"):
-        try:
-            handle = library.nvmlDeviceGetHandleByUUID(item)
-            return item, CudaDevice(item, _text(library.nvmlDeviceGetName(handle)))
-        except library.NVMLError:
-            return item, None
-    if item.startswith("GPU-"):
-        found = [gpu for gpu in gpus if gpu.uuid is not None and gpu.uuid.startswith(item)]
-        return (found[0].uuid, found[0]) if len(found) == 1 else (item, None)
-    digits = re.match(r"[+-]?[0-9]+", item)
-    number = int(digits[0]) if digits and len(digits[0]) < 10 else -1
-    return number, gpus[number] if 0 <= number < len(gpus) else None
-
-
-def cuda_uuid(index: int, devices: Sequence[CudaDevice]) -> str | None:
-    """Return the UUID of CUDA's device ``index``; where NVML does not tell, torch is asked, which starts CUDA."""
-    if index >= len(devices):
-        return None
-    if devices[index].uuid is not None:
-        return devices[index].uuid
-    import torch
-
-    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
-        return None
-    uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)
-    return None if uuid is None else f"GPU-{str(uuid).removeprefix('GPU-')}"
-
-
 def open_gpu(
     uuid: str | None, *, pci_bus_id: str | None = None, library: Library | types.ModuleType | None = None
 ) -> Gpu:
@@ -310,7 +234,7 @@ def open_gpu(
         uuid: of ``torch.cuda.get_device_properties``, with or without its ``GPU-`` or ``MIG-``.
         pci_bus_id: like ``00000000:3B:00.0``, used where the UUID is unknown.
     """
-    library, absent = load() if library is None else _initialised(library)
+    library, absent = load(library)
     if library is None:
         return Gpu(absent=absent)
     bare = (uuid or "").removeprefix("GPU-").removeprefix("MIG-")
@@ -344,7 +268,7 @@ def _probed(library: Library, handle: Any, how: str) -> Gpu:
 
 
 def driver_version(library: Library) -> str:
-    return _text(library.nvmlSystemGetDriverVersion())
+    return text_of(library.nvmlSystemGetDriverVersion())
 
 
 def open_torch_device(device: Any) -> Gpu:
