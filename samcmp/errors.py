@@ -89,11 +89,11 @@ def cause_of(error: Exception) -> tuple[Status, str]:
     starved = isinstance(error, (torch.OutOfMemoryError, MemoryError))
     if starved or "DefaultCPUAllocator: can't allocate memory" in text or "not enough memory" in text:
         return "out-of-memory", text[:300]
-    place = _place(error)
+    place = place_of(error)
     return "error", f"{type(error).__name__}: {text[:300]}{place}"
 
 
-def _place(error: Exception) -> str:
+def place_of(error: BaseException) -> str:
     """Name the innermost line of this project, or of the user's own file, that the error passed through."""
     import traceback
     from pathlib import Path

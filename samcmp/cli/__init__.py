@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import io
+import os
 import re
-import signal
 import sys
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from samcmp.errors import UsageError, unknown
+from samcmp.cli import process
+from samcmp.errors import SamcmpError, UsageError, unknown
 
 HELP = {"help_option_names": ["-h", "--help"]}
 # name -> (module, function, one line for --help)
@@ -28,18 +27,6 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "check": ("samcmp.cli.check", "check", "Try your own optimizer or model against every promise of the family."),
     "selfcheck": ("samcmp.cli.selfcheck", "selfcheck", "Measure the measuring: is this machine fit for comparisons?"),
 }  # fmt: skip
-
-
-class Ended(KeyboardInterrupt):
-    """A signal asked the process to end: what is done after ^C is done then, too."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.signal = number
-
-
-def _end(number: int, _: object) -> None:
-    raise Ended(number)
 
 
 class Single(TyperCommand):
@@ -82,12 +69,11 @@ class LazyGroup(TyperGroup):
         return command
 
     def invoke(self, ctx: Any) -> Any:
+        _check_folder()
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            message = "\nInterrupted. Finished runs are kept; the same command goes on where it stopped."
-            print(message, file=sys.stderr)
-            raise SystemExit(128 + getattr(error, "signal", signal.SIGINT)) from None
+        except (KeyboardInterrupt, EOFError, OSError) as error:
+            raise process.Carried from error
         except Exception as error:
             extra = re.search(r"unexpected extra arguments?.*\((.*)\)", str(getattr(error, "message", "")))
             if extra:
@@ -134,35 +120,54 @@ def _root(
     """Which sharpness-aware optimizer is worth its cost on your molecular model, your data, your GPU?"""
 
 
+def _check_folder() -> None:
+    """Raise UsageError where the current folder has been deleted: nothing could be found or written from there."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise UsageError(
+            "has been deleted", where="the current folder", remedy="Change into one that is there: cd FOLDER."
+        ) from None
+
+
 def main() -> None:
     """Run the command line; a problem that the user can solve is one message and exit code 2, no traceback."""
-    from samcmp.errors import SamcmpError
+    process.open_streams()
+    process.handle_signals()
+    try:
+        code = _run()
+    except KeyboardInterrupt:
+        process.say("\nInterrupted. Finished runs are kept; the same command goes on where it stopped.")
+        code = process.exit_code(130)
+    finally:
+        process.close_streams()
+    sys.exit(process.exit_code(code))
 
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup's choice is kept
-            signal.signal(number, _end)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a screen without × and ± shows ? for them
-            stream.reconfigure(errors="replace")
+
+def _run() -> int:
     try:
         app()
-    except SamcmpError as error:
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except Exception as carrier:
+        error = carrier.__cause__ if isinstance(carrier, process.Carried) else carrier
+        if isinstance(error, KeyboardInterrupt):
+            raise error from None
+        told = error if isinstance(error, SamcmpError) else process.explained(error or carrier)
+        if told is None:
+            raise
+        _print_error(told)
+        return told.exit_code
+    return 0
+
+
+def _print_error(error: SamcmpError) -> None:
+    try:
         from samcmp.cli.common import print_error
 
         print_error(error)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of a pipe has gone
-        sys.stderr.close()
-        sys.exit(141)
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            print(f"error: {str(error.filename)[:60]}...: the name is too long", file=sys.stderr)
-        elif error.errno is not None and error.filename is None:
-            print(f"error: standard output: cannot be written: {error.strerror}", file=sys.stderr)
-        else:
-            raise
-        sys.exit(2)
+    except (ImportError, OSError, ValueError):  # a package is missing, or standard error takes nothing
+        process.say(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samcmp.cli import common
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -46,11 +47,9 @@ def check(
 
       samcmp check graphsam
     """
-    from rich.console import Console
-
     trial = _trial(target)
     _refuse(trial, reads_host=reads_host, reads_order=reads_order)
-    console = Console(highlight=False)
+    console = common.stdout()
     console.print(f"{target}: tried as {trial.kind}", markup=False, soft_wrap=True)
     if trial.kind == OPTIMIZER:
         from samcmp.conformance.optimizer import check_optimizer

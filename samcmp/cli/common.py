@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samcmp import files
 from samcmp.errors import DataError, DeviceError, SamcmpError, UsageError
 from samcmp.experiment.keys import Inputs
 
@@ -22,10 +24,25 @@ if TYPE_CHECKING:
     from samcmp.training.setup import Options
 
 
-def stderr() -> Console:
+def stdout(*, width: int | None = None, color: bool = True) -> Console:
+    """Return what prints results; ``width`` is for a file or a pipe, which has none of its own.
+
+    Escape codes go to a terminal alone, or where FORCE_COLOR asks for them, NO_COLOR does not forbid them and what is
+    printed allows for them.
+    """
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    codes = None if color and not os.environ.get("NO_COLOR") else False
+    return Console(highlight=False, force_terminal=codes, width=None if "COLUMNS" in os.environ else width)
+
+
+def stderr() -> Console:
+    """Return what prints progress and messages: a log of it never holds escape codes."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, force_terminal=sys.stderr.isatty())
 
 
 def print_error(error: SamcmpError) -> None:
@@ -48,12 +65,14 @@ def store_folder(store: Path | None) -> Path:
 
 def standing(path: Path) -> Path:
     """Return the part of ``path`` that is there already: itself or the nearest parent."""
-    return next(p for p in (path, *path.absolute().parents) if p.exists())
+    return next(p for p in (path, *path.absolute().parents) if os.path.exists(p))
 
 
 def check_writable(path: Path | None, option: str) -> None:
     """Refuse a file that could not be written in the end, before hours of work. Raises UsageError."""
     if path is None:
+        return
+    if files.open_stream(path) is not None:
         return
     there = standing(path)
     if there.is_dir() and there == path:
@@ -228,7 +247,7 @@ def fetch_all(names: Iterable[str], options: Options) -> None:
 @contextmanager
 def progress_bars(shown: bool = True) -> Iterator[Progress | None]:
     """Yield a callback (what, done, total) that draws a bar for each ``what`` on standard error."""
-    if not shown or not stderr().is_terminal:
+    if not shown or not stderr().is_interactive:
         yield None
         return
     from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn

@@ -55,7 +55,6 @@ def doctor(
 
 def _print(findings: list[Finding]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -68,7 +67,7 @@ def _print(findings: list[Finding]) -> None:
         if finding.remedy:
             text.append(f"\n{finding.remedy}", style="italic")
         table.add_row(Text(finding.state, style=style[finding.state]), finding.what, text)
-    Console().print(table)
+    common.stdout().print(table)
 
 
 def _python() -> Iterator[Finding]:

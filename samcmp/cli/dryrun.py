@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from samcmp.analysis import power
+from samcmp.cli import common
 from samcmp.cli.common import counted
 from samcmp.experiment import cost
 
@@ -23,7 +23,7 @@ Row = tuple[str, str, str, str, str]  # dataset, model, optimizer, split, epochs
 
 def show(planned: Plan, kept: Store, *, request: Request, retry: bool) -> None:
     """Print the plan; nothing is run or written, and torch is not imported."""
-    console = Console(highlight=False)
+    console = common.stdout()
     todo = planned.missing_train(kept, retry=retry)
     sessions = planned.missing_sessions(kept, retry=retry)
     if planned.title:

@@ -60,7 +60,7 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
         )
     keys.hold(keys.code_of(*cases))
     began = time.perf_counter()
-    view: _View = _Lines(console) if how.plain or not console.is_terminal else _Live(console)
+    view: _View = _Lines(console) if how.plain or not console.is_interactive else _Live(console)
     with view.open():
         _profile(view, sessions, kept, options=how.options, seconds=planned.profile_seconds)
         if budget is not None:
@@ -107,7 +107,7 @@ def _profile(view: _View, sessions: list[Mapping[str, Case]], kept: Store, *, op
     for cases in sessions:
         first = next(iter(cases.values()))
         view.measuring(f"{first.dataset} {first.model}: throughput of {len(cases)} optimizers")
-        records = profiling.profile(cases, options, budget_seconds=seconds)
+        records = profiling.profile(cases, options, budget_seconds=seconds, say=view.say)
         for record in records:
             kept.add(record)
             view.done(record)
@@ -143,6 +143,10 @@ class _View:
     def measuring(self, what: str) -> None: ...
 
     def measured(self) -> None: ...
+
+    def say(self, text: str) -> None:
+        if text.startswith("waiting for"):  # the other things that a session says go by too fast
+            self.console.print(Text(text), soft_wrap=True)
 
 
 class _Lines(_View):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import options
+from samcmp.cli import common, options
 from samcmp.cli import output as output_
 from samcmp.cli.common import check_writable, progress_bars, refuse_columns
 from samcmp.errors import DataError, SamcmpError, UsageError
@@ -201,17 +201,17 @@ def _files_table(rows: Sequence[dict[str, object]]) -> Table:
 
 
 def _show(tables: Sequence[Table], output: Path | None) -> None:
-    from rich.console import Console
-
     if output is None:
-        console = Console()
+        console = common.stdout()
         for table in tables:
             console.print(table)
         return
     import io
 
+    from rich.console import Console
+
     text = io.StringIO()
-    console = Console(file=text, width=120)
+    console = Console(file=text, width=120, force_terminal=False)
     for table in tables:
         console.print(table)
     _write(text.getvalue().rstrip(), output)

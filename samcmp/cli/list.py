@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import options
+from samcmp.cli import common, options
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -33,13 +33,11 @@ def list_(
 
       samcmp list optimizers --settings
     """
-    from rich.console import Console
-
     if kind is not None and kind not in KINDS:
         raise unknown("catalogue", kind, KINDS)
     if settings and kind not in {None, "optimizers"}:
         raise UsageError("shows the optimizers'", where="--settings", remedy="Run: samcmp list optimizers --settings.")
-    console = Console()
+    console = common.stdout()
     folders = tuple(cards or ())
     makers: dict[str, Callable[[], Table]] = {
         "datasets": lambda: _datasets(folders),

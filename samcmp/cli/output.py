@@ -72,20 +72,18 @@ def deliver(comparison: Comparison, *, form: str, output: Path | None) -> None:
 
 def _print_table(comparison: Comparison, output: Path | None) -> None:
     import io
-    import os
-    import sys
 
     from rich.console import Console
 
     from samcmp import files
     from samcmp.report import terminal
 
-    # a file or a pipe has no width of its own: take the one that the table is made for
-    width = None if output is None and (sys.stdout.isatty() or "COLUMNS" in os.environ) else WIDTH
-    file = None if output is None else io.StringIO()
-    terminal.write(comparison, Console(file=file, width=width))
-    if output is not None and file is not None:
-        files.write(output, file.getvalue().encode())
+    if output is None:
+        terminal.write(comparison, common.stdout(width=WIDTH))
+        return
+    text = io.StringIO()
+    terminal.write(comparison, Console(file=text, width=WIDTH, force_terminal=False))
+    files.write(output, text.getvalue().encode())
 
 
 def baseline(path: Path | None) -> Comparison | None:

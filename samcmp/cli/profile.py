@@ -191,10 +191,10 @@ def _session(
     console = common.stderr()
 
     def say(text: str) -> None:
-        if console.is_terminal:
+        if text.startswith("waiting for"):
+            console.print(text, markup=False, soft_wrap=True)
+        else:
             status.update(f"{first.dataset} {first.model}: {text}".replace("[", "\\["))
-        elif "another samcmp" in text:
-            console.print(text, markup=False)
 
     with console.status(f"profiling {first.model} on {first.dataset}", spinner="dots") as status:
         records = _measured(session, how, seconds=seconds, processes=processes, wishes=wishes, say=say)
@@ -227,11 +227,7 @@ def _deliver(done: Sequence[Sequence[Record]], *, form: str) -> None:
     if form != "table":
         typer.echo(profile_table.render([record for records in done for record in records], form=form))
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
+    console = common.stdout(width=160)
     for records in done:
         case = records[0].case
         for part in profile_table.screen(records, title=title(case, records)):

@@ -33,7 +33,6 @@ def selfcheck(
     seconds = budgets.seconds_of(budget)
     where = common.pick_device(device)
 
-    from rich.console import Console
     from rich.text import Text
 
     from samcmp.profiling import selfcheck as checks
@@ -41,7 +40,7 @@ def selfcheck(
     from samcmp.profiling.nvml import open_torch_device
     from samcmp.training.setup import resolve_device
 
-    console = Console(highlight=False)
+    console = common.stdout()
     found_device = resolve_device(where)
     key = open_torch_device(found_device).read("uuid") or str(found_device)
     failed = 0

@@ -167,7 +167,7 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -
 
         def listen(now: Progress) -> None:
             bar.update(line, completed=now.epoch, shown=_shown(now))
-            if not console.is_terminal:
+            if not console.is_interactive:
                 console.print(f"{name}: {_shown(now)}", markup=False)
 
         record, predictions = run.train(case, how, key=key, listen=listen)
@@ -183,7 +183,6 @@ def _shown(now: Progress) -> str:
 
 
 def _summary(record: Record, kept: Store, *, save: Path | None) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -193,7 +192,7 @@ def _summary(record: Record, kept: Store, *, save: Path | None) -> None:
     if save is not None and record.status == "ok":
         table.add_row(Text("weights", style="dim"), Text(str(save)))
     table.add_row(Text("record", style="dim"), Text(f"{record.key[:16]} in {kept.folder}"))
-    console = Console()
+    console = common.stdout()
     console.print(table)
     for note in record.notes:
         console.print(Text(f"note: {note}"))

@@ -74,7 +74,7 @@ def _card_hash(name: str, folders: tuple[Path, ...]) -> str:
 _ROOTS = {"train": "samcmp.experiment.run", "profile": "samcmp.profiling.session"}
 _ALWAYS = "samcmp.optim.building"
 # nouns, error messages and look-ups: they carry results, they do not decide them
-_BESIDE = {"errors", "files", "records", "cards", "fetch", "machine", "store", "keys"}
+_BESIDE = {"errors", "files", "locks", "records", "cards", "fetch", "machine", "store", "keys"}
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _held: set[str] = set()  # modules that this process has imported as their comparison's keys say
 

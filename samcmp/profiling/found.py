@@ -20,7 +20,7 @@ class Wishes:
     trace: str | None = None
     energy: bool = True
     memory: bool = True
-    wait_seconds: float = 1800.0
+    wait_seconds: float | None = None  # for another samcmp on the device; None: as long as it takes
     draw: int = 0  # of the orders of rounds: another one in each process
 
 

@@ -1,0 +1,143 @@
+"""Whatever surrounds a command (streams, folders, variables, limits), it works or says in one message what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.commands import TINY
+
+SAMCMP = f"{shlex.quote(sys.executable)} -m samcmp"
+CODE = "\x1b["
+ERROR = re.compile(r"^error: .+: .+\n.+", re.MULTILINE)  # where and what, then the remedy
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a finished comparison."""
+    store = tmp_path_factory.mktemp("finished") / "store"
+    words = ["compare", *TINY, "-o", "adam", "-o", "sam", "--store", str(store)]
+    subprocess.run([sys.executable, "-m", "samcmp", *words], check=True, capture_output=True)
+    return store
+
+
+@pytest.fixture
+def shell(tmp_path: Path, finished: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a line of bash in an empty folder, where ``$STORE`` is a copy of the finished store."""
+    shutil.copytree(finished, tmp_path / "store")
+
+    def call(line: str, **variables: str | None) -> subprocess.CompletedProcess[str]:
+        kept = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "FORCE_COLOR", "NO_COLOR"}}
+        environment = {**kept, "STORE": str(tmp_path / "store"), "samcmp": SAMCMP, **variables}
+        given = {name: value for name, value in environment.items() if value is not None}
+        words = ["bash", "-o", "pipefail", "-c", line.replace("samcmp ", f"{SAMCMP} ")]
+        return subprocess.run(words, cwd=tmp_path, env=given, capture_output=True, text=True, timeout=120)
+
+    return call
+
+
+Shell = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass(frozen=True)
+class Try:
+    """A line of bash in a surrounding, its exit code, and what it must and must not print."""
+
+    line: str
+    code: int = 0
+    out: str = ""  # in standard output
+    err: str = ""  # in standard error
+    variables: dict[str, str | None] = field(default_factory=dict)
+
+
+REPORT = "samcmp report --store $STORE"
+TABLE = "graphs/s"
+STREAMS = {
+    "no standard output": Try(f"{REPORT} >&-"),
+    "no standard error": Try(f"{REPORT} 2>&-", out=TABLE),
+    "no standard input": Try(f"{REPORT} <&-", out=TABLE),
+    "no stream at all": Try(f"{REPORT} >&- 2>&- <&-"),
+    "no stream, and a mistake": Try("samcmp report --store none >&- 2>&- <&-", code=2),
+    "no standard output while a file is written": Try(f"{REPORT} --output t >&-; head -1 t", out=TABLE),
+    "a reader that has gone": Try(f"{REPORT} | true", code=141),
+    "a reader that has gone, of a text": Try(f"{REPORT} --format csv | true", code=141),
+    "a full disk behind the output": Try(f"{REPORT} >/dev/full", code=2, err="standard output: cannot be written"),
+    "a full disk behind everything": Try(f"{REPORT} >/dev/full 2>/dev/full", code=2),
+    "a full disk behind the errors": Try("samcmp report --store none 2>/dev/full", code=2),
+    "the output by its name": Try(f"{REPORT} --format csv --output /dev/stdout", out="cell,dataset"),
+    "the output by its name, appended": Try(
+        f"echo first > t; {REPORT} --format csv --output /dev/stdout >> t; cat t", out="first\ncell,dataset"
+    ),
+    "the output by its name, after a line": Try(
+        f"(echo first; {REPORT} --format csv --output /dev/stdout; echo last) > t; cat t", out="first\ncell,dataset"
+    ),
+    "a process instead of a file": Try(f"{REPORT} --format csv --output >(cat); sleep 0.2", out="cell,dataset"),
+    "a pipe instead of a file": Try(
+        f"mkfifo p; (cat p > t &) ; {REPORT} --format csv --output p; sleep 0.2; test -p p; cat t", out="cell,dataset"
+    ),
+    "a binary file into the output's name": Try(
+        f"{REPORT} --format parquet --output /dev/stdout >t; head -c 4 t", out="PAR1"
+    ),
+    "the null device": Try(f"{REPORT} --output /dev/null; test -c /dev/null"),
+    "a descriptor that is not open": Try(f"{REPORT} --output /dev/fd/77", code=2, err="cannot be written"),
+    "a current folder that is gone": Try(
+        f"mkdir d; cd d; rmdir ../d; {REPORT}", code=2, err="current folder: has been deleted"
+    ),
+    "help in a current folder that is gone": Try("mkdir d; cd d; rmdir ../d; samcmp --help", out="Usage"),
+}
+
+
+def check(done: subprocess.CompletedProcess[str], wanted: Try) -> None:
+    assert done.returncode == wanted.code, done.stderr
+    assert wanted.out in done.stdout
+    assert wanted.err in done.stderr
+    for text in (done.stdout, done.stderr):
+        assert "Traceback" not in text
+        assert "Aborted" not in text
+        assert "Exception ignored" not in text
+    if wanted.err and wanted.code == 2:
+        assert ERROR.search(done.stderr), "an error says where, what and what to do"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_kind_of_stream_takes_the_output_or_is_named(shell: Shell, name: str) -> None:
+    check(shell(STREAMS[name].line), STREAMS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["csv", "json", "markdown", "latex"])
+def test_a_forced_color_does_not_reach_what_programs_read(shell: Shell, form: str) -> None:
+    done = shell(f"{REPORT} --format {form}", FORCE_COLOR="1")
+    assert done.returncode == 0
+    assert CODE not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "variables", "colored"),
+    [
+        (REPORT, {"FORCE_COLOR": "1"}, True),
+        (REPORT, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        (REPORT, {"TERM": "xterm-256color"}, False),
+        (f"{REPORT} --output t; cat t", {"FORCE_COLOR": "1"}, False),
+        ("samcmp report --store none 2>&1; true", {"FORCE_COLOR": "1"}, False),
+        (f"samcmp compare {shlex.join(TINY)} -o adam --plain --store new 2>&1 >/dev/null", {"FORCE_COLOR": "1"}, False),
+        ("samcmp train --subset 40 --epochs 2 --device cpu 2>&1 >/dev/null", {"FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_escape_codes_are_in_a_log_only_where_they_were_asked_for(
+    shell: Shell, line: str, variables: dict[str, str], colored: bool
+) -> None:
+    done = shell(line, **variables)
+    assert done.returncode == 0, done.stderr
+    assert (CODE in done.stdout) is colored
