@@ -52,8 +52,8 @@ def writing(path: Path, *, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """
     with refusals(path, remedy=remedy):
         target = _target(path)
-        aside = _new_beside(target)
-        if aside is None:
+        aside = None if isinstance(target, int) else _new_beside(target)
+        if isinstance(target, int) or aside is None:
             with temporary_folder() as folder:
                 aside = folder / "content"
                 aside.touch()
@@ -72,8 +72,8 @@ def write(path: Path, data: bytes, *, remedy: str = ELSEWHERE) -> None:
     """Write ``data`` as :func:`writing` does, without a temporary folder. Raises WriteError."""
     with refusals(path, remedy=remedy):
         target = _target(path)
-        aside = _new_beside(target)
-        if aside is None:
+        aside = None if isinstance(target, int) else _new_beside(target)
+        if isinstance(target, int) or aside is None:
             _overwrite(target, io.BytesIO(data))
             return
         try:
@@ -109,10 +109,8 @@ def _target(path: Path) -> Path | int:
     return target
 
 
-def _new_beside(target: Path | int) -> Path | None:
+def _new_beside(target: Path) -> Path | None:
     """Make an empty file in the folder of ``target``, which a rename can put in its place; None where it must not."""
-    if isinstance(target, int):
-        return None
     old = target.stat() if target.exists() else None
     if old is not None and (not stat.S_ISREG(old.st_mode) or old.st_nlink > 1):
         return None
@@ -131,10 +129,10 @@ def _new_beside(target: Path | int) -> Path | None:
     return aside
 
 
-def _rename(aside: Path, target: Path | int) -> None:
+def _rename(aside: Path, target: Path) -> None:
     with aside.open("rb") as file:
         os.fsync(file.fileno())
-        old = Path(target).stat() if isinstance(target, Path) and target.exists() else None
+        old = target.stat() if target.exists() else None
         if old is not None:
             aside.chmod(stat.S_IMODE(old.st_mode))
         try:
