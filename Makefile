@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: compare test lint format bench gpu clean
+.PHONY: compare test lint format docs bench gpu clean
 .DEFAULT_GOAL := compare
 
 compare: .venv/ready  ## the main job on the built-in molecules
@@ -22,6 +22,9 @@ lint: .venv/ready-dev
 format: .venv/ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/ready-docs  ## the pages under build/site, offline
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: .venv/ready-bench  ## speed against named peers, a table for each room
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench $(ARGS)
@@ -40,9 +43,13 @@ gpu:
 	$(PIP) -e '.[dev]'
 	touch $@
 
+.venv/ready-docs: .venv/ready
+	$(PIP) -e '.[docs]'
+	touch $@
+
 .venv/ready-bench: .venv/ready-dev
 	$(PIP) -e '.[dev,bench]'
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage
