@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
-from samcmp.analysis.distributions import NORMAL, normal_above
-from samcmp.analysis.paired import Array, Interval
+from samcmp.analysis.comparison import Interval
+from samcmp.analysis.paired import Array
 
 CHUNK = 4_000_000  # numbers of one intermediate array
 
@@ -23,13 +24,14 @@ class AucDifference:
     second: float
     difference: Interval
     se: float
-    p: float  # two-sided
+    p: float | None  # two-sided; None, and no interval, where two unlike AUCs have no variance to judge them by
 
 
 def delong(truth: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *, alpha: float = 0.05) -> AucDifference:
     """Compare two correlated ROC-AUCs (DeLong et al. 1988) in O(n log n) by midranks (Sun and Xu 2014).
 
-    ``truth`` (n,) is 0 or 1, the scores (n,) are higher for 1. Raises ValueError with fewer than two of a class.
+    ``truth`` (n,) is 0 or 1, the scores (n,) are higher for 1; equal scores count half. Raises ValueError with fewer
+    than two of a class or a score that is NaN.
     """
     y = np.asarray(truth)
     positive, negative = y == 1, y == 0
@@ -37,6 +39,8 @@ def delong(truth: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *,
     if m < 2 or n < 2 or m + n != y.size:
         raise ValueError("DeLong's test needs labels 0 and 1 and two molecules of each class")
     scores = np.stack([np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)])
+    if scores.shape != (2, y.size) or np.isnan(scores).any():
+        raise ValueError("DeLong's test needs two scores of each molecule that are numbers")
     every = np.stack([midranks(s) for s in scores])
     v10 = np.stack([(r[positive] - midranks(s[positive])) / n for r, s in zip(every, scores, strict=True)])
     v01 = np.stack([1.0 - (r[negative] - midranks(s[negative])) / m for r, s in zip(every, scores, strict=True)])
@@ -45,14 +49,13 @@ def delong(truth: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *,
     variance = float(covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1])
     se = math.sqrt(max(0.0, variance))
     difference = float(aucs[0] - aucs[1])
-    half = NORMAL.inv_cdf(1.0 - alpha / 2.0) * se
-    if se > 0.0:
-        p = 2.0 * normal_above(abs(difference) / se)
-    else:
-        p = 1.0 if difference == 0.0 else 0.0
-    return AucDifference(
-        float(aucs[0]), float(aucs[1]), Interval(difference, difference - half, difference + half), se, p
-    )
+    found = Interval(difference)
+    p = None
+    if se > 0.0 or difference == 0.0:
+        half = float(special.ndtri(1.0 - alpha / 2.0)) * se
+        found = Interval(difference, difference - half, difference + half)
+        p = 2.0 * float(special.ndtr(-abs(difference) / se)) if se > 0.0 else 1.0
+    return AucDifference(float(aucs[0]), float(aucs[1]), found, se, p)
 
 
 def midranks(values: npt.ArrayLike) -> Array:

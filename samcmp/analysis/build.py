@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from samcmp.analysis.across import across_cells
+from samcmp.analysis.aggregate import across_cells
 from samcmp.analysis.comparison import Cell, Comparison, Role, Row, Settings, SplitName
-from samcmp.analysis.front import with_best, with_front
 from samcmp.analysis.join import Group, groups, machine_of, split_name
 from samcmp.analysis.molecules import Predictions
+from samcmp.analysis.pareto import with_best, with_front
 from samcmp.analysis.rows import row_of
 from samcmp.analysis.sentences import sentences
 from samcmp.analysis.target import with_targets

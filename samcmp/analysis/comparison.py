@@ -12,13 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from samcmp.analysis.paired import Interval, Word
-from samcmp.analysis.speed import SpeedWord
 from samcmp.records import from_json, to_json
 
 SCHEMA = 1  # of an exported Comparison: raised when a reader of the old form would misread the new one
 
 Role = Literal["base", "sam"]
+Word = Literal["better", "worse", "equivalent", "non-inferior", "inconclusive"]
+SpeedWord = Literal["faster", "slower", "same", "ambiguous"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its two-sided confidence limits; the limits are None where nothing bounds them."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +224,7 @@ Agreement = Literal["agree", "disagree", "n.a."]
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class PublishedComparison:
     """A printed number of the GraphSAM paper beside ours. None: not printed, or not measured."""
 
     cell: str
@@ -248,7 +257,7 @@ class Comparison:
     versions: tuple[Mapping[str, str], ...]
     notes: tuple[str, ...]
     records: int
-    published: tuple[Beside, ...] = ()  # see samcmp.analysis.beside
+    published: tuple[PublishedComparison, ...] = ()  # see samcmp.analysis.published_comparison
     schema: int = SCHEMA
 
 

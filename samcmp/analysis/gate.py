@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from samcmp.analysis.comparison import Cell, Comparison, Row, from_json_text, labels
+from samcmp.analysis.comparison import Cell, Comparison, Interval, Row, from_json_text, labels
 from samcmp.analysis.numbers import memory, signed, times
-from samcmp.analysis.paired import Difference, Interval, holm, paired_difference
+from samcmp.analysis.paired import Difference, holm, paired_difference
 from samcmp.analysis.sentences import digits_for
 from samcmp.analysis.speed import independent_ratio
 from samcmp.records import METRICS

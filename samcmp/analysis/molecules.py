@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from samcmp.analysis.auc import bootstrap_auc, bootstrap_error, delong
-from samcmp.analysis.comparison import Settings
+from samcmp.analysis.comparison import Interval, Settings
 from samcmp.analysis.join import Group
 from samcmp.analysis.numbers import signed
-from samcmp.analysis.paired import Interval
 
 # a Record's key -> its test rows (n,), truth and prediction (n, tasks), or None where they were not kept
 Predictions = Callable[[str], Mapping[str, npt.NDArray[Any]] | None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from samcmp.analysis.paired import Interval
+from samcmp.analysis.comparison import Interval
 
 
 def signed(value: float, digits: int = 3) -> str:

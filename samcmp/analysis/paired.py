@@ -9,25 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
-from samcmp.analysis.distributions import t_above, t_central, t_quantile
+from samcmp.analysis.comparison import Interval, Word
 
 Array = npt.NDArray[np.float64]
-Word = Literal["better", "worse", "equivalent", "non-inferior", "inconclusive"]
 MOST_BLOCKS = 1000  # beyond this nobody repeats a training run
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate with its two-sided confidence limits; the limits are None where nothing bounds them."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +94,9 @@ def paired_difference(
         sd, mean = 0.0, float(d[0])
     se = standard_error(sd, d.size, test_over_train=test_over_train)
     half = t_quantile(1.0 - alpha / 2.0, df) * se
-    p = 1.0 - t_central(_t(mean, se), df) if mean or se else 1.0
-    p_inferior = _above(mean + margin, se=se, df=df)
-    p_superior = _above(margin - mean, se=se, df=df)
+    p = 2.0 * _t_above(abs(mean), se=se, df=df)
+    p_inferior = _t_above(mean + margin, se=se, df=df)
+    p_superior = _t_above(margin - mean, se=se, df=df)
     return Difference(
         d.size, mean, median, sd, se, mean - half, mean + half, p, p_inferior, max(p_inferior, p_superior)
     )
@@ -144,11 +134,12 @@ def blocks_needed(
     """Return the fewest blocks that would settle it if mean and SD stay as they are; None where no number would.
 
     Settled is: the interval clears -margin from above (non-inferior) or zero from below (worse). With several
-    ``comparisons`` the level is Bonferroni's, at least as strict as Holm's.
+    ``comparisons`` the level is Bonferroni's, at least as strict as Holm's. Raises ValueError for a number that is
+    not finite, or an SD or margin below zero.
     """
+    if not (math.isfinite(mean) and 0.0 <= sd < math.inf and 0.0 <= margin < math.inf):
+        raise ValueError(f"mean, SD >= 0 and margin >= 0 are finite numbers, got {mean}, {sd} and {margin}")
     gap = max(mean + margin, -mean)
-    if sd == 0.0:
-        return 2
     level = 1.0 - alpha / (2.0 * comparisons)
 
     def settles(n: int) -> bool:
@@ -185,52 +176,6 @@ def probability_better(differences: npt.ArrayLike, *, alpha: float = 0.05) -> In
     return Interval(value, low, high)
 
 
-def pareto_front(accuracy: npt.ArrayLike, speed: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Mark what nothing else beats: no other is at least as good on both (higher is better) and better on one."""
-    a, s = np.asarray(accuracy, dtype=np.float64), np.asarray(speed, dtype=np.float64)
-    as_good = (a[:, None] >= a) & (s[:, None] >= s)  # [i, j]: i is as good as j on both
-    better = (a[:, None] > a) | (s[:, None] > s)
-    beaten: npt.NDArray[np.bool_] = np.any(as_good & better, axis=0)
-    return np.logical_not(beaten)
-
-
-def front_probability(
-    scores: npt.ArrayLike,
-    log_speed: npt.ArrayLike,
-    log_speed_se: npt.ArrayLike,
-    *,
-    test_over_train: float,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> Array | None:
-    """Return for each of K arms how often it is on the Pareto front when the means could be what the data allow.
-
-    ``scores`` (J, K), higher is better, on common blocks; speeds (K,). Mean scores are drawn from a multivariate t
-    with J - 1 degrees of freedom, centred on the means, with the corrected resampled covariance (the one behind the
-    paired intervals, so that blocks shared by two arms stay shared); log speeds from normals. None for one block.
-    """
-    x = np.asarray(scores, dtype=np.float64)
-    blocks = x.shape[0]
-    if blocks < 2:
-        return None
-    # single precision: a share of 10,000 draws is known to two digits
-    rng, single = np.random.default_rng(seed), np.float32
-    centred = (x - x.mean(axis=0)) * math.sqrt((1.0 / blocks + test_over_train) / (blocks - 1))
-    scale = np.sqrt(rng.chisquare(blocks - 1, (draws, 1)) / (blocks - 1)).astype(single)
-    accuracy = rng.standard_normal((draws, blocks), dtype=single) @ centred.astype(single) / scale  # (draws, K)
-    accuracy += (x.mean(axis=0) - x.mean()).astype(single)
-    log_speeds = np.asarray(log_speed, dtype=np.float64)
-    speed = rng.standard_normal((draws, x.shape[1]), dtype=single) * np.asarray(log_speed_se, dtype=single)
-    speed += (log_speeds - log_speeds.mean()).astype(single)
-    order = np.argsort(-speed, axis=1)
-    sorted_accuracy = np.take_along_axis(accuracy, order, axis=1)
-    best_faster = np.maximum.accumulate(sorted_accuracy, axis=1)
-    on = np.ones_like(sorted_accuracy, dtype=bool)
-    on[:, 1:] = sorted_accuracy[:, 1:] > best_faster[:, :-1]
-    share: Array = np.bincount(order[on], minlength=x.shape[1]) / draws
-    return share
-
-
 def vector(values: npt.ArrayLike) -> Array:
     """Return ``values`` as a vector of finite numbers. Raises ValueError where they are none."""
     x = np.asarray(values, dtype=np.float64)
@@ -239,11 +184,13 @@ def vector(values: npt.ArrayLike) -> Array:
     return x
 
 
-def _t(distance: float, se: float) -> float:
-    return distance / se if se > 0.0 else math.copysign(math.inf, distance)
+def t_quantile(p: float, df: int) -> float:
+    """Return the t with P(T <= t) = p of Student's t."""
+    return float(special.stdtrit(df, p))
 
 
-def _above(distance: float, *, se: float, df: int) -> float:
-    if distance == 0.0 and se == 0.0:
+def _t_above(distance: float, *, se: float, df: int) -> float:
+    """Return P(T > distance / se); a half where both are zero, since nothing then speaks for either side."""
+    if distance == 0.0:
         return 0.5
-    return t_above(_t(distance, se), df)
+    return float(special.stdtr(df, -distance / se if se > 0.0 else -math.copysign(math.inf, distance)))

@@ -13,15 +13,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-# what the paper states as its own choice; an arm with these settings is the paper's arm
-PAPER_SETTINGS: Mapping[str, Mapping[str, object]] = {
-    "graphsam": {"rho": 0.05, "gamma": 0.5, "beta": 0.99, "lam": 1},
+from samcmp import optim
+
+# what the paper states as its own choice, whatever the catalogue's defaults come to be
+STATED: Mapping[str, Mapping[str, object]] = {
+    "sam": {"rho": 0.05, "rho_schedule": "constant", "gamma": 0.5, "period": 1},
+    "graphsam": {"rho": 0.05, "rho_schedule": "step", "gamma": 0.5, "period": 1, "beta": 0.99},
     "looksam": {"rho": 0.0001, "alpha": 0.2, "k": 8},
     "sam-k": {"k": 8},
 }
 REPEATS = 25  # the paper: 5-fold cross-validation, repeated five times
 TEST_OVER_TRAIN = 0.1 / 0.8  # the paper: random split 0.8/0.1/0.1
-_METRICS = {"roc_auc": "roc-auc"}
+SCHEDULED = {"rho_schedule": "step"}  # the paper's SAM on CoMPT
+METRICS = {"roc_auc": "roc-auc"}  # the file's name -> ours
+DATASETS = {"lipophilicity": "lipo"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +43,11 @@ class Published:
     """One printed cell."""
 
     table: int
-    dataset: str
+    dataset: str  # as samcmp calls it
     model: str
     optimizer: str
     setting: str  # the one that the table varies, such as beta=0.99; else empty
+    settings: Mapping[str, object]  # every setting of the optimizer, as far as the paper lets one know
     metric: str
     value: float
     sd: float | None
@@ -81,39 +87,68 @@ def find(
     *,
     settings: Mapping[str, object] | None = None,
     table: int | None = None,
+    pretrained: bool = False,
 ) -> Published | None:
-    """Return the printed cell of an arm, or None. Of several, one with a deviation and of the given table wins.
+    """Return the printed cell of an arm, or None. Of several, one of the given table wins, then one with a deviation.
 
-    An arm belongs to a cell without setting when its settings are the paper's own, and to one with a setting, such
-    as ``rho=0.005``, when that is what it changes.
+    An arm belongs to the cell that was run with all of its settings, given or left at their defaults: SAM of a
+    constant radius to table 8's ``rho=0.05``, SAM with ``rho_schedule="step"`` to the CoMPT cells called SAM.
     """
-    wanted = _setting(optimizer, settings or {})
-    if wanted is None:
-        return None
-    found = [
-        cell
-        for cell in load()
-        if (cell.dataset, cell.model, cell.optimizer, cell.setting) == (dataset, model, optimizer, wanted)
-        and (table is None or cell.table == table)
-    ]
-    return max(found, key=lambda cell: cell.sd is not None, default=None)
+    cells = _cells(dataset, model, optimizer, settings, pretrained=pretrained)
+    return max(cells, key=lambda cell: (cell.table == table, cell.sd is not None), default=None)
 
 
-def find_speed(dataset: str, model: str, optimizer: str) -> Published | None:
-    """Return the printed cell with the throughput of an optimizer (tables 2 and 7), or None."""
-    of_it = (c for c in load() if (c.dataset, c.model, c.optimizer) == (dataset, model, optimizer))
-    return next((cell for cell in of_it if cell.graphs_per_second is not None), None)
+def find_speed(
+    dataset: str,
+    model: str,
+    optimizer: str,
+    *,
+    settings: Mapping[str, object] | None = None,
+    pretrained: bool = False,
+) -> Published | None:
+    """Return the printed cell with the throughput of an arm (tables 2 and 7), or None."""
+    cells = _cells(dataset, model, optimizer, settings, pretrained=pretrained)
+    return next((cell for cell in cells if cell.graphs_per_second is not None), None)
 
 
-def _setting(optimizer: str, settings: Mapping[str, object]) -> str | None:
-    own = PAPER_SETTINGS.get(optimizer, {})
-    changed = {key: value for key, value in settings.items() if key not in own or own[key] != value}
-    if not changed:
-        return ""
-    if len(changed) > 1:
-        return None
-    key, value = next(iter(changed.items()))
-    return f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+def _cells(
+    dataset: str, model: str, optimizer: str, settings: Mapping[str, object] | None, *, pretrained: bool
+) -> list[Published]:
+    name = dataset.removesuffix("@compt")  # the molecules that CoMPT's authors kept: what the paper's CoMPT saw
+    where = (DATASETS.get(name, name), "grover-pretrained" if pretrained and model.startswith("grover") else model)
+    cells = [cell for cell in load() if (cell.dataset, cell.model, cell.optimizer) == (*where, optimizer)]
+    if not cells:
+        return []
+    defaults = _defaults(optimizer)
+    arm = {**defaults, **(settings or {})}
+    if arm.keys() != defaults.keys():
+        return []
+    return [cell for cell in cells if all(arm[key] == value for key, value in cell.settings.items())]
+
+
+def _defaults(optimizer: str) -> Mapping[str, object]:
+    return optim.OPTIMIZERS[optimizer].settings if optimizer in optim.OPTIMIZERS else {}
+
+
+def _settings(row: Mapping[str, str]) -> Mapping[str, object]:
+    """Return the settings that a printed cell was run with.
+
+    The paper says for no table but 8 how SAM's radius moves. Its CoMPT runs follow the scheduler: table 1 prints the
+    means of table 8's scheduler on all six datasets. Nothing tells for GROVER, whose released SAM keeps the radius.
+    """
+    optimizer, (key, _, value) = row["optimizer"], row["setting"].partition("=")
+    settings = {**_defaults(optimizer), **STATED.get(optimizer, {})}
+    if value == "scheduler":
+        settings |= SCHEDULED
+    elif key:
+        settings[key] = float(value)
+        if key == "rho":
+            settings["rho_schedule"] = "constant"
+    elif optimizer == "sam" and row["model"] == "compt":
+        settings |= SCHEDULED
+    elif optimizer == "sam":
+        del settings["rho_schedule"]
+    return settings
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -129,11 +164,12 @@ def _rule(row: Mapping[str, str]) -> _Rule:
 def _published(row: Mapping[str, str], rules: list[_Rule]) -> Published:
     return Published(
         table=int(row["table"]),
-        dataset=row["dataset"],
+        dataset=DATASETS.get(row["dataset"], row["dataset"]),
         model=row["model"],
         optimizer=row["optimizer"],
         setting=row["setting"],
-        metric=_METRICS.get(row["metric"], row["metric"]),
+        settings=_settings(row),
+        metric=METRICS.get(row["metric"], row["metric"]),
         value=float(row["value"]),
         sd=float(row["std"]) if row["std"] else None,
         graphs_per_second=float(row["graphs_per_second"]) if row["graphs_per_second"] else None,

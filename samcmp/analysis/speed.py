@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from samcmp.analysis.paired import Array, Interval, vector
-
-SpeedWord = Literal["faster", "slower", "same", "ambiguous"]
+from samcmp.analysis.comparison import Interval, SpeedWord
+from samcmp.analysis.paired import Array, vector
 
 
 def ratio_interval(seconds: npt.ArrayLike, peer_seconds: npt.ArrayLike, *, alpha: float = 0.05) -> Interval:

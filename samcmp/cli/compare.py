@@ -212,9 +212,9 @@ def _finish(
         records, output_.report_settings(margin), suite=planned.suite, predictions=kept.predictions
     )
     if published:
-        from samcmp.analysis.beside import beside
+        from samcmp.analysis.published_comparison import with_published
 
-        comparison = beside(comparison, planned.table)
+        comparison = with_published(comparison, planned.table)
     output_.deliver(comparison, form=form, output=output)
     if before is not None:
         raise typer.Exit(output_.gate(comparison, before))

@@ -59,18 +59,18 @@ def _cases(planned: Plan, todo: dict[str, Case]) -> object:
 
 
 def _power(planned: Plan) -> list[str]:
-    """The smallest difference that the design finds, in units of the paired differences' standard deviation."""
-    blocks = {case.block for case in planned.train.values()}
-    splits = {case.split for case in planned.train.values()}
-    if not blocks:
+    """Say what no number of splits finds: what this number finds needs scipy, which would be a third of the wait."""
+    cases = planned.train.values()
+    splits = {(case.split, case.split_seed, case.fold) for case in cases}
+    if not splits:
         return []
-    n = len(blocks)
-    if n == 1:
-        return ["One split: no interval and no verdict can come of it. Use --repeats 5 or more."]
-    ratio = 0.2 / 0.7 if "cv5" in splits else 0.1 / 0.8
-    found = power.detectable(n, test_over_train=ratio)
-    floor = power.floor(test_over_train=ratio)
-    return [
-        f"With {n} splits, the smallest difference found with 80 % power is {found:.2f} standard deviations of the "
-        f"paired differences (5 % level, corrected for overlapping splits; never below {floor:.2f})."
-    ]
+    if len(splits) > 1:
+        folds = any(case.fold is not None for case in cases)
+        limit = power.limit(test_over_train=0.2 / 0.7 if folds else 0.1 / 0.8)
+        return [
+            f"{len(splits)} splits: a difference below {limit:.2f} standard deviations of the paired differences is "
+            "found with less than 80 % power, however many there are (5 % level, corrected for overlapping splits)."
+        ]
+    if len({case.block for case in cases}) > 1:
+        return ["One split and several seeds: verdicts will say nothing about other test sets."]
+    return ["One split: no interval and no verdict can come of it. Use --repeats 5 or more."]

@@ -79,9 +79,9 @@ def report(
     records = _chosen(kept, dataset, model, optimizer)
     comparison = build.compare(records, output_.report_settings(margin), predictions=kept.predictions)
     if published:
-        from samcmp.analysis.beside import beside
+        from samcmp.analysis.published_comparison import with_published
 
-        comparison = beside(comparison)
+        comparison = with_published(comparison)
     drawn = [(path, _draw(kind, path, records=records, comparison=comparison)) for kind, path in wanted]
     output_.deliver(comparison, form=format_, output=output)
     for path, figure_ in drawn:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from samcmp.analysis.comparison import Across, Beside, Comparison, Standing
+from samcmp.analysis.comparison import Across, Comparison, PublishedComparison, Standing
 from samcmp.analysis.numbers import interval, signed, times
-from samcmp.analysis.paired import Interval
 from samcmp.report.grid import Column, Entry, Grid
 
 
@@ -79,7 +78,7 @@ def _letter(i: int) -> str:
     return chr(ord("a") + i) if i < 26 else f"a{i}"
 
 
-def _beside(row: Beside, letters: dict[str, str]) -> tuple[Entry, ...]:
+def _beside(row: PublishedComparison, letters: dict[str, str]) -> tuple[Entry, ...]:
     digits = 1 if row.paper >= 10 else 4 if row.paper < 0.05 else 3
     paper = f"{row.paper:.{digits}f}" + ("" if row.paper_sd is None else f" ± {row.paper_sd:.{digits}f}")
     difference = "n/a"

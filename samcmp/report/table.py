@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from samcmp.analysis.comparison import Cell, Comparison, Row
+from samcmp.analysis.comparison import Cell, Comparison, Interval, Row
 from samcmp.analysis.numbers import memory, rate
-from samcmp.analysis.paired import Interval
 from samcmp.analysis.sentences import digits_for, headline, metric_name
 from samcmp.report.extras import extras
 from samcmp.report.grid import Column, Entry, Footnotes, Grid

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from samcmp.analysis.auc import bootstrap_auc, bootstrap_error, delong
+from samcmp.analysis.comparison import Interval
 
 
 def labels_and_scores(n: int = 120, *, seed: int = 0, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,6 +136,37 @@ def test_bootstrap_interval_covers_the_true_difference_at_its_level() -> None:
 def test_delong_refuses_labels_it_cannot_test(truth: list[int]) -> None:
     with pytest.raises(ValueError, match="two molecules of each class"):
         delong(truth, [1, 2, 3, 4], [4, 3, 2, 1])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([1, 2, math.nan, 4], [4, 3, 2, 1]),
+        ([1, 2, 3, 4], [math.nan] * 4),
+        ([1, 2, 3], [4, 3, 2]),
+        ([[1]] * 4, [[2]] * 4),
+    ],
+)
+def test_delong_refuses_scores_that_are_no_numbers(first: list[float], second: list[float]) -> None:
+    with pytest.raises(ValueError, match="scores"):
+        delong([0, 0, 1, 1], first, second)
+
+
+def test_delong_of_constant_scores_is_a_half_on_both_sides_and_no_difference() -> None:
+    found = delong([0, 0, 1, 1], [3.0] * 4, [-1.0] * 4)
+    assert (found.first, found.second, found.difference, found.p) == (0.5, 0.5, Interval(0.0, 0.0, 0.0), 1.0)
+
+
+@pytest.mark.parametrize("other", [[1.0, 1.0, 1.0, 1.0], [4.0, 3.0, 2.0, 1.0]])
+def test_delong_gives_no_interval_where_unlike_aucs_have_no_variance(other: list[float]) -> None:
+    found = delong([0, 0, 1, 1], [1.0, 2.0, 3.0, 4.0], other)
+    assert found.first == 1.0
+    assert (found.difference.low, found.difference.high, found.p) == (None, None, None)
+
+
+def test_delong_takes_infinite_scores_in_their_order() -> None:
+    found = delong([0, 0, 1, 1], [-math.inf, 2.0, 1.0, math.inf], [1.0, 3.0, 2.0, 4.0])
+    assert (found.first, found.difference.value) == (0.75, 0.0)
 
 
 def test_auc_differences_are_antisymmetric() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samcmp.analysis.cells import (
+from samcmp.analysis.aggregate import (
     critical_difference,
     friedman,
     geometric_mean,

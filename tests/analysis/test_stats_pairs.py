@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
+from samcmp.analysis.comparison import Interval
 from samcmp.analysis.paired import (
-    Interval,
     blocks_needed,
     decide,
-    front_probability,
     holm,
     mean_interval,
     paired_difference,
-    pareto_front,
     probability_better,
     standard_error,
     within_half_widths,
 )
-from samcmp.analysis.power import detectable, floor
+from samcmp.analysis.pareto import front_probability, pareto_front
+from samcmp.analysis.power import detectable, limit
 from samcmp.analysis.speed import independent_ratio, median_interval, ratio_interval, speed_word
 
 D = np.array([0.012, -0.003, 0.008, 0.021, -0.006, 0.004, 0.010])
@@ -172,16 +172,60 @@ def test_detectable_difference_is_that_of_the_specification() -> None:
     assert detectable(25, test_over_train=0.125) == pytest.approx(1.19, abs=0.005)
     assert detectable(25, test_over_train=0.25) == pytest.approx(1.57, abs=0.005)
     assert detectable(1, test_over_train=0.125) == math.inf
-    assert floor(test_over_train=0.125) == pytest.approx(detectable(5000, test_over_train=0.125), rel=2e-3)
+    assert limit(test_over_train=0.125) == pytest.approx(detectable(5000, test_over_train=0.125), rel=2e-3)
 
 
-def test_detectable_difference_is_found_with_80_per_cent_power() -> None:
-    least = detectable(10, test_over_train=0.125)
-    rng = np.random.default_rng(3)
-    values = least + correlated(rng, 1500, 10, 0.1 / 0.9)
-    found = [paired_difference(d, margin=0.0, test_over_train=0.125).p for d in values]
-    # the corrected error is the true one for standard deviations measured within correlated blocks
-    assert np.mean([p is not None and p < 0.05 for p in found]) == pytest.approx(0.8, abs=0.06)
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 25])
+def test_detectable_difference_has_80_per_cent_power_at_every_number_of_splits(n: int) -> None:
+    rng = np.random.default_rng(n)
+    least = detectable(n, test_over_train=0.125)
+    # a standard deviation of 1 within correlated blocks, for which the corrected error is the true one
+    d = least + correlated(rng, 20_000, n, 0.1 / 0.9) / math.sqrt(1 - 0.1 / 0.9)
+    t = d.mean(axis=1) / (d.std(axis=1, ddof=1) * math.sqrt(1 / n + 0.125))
+    assert np.mean(np.abs(t) > stats.t.ppf(0.975, n - 1)) == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 25, 200])
+@pytest.mark.parametrize(("alpha", "power"), [(0.05, 0.8), (0.01, 0.9)])
+def test_detectable_difference_is_that_of_the_noncentral_t_of_statsmodels(n: int, alpha: float, power: float) -> None:
+    expected = TTestPower().power(detectable(n, test_over_train=0.0, alpha=alpha, power=power), n, alpha)
+    if (n, power) != (2, 0.9):  # where statsmodels' noncentral t gives up
+        assert expected == pytest.approx(power, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("n", "ratio", "alpha", "power"),
+    [(0, 0.1, 0.05, 0.8), (5, -0.1, 0.05, 0.8), (5, math.nan, 0.05, 0.8), (5, 0.1, 0.0, 0.8), (5, 0.1, 0.05, 1.0),
+     (5, 0.1, 0.05, 0.01), (5, 0.1, math.nan, 0.8)],
+)  # fmt: skip
+def test_a_design_that_cannot_be_is_refused(n: int, ratio: float, alpha: float, power: float) -> None:
+    with pytest.raises(ValueError, match="expected|counted"):
+        detectable(n, test_over_train=ratio, alpha=alpha, power=power)
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "margin", "needed"),
+    [
+        (0.0, 0.0, 0.0, None),  # exactly equal, and no margin to be equal within
+        (0.0, 0.0, 0.01, 2),
+        (-0.1, 0.0, 0.0, 2),
+        (0.1, 0.0, 0.0, 2),
+        (0.0, 0.01, 0.0, None),
+        (-0.01, 0.0, 0.01, 2),
+    ],
+)
+def test_blocks_needed_at_zero(mean: float, sd: float, margin: float, needed: int | None) -> None:
+    assert blocks_needed(mean, sd, margin=margin, test_over_train=0.125) == needed
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "margin"),
+    [(math.nan, 0.1, 0.01), (0.0, math.nan, 0.01), (0.0, 0.1, math.nan), (0.0, -0.1, 0.01), (0.0, 0.1, -0.01),
+     (math.inf, 0.1, 0.01)],
+)  # fmt: skip
+def test_blocks_needed_refuses_what_is_no_number(mean: float, sd: float, margin: float) -> None:
+    with pytest.raises(ValueError, match="finite numbers"):
+        blocks_needed(mean, sd, margin=margin, test_over_train=0.125)
 
 
 def test_probability_of_outperforming_equals_a_long_bootstrap() -> None:
@@ -251,6 +295,29 @@ def test_pareto_front_is_what_nothing_beats() -> None:
         for i in range(30)
     ]
     assert pareto_front(accuracy, speed).tolist() == [not b for b in beaten]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "speed", "front"),
+    [
+        ([], [], []),
+        ([0.9], [1.0], [True]),
+        ([math.nan], [1.0], [False]),
+        ([math.nan, 0.8, 0.9], [9.0, 1.0, 2.0], [False, False, True]),
+        ([0.9, 0.8], [math.nan, 1.0], [False, True]),
+        ([0.9, 0.9, 0.8], [1.0, 1.0, 1.0], [True, True, False]),
+        ([0.9, 0.8], [1.0, math.inf], [True, True]),
+    ],
+)
+def test_pareto_front_of_ties_and_of_points_that_are_no_numbers(
+    accuracy: list[float], speed: list[float], front: list[bool]
+) -> None:
+    assert pareto_front(accuracy, speed).tolist() == front
+
+
+def test_pareto_front_refuses_vectors_of_unlike_length() -> None:
+    with pytest.raises(ValueError, match="shapes"):
+        pareto_front([0.9, 0.8], [1.0])
 
 
 def test_front_probability_is_sure_of_the_fastest_and_undecided_between_equals() -> None:

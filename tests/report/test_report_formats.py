@@ -12,9 +12,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from rich.console import Console
 
-from samcmp.analysis.beside import beside
 from samcmp.analysis.build import compare
 from samcmp.analysis.comparison import Comparison, from_json_text, to_json_text
+from samcmp.analysis.published_comparison import with_published
 from samcmp.analysis.schema import schema, text
 from samcmp.errors import SamcmpError
 from samcmp.records import Record
@@ -181,14 +181,14 @@ def test_csv_has_a_row_an_arm_and_empty_fields_for_what_is_missing() -> None:
 
 
 def test_json_comes_back_equal() -> None:
-    comparison = beside(compare(two_cells()))
+    comparison = with_published(compare(two_cells()))
     assert from_json_text(to_json_text(comparison)) == comparison
 
 
 def test_json_fits_its_schema_and_nonsense_does_not() -> None:
     validator = Draft202012Validator(schema())
     Draft202012Validator.check_schema(schema())
-    found = json.loads(to_json_text(beside(compare(two_cells() + cell(dataset="x", speeds=False)))))
+    found = json.loads(to_json_text(with_published(compare(two_cells() + cell(dataset="x", speeds=False)))))
     validator.validate(found)
     found["cells"][0]["rows"][0]["arm"] = 3
     assert not validator.is_valid(found)

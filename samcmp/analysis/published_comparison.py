@@ -1,4 +1,4 @@
-"""The paper's numbers beside ours, and whether they agree."""
+"""Our numbers against those that the GraphSAM paper prints, and whether they agree."""
 
 from __future__ import annotations
 
@@ -6,39 +6,42 @@ import dataclasses
 import math
 
 from samcmp.analysis import published
-from samcmp.analysis.comparison import Beside, Cell, Comparison, Row
-from samcmp.analysis.distributions import t_quantile
-from samcmp.analysis.paired import Interval, standard_error
+from samcmp.analysis.comparison import Agreement, Cell, Comparison, Interval, PublishedComparison, Row
+from samcmp.analysis.paired import standard_error, t_quantile
 from samcmp.records import Protocol
 
 
-def beside(comparison: Comparison, table: int | None = None) -> Comparison:
-    """Return the comparison with every printed number that belongs to one of its arms (of one table, if given)."""
-    rows = [found for cell in comparison.cells for row in cell.rows if (found := _beside(cell, row, table))]
+def with_published(comparison: Comparison, table: int | None = None) -> Comparison:
+    """Return the comparison with the printed number of each arm that has one, of ``table`` where it is there."""
+    rows = [found for cell in comparison.cells for row in cell.rows if (found := _compared(cell, row, table))]
     return dataclasses.replace(comparison, published=tuple(rows))
 
 
-def _beside(cell: Cell, row: Row, table: int | None) -> Beside | None:
-    model = "grover-pretrained" if cell.protocol.get("init_from") and cell.model.startswith("grover") else cell.model
-    settings = dict(row.optimizer_settings)
-    printed = published.find(cell.dataset, model, row.optimizer, settings=settings, table=table)
+def _compared(cell: Cell, row: Row, table: int | None) -> PublishedComparison | None:
+    pretrained = bool(cell.protocol.get("init_from"))
+    settings = row.optimizer_settings
+    printed = published.find(
+        cell.dataset, cell.model, row.optimizer, settings=settings, table=table, pretrained=pretrained
+    )
     if printed is None:
         return None
     flags = {flag.name: flag.why for flag in printed.flags}
-    speed = published.find_speed(cell.dataset, model, row.optimizer) if not printed.setting else None
-    sam = published.find_speed(cell.dataset, model, "sam")
+    speed, sam = (
+        published.find_speed(cell.dataset, cell.model, optimizer, settings=settings_, pretrained=pretrained)
+        for optimizer, settings_ in ((row.optimizer, settings), ("sam", published.SCHEDULED))
+    )
     paper_ratio = None
     if speed and sam and speed.graphs_per_second and sam.graphs_per_second:
         paper_ratio = speed.graphs_per_second / sam.graphs_per_second
         flags.update({flag.name: flag.why for flag in (*speed.flags, *sam.flags) if flag.about == "speed"})
     difference, why = _difference(cell, row, printed)
-    agreement = "n.a."
+    agreement: Agreement = "n.a."
     if difference is not None and difference.low is not None and difference.high is not None:
         agreement = "agree" if difference.low <= 0.0 <= difference.high else "disagree"
-    return Beside(
+    return PublishedComparison(
         cell=cell.name,
         dataset=cell.dataset,
-        model=model,
+        model=printed.model,
         arm=row.arm,
         label=row.label,
         table=printed.table,
@@ -46,7 +49,7 @@ def _beside(cell: Cell, row: Row, table: int | None) -> Beside | None:
         paper_sd=printed.sd,
         ours=row.score,
         difference=difference,
-        agreement=agreement,  # type: ignore[arg-type]  # one of the three words above
+        agreement=agreement,
         why=why,
         paper_speed_to_sam=paper_ratio,
         our_speed_to_sam=row.speed_to.get("sam"),
@@ -87,11 +90,13 @@ def _not_comparable(cell: Cell, printed: published.Published) -> str:
     """Say what makes our runs another experiment than the paper's; empty where nothing does."""
     if printed.metric != cell.metric:
         return f"the paper reports {printed.metric}"
-    base, papers = cell.protocol.get("base"), Protocol().base
-    if base not in {None, papers}:
-        return f"ours is around {base}, the paper's around {papers}"
     if cell.protocol.get("subset") is not None:
         return f"ours is a subset of {cell.protocol['subset']} molecules"
+    if cell.protocol.get("base") not in {None, Protocol().base}:
+        return f"ours is over {cell.protocol['base']}, the paper's over {Protocol().base}"
+    if cell.model_settings:
+        changed = ", ".join(f"{key}={value}" for key, value in sorted(cell.model_settings.items()))
+        return f"ours changes the model: {changed}"
     if cell.split not in {"random", "cv5"}:
         return f"ours is a {cell.split} split, the paper's is random"
     epochs, full = cell.protocol.get("epochs"), Protocol().epochs

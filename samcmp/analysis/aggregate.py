@@ -1,0 +1,268 @@
+"""Several cells together: ranks, performance profiles, pooled scores and speed ratios of each arm.
+
+``scores`` are (cells, arms) with higher better unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special, stats
+
+from samcmp.analysis.comparison import Across, Cell, Interval, PairTest, Row, Settings, Standing
+from samcmp.analysis.paired import Array, holm
+
+TAU = tuple(1.0 + 0.05 * i for i in range(61))  # 1 to 4, AlgoPerf's range
+
+
+def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
+    """Rank and pool the arms that every cell has a score of; None with fewer than two cells or arms."""
+    scored = [cell for cell in cells if any(row.score for row in cell.rows)]
+    if len(scored) < 2:
+        return None
+    having = [{row.arm for row in cell.rows if row.score} for cell in scored]
+    common = set.intersection(*having)
+    arms = [row.arm for row in scored[0].rows if row.arm in common]
+    left_out = {
+        arm: f"no score in {sum(arm not in cell for cell in having)} of {len(scored)} cells"
+        for arm in dict.fromkeys(row.arm for cell in cells for row in cell.rows)
+        if arm not in common
+    }
+    if len(arms) < 2:
+        return None
+    rows = [[next(row for row in cell.rows if row.arm == arm) for arm in arms] for cell in scored]
+    means = np.array([[row.score.mean if row.score else np.nan for row in line] for line in rows])
+    sign = np.array([1.0 if cell.higher_is_better else -1.0 for cell in scored])
+    goodness = means * sign[:, None]
+    mean_ranks = ranks(goodness).mean(axis=0)
+    distance = critical_difference(len(scored), len(arms), alpha=settings.alpha)
+    costs = _times(rows)
+    profile = performance_profile(costs, np.array(TAU)) if costs is not None else None
+    merit = profile_score(costs) if costs is not None else None
+    pooled = _iqms(scored, rows, settings)
+    standings = [
+        Standing(
+            arm=arm,
+            label=rows[0][k].label,
+            cells=len(scored),
+            mean_rank=float(mean_ranks[k]),
+            tied_with=tuple(
+                o for j, o in enumerate(arms) if o != arm and abs(mean_ranks[j] - mean_ranks[k]) <= distance
+            ),
+            profile_score=None if merit is None else float(merit[k]),
+            iqm=None if pooled is None else pooled[k],
+            speed_to_sam=_speed([line[k] for line in rows], "sam", settings),
+            speed_to_base=_speed([line[k] for line in rows], "base", settings),
+        )
+        for k, arm in enumerate(arms)
+    ]
+    return Across(
+        cells=tuple(cell.name for cell in scored),
+        arms=tuple(arms),
+        left_out=left_out,
+        standings=tuple(sorted(standings, key=lambda s: s.mean_rank)),
+        friedman_p=friedman(goodness)[1],
+        critical_difference=distance,
+        wilcoxon=_pair_tests(goodness, arms),
+        profile_of="training time to the base optimizer's median best validation score, over the shortest of the cell",
+        profile_tau=TAU,
+        profile={} if profile is None else {arm: tuple(profile[k].tolist()) for k, arm in enumerate(arms)},
+        notes=(
+            f"{len(scored)} cells and {len(arms)} arms: mean ranks must differ by {distance:.1f} "
+            f"(critical difference), so ranks show only large effects",
+            "pairs by Wilcoxon are exploratory: all of them, Holm-adjusted",
+        ),
+    )
+
+
+def _times(rows: Sequence[Sequence[Row]]) -> Array | None:
+    """Return times to target (cells, arms), inf where it was missed; None where a cell has no runs or no speeds."""
+    if any(not row.epochs_to_target or row.graphs_per_second is None for line in rows for row in line):
+        return None
+    times = [[np.inf if row.seconds_to_target is None else row.seconds_to_target for row in line] for line in rows]
+    return np.array(times)
+
+
+def _pair_tests(goodness: Array, arms: Sequence[str]) -> tuple[PairTest, ...]:
+    pairs = [(i, j) for i in range(len(arms)) for j in range(i)]
+    p = [wilcoxon(goodness[:, i] - goodness[:, j]) for i, j in pairs]
+    adjusted = holm(p)
+    return tuple(PairTest(arms[i], arms[j], p[n], adjusted[n]) for n, (i, j) in enumerate(pairs))
+
+
+def _iqms(cells: Sequence[Cell], rows: Sequence[Sequence[Row]], settings: Settings) -> list[Interval] | None:
+    """Pool each arm's runs as (m − mean of the base) / SD of the base, signed so that higher is better."""
+    bases = [next((row.score for row in cell.rows if row.role == "base" and row.score), None) for cell in cells]
+    scales = [(base.mean, base.sd) for base in bases if base is not None and base.sd]
+    if len(scales) < len(cells):
+        return None
+    arms = [
+        [
+            (1.0 if cell.higher_is_better else -1.0) * (np.array(list(line[k].blocks.values())) - mean) / sd
+            for cell, line, (mean, sd) in zip(cells, rows, scales, strict=True)
+        ]
+        for k in range(len(rows[0]))
+    ]
+    return iqm_intervals(arms, draws=settings.draws, seed=settings.seed, alpha=settings.alpha)
+
+
+def _speed(rows: Sequence[Row], role: str, settings: Settings) -> Interval | None:
+    ratios = [row.speed_to[role].value for row in rows if role in row.speed_to]
+    if len(ratios) < len(rows):
+        return None
+    return geometric_mean(ratios, draws=settings.draws, seed=settings.seed, alpha=settings.alpha)
+
+
+def ranks(scores: npt.ArrayLike) -> Array:
+    """Return the ranks within each cell, 1 = best, ties by their mean rank (cells, arms)."""
+    found: Array = stats.rankdata(-np.asarray(scores, dtype=np.float64), axis=1)
+    return found
+
+
+def friedman(scores: npt.ArrayLike) -> tuple[float, float]:
+    """Return Friedman's chi-squared, corrected for ties, and its p-value (Friedman 1937). One if all are tied.
+
+    As scipy's for three arms or more; scipy refuses two.
+    """
+    r = ranks(scores)
+    cells, arms = r.shape
+    if arms < 2:
+        raise ValueError("ranks need two arms or more")
+    middle = (arms + 1) / 2.0
+    within = float(((r - middle) ** 2).sum())
+    if within == 0.0:
+        return 0.0, 1.0
+    statistic = (arms - 1) * float(((r.sum(axis=0) - cells * middle) ** 2).sum()) / within
+    return statistic, float(special.chdtrc(arms - 1, statistic))
+
+
+def critical_difference(cells: int, arms: int, *, alpha: float = 0.05) -> float:
+    """Return Nemenyi's critical difference of mean ranks: q_alpha sqrt(k (k + 1) / (6 N)) (Demsar 2006)."""
+    q = float(stats.studentized_range.ppf(1.0 - alpha, arms, np.inf)) / math.sqrt(2.0)
+    return q * math.sqrt(arms * (arms + 1) / (6.0 * cells))
+
+
+def wilcoxon(differences: npt.ArrayLike) -> float:
+    """Return the two-sided p-value of Wilcoxon's signed-rank test (1945), zeros left out, ties by midranks.
+
+    The distribution under H0 is counted exactly over all signs, which scipy does only where there are no ties.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    d = d[d != 0.0]
+    if d.size == 0:
+        return 1.0
+    doubled = np.rint(2.0 * stats.rankdata(np.abs(d))).astype(np.int64)
+    share = np.ones(1)  # of the 2^n signs, by twice the sum of the positive ranks
+    for rank in doubled.tolist():
+        share = (np.pad(share, (0, rank)) + np.pad(share, (rank, 0))) / 2.0
+    statistic = int(doubled[d > 0.0].sum())
+    smaller = min(statistic, int(doubled.sum()) - statistic)
+    return min(1.0, 2.0 * float(share[: smaller + 1].sum()))
+
+
+def performance_profile(costs: npt.ArrayLike, tau: npt.ArrayLike) -> Array:
+    """Return rho(tau) (arms, tau): the share of cells in which an arm costs at most tau times the cheapest.
+
+    Dolan and More 2002. ``costs`` (cells, arms) are positive, lower is better, inf where the goal was not reached.
+    """
+    profile: Array = (_ratios(costs)[:, :, None] <= np.asarray(tau, dtype=np.float64)).mean(axis=0)
+    return profile
+
+
+def profile_score(costs: npt.ArrayLike, *, most: float = 4.0) -> Array:
+    """Return (1 / (r_max - 1)) * integral of rho from 1 to r_max, the benchmark score of AlgoPerf (Dahl et al. 2023).
+
+    rho is a staircase, so its integral is a sum: a cell with ratio r < r_max adds (r_max - r) / cells.
+    """
+    score: Array = np.clip(most - _ratios(costs), 0.0, None).mean(axis=0) / (most - 1.0)
+    return score
+
+
+def _ratios(costs: npt.ArrayLike) -> Array:
+    """Return every cost over the smallest of its cell (cells, arms), inf where the goal was not reached."""
+    c = np.asarray(costs, dtype=np.float64)
+    if (c <= 0.0).any() or np.isnan(c).any():
+        raise ValueError("costs are positive, inf where a goal was not reached")
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(c), c / c.min(axis=1, keepdims=True), np.inf)
+
+
+def iqm(values: npt.ArrayLike) -> float:
+    """Return the interquartile mean: of what is left after a quarter is cut from each end (Agarwal et al. 2021)."""
+    x = np.sort(np.asarray(values, dtype=np.float64).ravel())
+    cut = x.size // 4
+    return float(x[cut : x.size - cut].mean())
+
+
+def iqm_intervals(
+    arms: Sequence[Sequence[npt.ArrayLike]], *, draws: int = 10_000, seed: int = 0, alpha: float = 0.05
+) -> list[Interval]:
+    """Return each arm's IQM over all its runs, with a stratified percentile bootstrap (Agarwal et al. 2021).
+
+    ``arms`` holds for each arm one array of runs a cell; resamples are drawn within each cell. Arms with equally many
+    runs share the resamples, so they stay paired.
+    """
+    strata = [[np.asarray(runs, dtype=np.float64) for runs in arm] for arm in arms]
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for i, arm in enumerate(strata):
+        alike.setdefault(tuple(runs.size for runs in arm), []).append(i)
+    found: dict[int, Interval] = {}
+    for sizes, members in alike.items():
+        pooled = [np.concatenate(strata[i]) for i in members]
+        if max(sizes) < 2:
+            found |= {i: Interval(iqm(x)) for i, x in zip(members, pooled, strict=True)}
+            continue
+        means = _resampled_iqms(pooled, sizes, draws=draws, seed=seed)
+        limits = np.quantile(means, [alpha / 2.0, 1.0 - alpha / 2.0], axis=1)
+        for place, i in enumerate(members):
+            found[i] = Interval(iqm(pooled[place]), float(limits[0, place]), float(limits[1, place]))
+    return [found[i] for i in range(len(strata))]
+
+
+def _resampled_iqms(pooled: Sequence[Array], sizes: tuple[int, ...], *, draws: int, seed: int) -> Array:
+    """Return the IQM of every resample (arms, draws), from how often each run is drawn.
+
+    In the order of the values, the runs that count are those between the first and third quarter of the draws: with C
+    the cumulated counts, clipped to that range, the IQM is the sum of x_i (C_i - C_{i-1}). No resample is sorted.
+    """
+    total = sum(sizes)
+    cut = total // 4
+    ends = np.cumsum(sizes)
+    starts = ends - np.array(sizes)
+    orders = [np.argsort(x, kind="stable") for x in pooled]
+    falls = [np.append(x[o][:-1] - x[o][1:], x[o][-1]) for x, o in zip(pooled, orders, strict=True)]
+    rng = np.random.default_rng(seed)
+    chunk = max(1, 4_000_000 // total)
+    means = np.empty((len(pooled), draws))
+    for start in range(0, draws, chunk):
+        count = min(chunk, draws - start)
+        drawn = np.concatenate(
+            [first + rng.integers(0, size, (count, size)) for first, size in zip(starts, sizes, strict=True)], axis=1
+        )
+        flat = (drawn + total * np.arange(count)[:, None]).ravel()
+        counts = np.bincount(flat, minlength=count * total).reshape(count, total).astype(np.int32)
+        for i, (x, order, fall) in enumerate(zip(pooled, orders, falls, strict=True)):
+            inside = np.clip(np.cumsum(counts[:, order], axis=1, dtype=np.int32), cut, total - cut)
+            means[i, start : start + count] = (inside @ fall - cut * x[order[0]]) / (total - 2 * cut)
+    return means
+
+
+def geometric_mean(ratios: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0, alpha: float = 0.05) -> Interval:
+    """Return the geometric mean of ratios over cells with the percentile bootstrap over cells."""
+    logs = np.log(np.asarray(ratios, dtype=np.float64))
+    value = float(np.exp(logs.mean()))
+    if logs.size < 2:
+        return Interval(value)
+    low, high = np.quantile(_shares(logs.size, draws, seed) @ logs, [alpha / 2.0, 1.0 - alpha / 2.0])
+    return Interval(value, float(np.exp(low)), float(np.exp(high)))
+
+
+@functools.lru_cache(maxsize=2)
+def _shares(n: int, draws: int, seed: int) -> Array:
+    """Return the share of each of n cells in every resample (draws, n); all arms are resampled alike."""
+    shares: Array = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=draws) / n
+    return shares

@@ -1,0 +1,245 @@
+"""The paper's numbers: complete, flagged, and set beside ours with honesty."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from samcmp.analysis import published
+from samcmp.analysis.build import compare
+from samcmp.analysis.comparison import PublishedComparison
+from samcmp.analysis.paired import standard_error
+from samcmp.analysis.published_comparison import with_published
+from samcmp.experiment import plan, suites
+from samcmp.experiment.suites import SuiteTable
+from samcmp.records import Case, Protocol, Record
+from tests.places import ROOT, SHARED
+from tests.report.made import cell, run
+
+
+def flags(*where: str, **more: object) -> set[str]:
+    found = published.find(*where, **more)  # type: ignore[arg-type]
+    assert found is not None
+    return {flag.name for flag in found.flags}
+
+
+@pytest.mark.skipif(not (SHARED / "published").is_dir(), reason="the paper's tables are not at hand")
+def test_every_cell_of_the_papers_tables_ships() -> None:
+    there = (SHARED / "published" / "graphsam_iclr2024.csv").read_text(encoding="utf-8")
+    assert (ROOT / "samcmp" / "analysis" / "published.csv").read_text(encoding="utf-8") == there
+    assert len(published.load()) == len(list(csv.DictReader(there.splitlines())))
+
+
+def test_every_flag_that_is_known_is_on_some_cell() -> None:
+    known = {
+        "freesolv-scale", "scaffold-split", "mixed-source", "same-split", "loss-weighted", "other-schedule",
+        "not-algorithm-1", "test-cut-short", "dead-initialisation", "host-overhead", "implausible-throughput",
+        "unverified-setting", "no-code",
+    }  # fmt: skip
+    assert {flag.name for cell_ in published.load() for flag in cell_.flags} == known
+
+
+def test_flags_are_on_the_cells_they_are_about() -> None:
+    assert flags("bbbp", "gcn", "adam") == {"scaffold-split"}
+    assert flags("lipophilicity", "mpnn", "adam") == {"freesolv-scale"}
+    assert flags("tox21", "mpnn", "adam") == {"mixed-source"}
+    assert flags("esol", "mpnn", "adam") == set()
+    assert flags("bbbp", "compt", "adam") == {"same-split", "other-schedule", "test-cut-short"}
+    assert flags("bbbp", "grover", "graphsam") == {"loss-weighted", "not-algorithm-1", "dead-initialisation"}
+    assert flags("bace", "compt", "adam") >= {"no-code"}
+    speed = published.find_speed("lipophilicity", "grover", "sam")
+    assert speed is not None
+    assert "implausible-throughput" in {flag.name for flag in speed.flags if flag.about == "speed"}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "table", "value"),
+    [
+        ("sam", {}, 8, 0.957),
+        ("sam", {"rho": 0.05}, 8, 0.957),
+        ("sam", {"rho": 0.005}, 8, 0.952),
+        ("sam", {"rho": 0.001}, 8, 0.953),
+        ("sam", {"rho_schedule": "step"}, 1, 0.962),
+        ("sam", {"rho_schedule": "step", "gamma": 0.5, "period": 1}, 1, 0.962),
+        ("graphsam", {}, 1, 0.961),
+        ("graphsam", {"rho_schedule": "step", "beta": 0.99}, 1, 0.961),
+        ("graphsam", {"rho_schedule": "constant"}, 8, 0.933),
+        ("graphsam", {"rho_schedule": "constant", "rho": 0.005}, 8, 0.949),
+        ("graphsam", {"rho_schedule": "constant", "rho": 0.001}, 8, 0.964),
+        ("graphsam", {"beta": 0.9}, 3, 0.958),
+        ("graphsam", {"gamma": 0.2}, 9, 0.959),
+        ("looksam", {"rho": 0.0001, "alpha": 0.2, "k": 8}, 2, 0.952),
+    ],
+)
+def test_an_arm_finds_the_cell_of_its_settings(
+    optimizer: str, settings: dict[str, object], table: int, value: float
+) -> None:
+    found = published.find("bbbp", "compt", optimizer, settings=settings)
+    assert found is not None
+    assert (found.table, found.value) == (table, value)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        ("sam", {"rho": 0.7}),
+        ("sam", {"rho": 0.005, "k": 2}),
+        ("sam", {"adaptive": True}),
+        ("sam", {"rho_schedule": "step", "gamma": 0.1}),
+        ("sam", {"rho_schedule": "step", "rho": 0.005}),
+        ("sam", {"rho_schedule": "step", "period": 3}),
+        ("sam", {"rho_schedule": "compounded"}),
+        ("graphsam", {"beta": 0.9, "gamma": 0.2}),
+        ("graphsam", {"norm": "tensor"}),
+        ("graphsam", {"period": 3}),
+        ("ae-sam", {"delta": 0.5}),
+    ],
+)
+def test_an_arm_of_other_settings_than_the_papers_finds_no_cell(optimizer: str, settings: dict[str, object]) -> None:
+    assert published.find("bbbp", "compt", optimizer, settings=settings) is None
+    assert published.find_speed("bbbp", "compt", optimizer, settings=settings) is None
+
+
+def test_the_papers_sam_on_compt_is_the_scheduled_one_and_on_grover_not_known() -> None:
+    for dataset in ("bbbp", "tox21", "sider", "clintox", "esol", "lipo"):
+        scheduled = published.find(dataset, "compt", "sam", settings={"rho_schedule": "step"}, table=1)
+        of_table_8 = published.find(dataset, "compt", "sam", settings={"rho_schedule": "step"}, table=8)
+        assert scheduled is not None
+        assert of_table_8 is not None
+        assert (scheduled.table, of_table_8.table, scheduled.value) == (1, 8, of_table_8.value)
+    of_grover = {
+        published.find("bbbp", "grover", "sam", settings=settings) for settings in ({}, {"rho_schedule": "step"})
+    }
+    assert {cell_ and cell_.value for cell_ in of_grover} == {0.926}
+
+
+@pytest.mark.parametrize("name", ["lipo", "lipophilicity", "lipo@compt"])
+def test_lipophilicity_is_found_by_each_of_its_names(name: str) -> None:
+    found = published.find(name, "compt", "graphsam")
+    assert found is not None
+    assert (found.dataset, found.value) == ("lipo", 0.608)
+
+
+def planned(name: str, suite: SuiteTable) -> list[Case]:
+    """One Case of every dataset, model and arm that a suite plans."""
+    protocol = {"init_from": "0" * 64} if suite.needs_init_from else {}
+    made = plan.build(suites.read(), plan.Request(suite=name, repeats=1, protocol=protocol))
+    return list({(c.dataset, c.model, c.arm): c for c in made.train.values()}.values())
+
+
+NO_SUITE_REACHES = {11: "image networks: there is no image model or dataset here"}  # table -> why
+
+
+def test_every_published_cell_is_reached_by_the_suite_of_its_table() -> None:
+    reached: set[published.Published] = set()
+    for name, suite in suites.read().suites.items():
+        if suite.table is None:
+            continue
+        for case in planned(name, suite):
+            found = published.find(
+                case.dataset, case.model, case.optimizer, settings=case.optimizer_settings, table=suite.table,
+                pretrained=case.protocol.init_from is not None,
+            )  # fmt: skip
+            if found is not None and found.table == suite.table:
+                reached.add(found)
+    missed = [cell_ for cell_ in published.load() if cell_ not in reached]
+    assert {cell_.table for cell_ in missed} == set(NO_SUITE_REACHES)
+    assert len(reached) + len(missed) == len(published.load()) == 274
+    assert len(missed) == 10
+
+
+def ours(level: float, *, protocol: Protocol | None = None, dataset: str = "bbbp") -> list[Record]:
+    return [
+        run(level + 0.01 * (block - 2), arm, block, dataset=dataset, model="grover", protocol=protocol)
+        for arm in ("adam", "sam")
+        for block in range(5)
+    ]
+
+
+def of(records: list[Record], arm: str = "adam") -> PublishedComparison:
+    return next(row for row in with_published(compare(records)).published if row.arm == arm)
+
+
+def test_close_numbers_agree_and_distant_ones_do_not() -> None:
+    assert of(ours(0.92)).agreement == "agree"
+    assert of(ours(0.70)).agreement == "disagree"
+
+
+@pytest.mark.parametrize(
+    ("records", "why"),
+    [
+        (ours(0.92, protocol=Protocol(subset=200)), "subset of 200"),
+        (ours(0.92, protocol=Protocol(epochs=2)), "trained 2 epochs"),
+        (ours(0.92, protocol=Protocol(base="sgd")), "over sgd"),
+        ([r for r in ours(0.92) if r.case.seed == 0], "single run"),
+    ],
+)
+def test_another_experiment_is_not_compared_and_says_why(records: list[Record], why: str) -> None:
+    found = of(records)
+    assert found.agreement == "n.a."
+    assert why in found.why
+
+
+def test_throughput_is_compared_as_a_ratio_to_sam() -> None:
+    records = cell(dataset="bbbp", model="grover", level=0.92)
+    found = of(records, "graphsam")
+    assert found.paper_speed_to_sam == pytest.approx(272 / 201)
+    assert found.our_speed_to_sam is not None
+    assert "host-overhead" in found.flags
+
+
+def test_a_dataset_the_paper_does_not_have_is_left_out() -> None:
+    assert with_published(compare(cell(dataset="demo"))).published == ()
+
+
+def test_a_table_can_be_asked_for() -> None:
+    rows = with_published(compare(cell(dataset="bbbp", model="grover", level=0.92)), table=2).published
+    assert {row.table for row in rows} == {2}
+    assert {row.paper_sd for row in rows} == {None}
+
+
+def test_flags_file_is_utf8_and_complete() -> None:
+    lines = list(
+        csv.DictReader(
+            Path(ROOT / "samcmp" / "analysis" / "published_flags.csv").read_text(encoding="utf-8").splitlines()
+        )
+    )
+    assert all(line["why"] and line["about"] in {"accuracy", "speed"} for line in lines)
+
+
+CORRELATIONS = (0.0, 0.25, 0.5, 0.75, 0.9)
+
+
+def significant(correlation: float, *, test_over_train: float) -> int:
+    """Count the cells of table 1 where GraphSAM and Adam differ at 5 %, from the printed means and deviations."""
+    count = 0
+    for model, dataset in itertools.product(("grover", "compt"), ("bbbp", "tox21", "sider", "clintox", "esol", "lipo")):
+        graphsam, adam = (published.find(dataset, model, name, table=1) for name in ("graphsam", "adam"))
+        assert graphsam is not None
+        assert adam is not None
+        assert graphsam.sd is not None
+        assert adam.sd is not None
+        sd = math.sqrt(graphsam.sd**2 + adam.sd**2 - 2 * correlation * graphsam.sd * adam.sd)
+        t = (graphsam.value - adam.value) / standard_error(sd, published.REPEATS, test_over_train=test_over_train)
+        count += bool(2 * stats.t.sf(abs(t), published.REPEATS - 1) < 0.05)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("name", "test_over_train"),
+    [
+        ("random splits (test/train 0.1/0.8)", 0.1 / 0.8),
+        ("5-fold cross-validation (0.2/0.7)", 0.2 / 0.7),
+        ("naive t", 0.0),
+    ],
+)
+def test_docs_say_how_many_of_the_papers_cells_are_significant(name: str, test_over_train: float) -> None:
+    lines = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8").splitlines()
+    line = next(line for line in lines if line.startswith("|") and name in line)
+    printed = [int(text) for text in line.split("|")[2:-1]]
+    assert printed == [significant(r, test_over_train=test_over_train) for r in CORRELATIONS]
