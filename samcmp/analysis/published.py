@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 
 from samcmp import optim
@@ -47,7 +47,7 @@ class Published:
     model: str
     optimizer: str
     setting: str  # the one that the table varies, such as beta=0.99; else empty
-    settings: Mapping[str, object]  # every setting of the optimizer, as far as the paper lets one know
+    settings: Mapping[str, object] = field(hash=False)  # all of the optimizer's, as far as the paper lets one know
     metric: str
     value: float
     sd: float | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samcmp.analysis.comparison import Across, Comparison, PublishedComparison, Standing
+from samcmp.analysis.comparison import Across, Comparison, Interval, PublishedComparison, Standing
 from samcmp.analysis.numbers import interval, signed, times
 from samcmp.report.grid import Column, Entry, Grid
 

@@ -188,9 +188,9 @@ def test_detectable_difference_has_80_per_cent_power_at_every_number_of_splits(n
 @pytest.mark.parametrize("n", [2, 3, 5, 10, 25, 200])
 @pytest.mark.parametrize(("alpha", "power"), [(0.05, 0.8), (0.01, 0.9)])
 def test_detectable_difference_is_that_of_the_noncentral_t_of_statsmodels(n: int, alpha: float, power: float) -> None:
-    expected = TTestPower().power(detectable(n, test_over_train=0.0, alpha=alpha, power=power), n, alpha)
-    if (n, power) != (2, 0.9):  # where statsmodels' noncentral t gives up
-        assert expected == pytest.approx(power, abs=1e-5)
+    # one tail: of the other, which adds less than 1e-6, statsmodels makes a NaN for few splits
+    least = detectable(n, test_over_train=0.0, alpha=alpha, power=power)
+    assert TTestPower().power(least, n, alpha / 2, alternative="larger") == pytest.approx(power, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_detectable_difference_is_that_of_the_noncentral_t_of_statsmodels(n: int
      (5, 0.1, 0.05, 0.01), (5, 0.1, math.nan, 0.8)],
 )  # fmt: skip
 def test_a_design_that_cannot_be_is_refused(n: int, ratio: float, alpha: float, power: float) -> None:
-    with pytest.raises(ValueError, match="expected|counted"):
+    with pytest.raises(ValueError, match=r"expected|counted"):
         detectable(n, test_over_train=ratio, alpha=alpha, power=power)
 
 
