@@ -108,7 +108,7 @@ def test_a_comparison_and_its_profile_run_around_the_true_base(base: str, run: R
 
 
 def test_the_papers_numbers_are_not_set_beside_runs_around_another_base() -> None:
-    from samcmp.analysis.beside import beside
+    from samcmp.analysis.published_comparison import with_published
 
-    found = beside(compare(records("sgd", dataset="bbbp")))
+    found = with_published(compare(records("sgd", dataset="bbbp")))
     assert all(row.agreement == "n.a." for row in found.published)
