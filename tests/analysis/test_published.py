@@ -179,7 +179,7 @@ def test_close_numbers_agree_and_distant_ones_do_not() -> None:
     ],
 )
 def test_another_experiment_is_not_compared_and_says_why(records: list[Record], why: str) -> None:
-    found = of(records)
+    found = of(records, "sam")
     assert found.agreement == "n.a."
     assert why in found.why
 
