@@ -24,44 +24,41 @@ def one_test_set(group: Group, arm: str, reference: str, *, predictions: Predict
     several seeds averaged first: the question is then about the averaged models.
     """
     first, second = group.runs.get(arm, {}), group.runs.get(reference, {})
-    common = [
-        block
-        for block in first
-        if block in second and first[block].accuracy is not None and second[block].accuracy is not None
-    ]
+    common = [block for block in first if block in second and first[block].accuracy and second[block].accuracy]
     pairs = [(predictions(first[block].key), predictions(second[block].key)) for block in common]
     kept = [(a, b) for a, b in pairs if a is not None and b is not None]
-    if not kept or any(not np.array_equal(a["rows"], b["rows"]) for a, b in kept):
-        return None
-    if any(not np.array_equal(a["rows"], kept[0][0]["rows"]) for a, _ in kept):
+    if not kept or any(not np.array_equal(p["rows"], kept[0][0]["rows"]) for pair in kept for p in pair):
         return None
     metric = next(r.accuracy.metric for r in first.values() if r.accuracy)
     truth = kept[0][0]["truth"]
-    mine = np.mean([a["prediction"] for a, _ in kept], axis=0)
-    theirs = np.mean([b["prediction"] for _, b in kept], axis=0)
-    found, method = _test(metric, truth, mine, theirs, settings)
-    if found.low is None or found.high is None:
+    mine, theirs = (np.mean([pair[i]["prediction"] for pair in kept], axis=0) for i in (0, 1))
+    difference, method = _test(metric, truth, mine, theirs, settings)
+    if difference is None or difference.low is None or difference.high is None:
         return None
     if len(kept) > 1:
         method += f", predictions averaged over {len(kept)} seeds"
     digits = 3 if metric == "roc-auc" else 4
     return (
-        f"on these {truth.shape[0]} test molecules {signed(found.value, digits)} "
-        f"[{signed(found.low, digits)}, {signed(found.high, digits)}] ({method})"
+        f"on these {truth.shape[0]} test molecules {signed(difference.value, digits)} "
+        f"[{signed(difference.low, digits)}, {signed(difference.high, digits)}] ({method})"
     )
 
 
 def _test(
     metric: str, truth: npt.NDArray[Any], mine: npt.NDArray[Any], theirs: npt.NDArray[Any], settings: Settings
-) -> tuple[Interval, str]:
+) -> tuple[Interval | None, str]:
+    """Return the difference with its interval, and the method; None where these molecules can decide nothing."""
     how = {"draws": settings.draws, "seed": settings.seed}
+    if not (np.isfinite(mine).all() and np.isfinite(theirs).all()):
+        return None, ""
     if metric != "roc-auc":
         squared = metric == "rmse"
         return bootstrap_error(truth, mine, theirs, squared=squared, alpha=settings.alpha, **how), "paired bootstrap"
+    smaller = np.minimum((truth == 0).sum(axis=0), (truth == 1).sum(axis=0))  # class of each task
+    if smaller.max() < 2:
+        return None, ""
     if truth.shape[1] > 1:
         return bootstrap_auc(truth, mine, theirs, alpha=settings.alpha, **how), "stratified paired bootstrap"
     known = ~np.isnan(truth[:, 0])
-    if min((truth[known] == 0).sum(), (truth[known] == 1).sum()) < 2:
-        return Interval(0.0), ""
     test = delong(truth[known, 0], mine[known, 0], theirs[known, 0], alpha=settings.alpha)
-    return test.difference, f"DeLong, p = {test.p:.2g}"
+    return test.difference, "DeLong" if test.p is None else f"DeLong, p = {test.p:.2g}"

@@ -25,6 +25,7 @@ STATED: Mapping[str, Mapping[str, object]] = {
 REPEATS = 25  # the paper: 5-fold cross-validation, repeated five times
 TEST_OVER_TRAIN = 0.1 / 0.8  # the paper: random split 0.8/0.1/0.1
 SCHEDULED = {"rho_schedule": "step"}  # the paper's SAM on CoMPT
+NUMBERS = frozenset({"rho", "rho_schedule", "gamma", "period", "beta", "alpha"})  # settings that cost no time
 METRICS = {"roc_auc": "roc-auc"}  # the file's name -> ours
 DATASETS = {"lipophilicity": "lipo"}
 
@@ -94,7 +95,7 @@ def find(
     An arm belongs to the cell that was run with all of its settings, given or left at their defaults: SAM of a
     constant radius to table 8's ``rho=0.05``, SAM with ``rho_schedule="step"`` to the CoMPT cells called SAM.
     """
-    cells = _cells(dataset, model, optimizer, settings, pretrained=pretrained)
+    cells = _printed(dataset, model, optimizer, settings or {}, pretrained=pretrained)
     return max(cells, key=lambda cell: (cell.table == table, cell.sd is not None), default=None)
 
 
@@ -106,24 +107,33 @@ def find_speed(
     settings: Mapping[str, object] | None = None,
     pretrained: bool = False,
 ) -> Published | None:
-    """Return the printed cell with the throughput of an arm (tables 2 and 7), or None."""
-    cells = _cells(dataset, model, optimizer, settings, pretrained=pretrained)
+    """Return the printed cell with the throughput of an arm (tables 2 and 7), whatever its radius, or None."""
+    own = {key: value for key, value in (settings or {}).items() if key not in NUMBERS}
+    cells = _printed(dataset, model, optimizer, own, ignored=NUMBERS, pretrained=pretrained)
     return next((cell for cell in cells if cell.graphs_per_second is not None), None)
 
 
-def _cells(
-    dataset: str, model: str, optimizer: str, settings: Mapping[str, object] | None, *, pretrained: bool
+def _printed(
+    dataset: str,
+    model: str,
+    optimizer: str,
+    settings: Mapping[str, object],
+    *,
+    ignored: frozenset[str] = frozenset(),
+    pretrained: bool,
 ) -> list[Published]:
     name = dataset.removesuffix("@compt")  # the molecules that CoMPT's authors kept: what the paper's CoMPT saw
     where = (DATASETS.get(name, name), "grover-pretrained" if pretrained and model.startswith("grover") else model)
-    cells = [cell for cell in load() if (cell.dataset, cell.model, cell.optimizer) == (*where, optimizer)]
-    if not cells:
-        return []
     defaults = _defaults(optimizer)
-    arm = {**defaults, **(settings or {})}
-    if arm.keys() != defaults.keys():
+    if not settings.keys() <= defaults.keys():
         return []
-    return [cell for cell in cells if all(arm[key] == value for key, value in cell.settings.items())]
+    arm = {**defaults, **settings}
+    return [
+        cell
+        for cell in load()
+        if (cell.dataset, cell.model, cell.optimizer) == (*where, optimizer)
+        and all(arm[key] == value for key, value in cell.settings.items() if key not in ignored)
+    ]
 
 
 def _defaults(optimizer: str) -> Mapping[str, object]:

@@ -26,10 +26,8 @@ def _compared(cell: Cell, row: Row, table: int | None) -> PublishedComparison | 
     if printed is None:
         return None
     flags = {flag.name: flag.why for flag in printed.flags}
-    speed, sam = (
-        published.find_speed(cell.dataset, cell.model, optimizer, settings=settings_, pretrained=pretrained)
-        for optimizer, settings_ in ((row.optimizer, settings), ("sam", published.SCHEDULED))
-    )
+    speed = published.find_speed(cell.dataset, cell.model, row.optimizer, settings=settings, pretrained=pretrained)
+    sam = published.find_speed(cell.dataset, cell.model, "sam", pretrained=pretrained)
     paper_ratio = None
     if speed and sam and speed.graphs_per_second and sam.graphs_per_second:
         paper_ratio = speed.graphs_per_second / sam.graphs_per_second

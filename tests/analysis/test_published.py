@@ -101,7 +101,24 @@ def test_an_arm_finds_the_cell_of_its_settings(
 )
 def test_an_arm_of_other_settings_than_the_papers_finds_no_cell(optimizer: str, settings: dict[str, object]) -> None:
     assert published.find("bbbp", "compt", optimizer, settings=settings) is None
-    assert published.find_speed("bbbp", "compt", optimizer, settings=settings) is None
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "graphs_per_second"),
+    [
+        ("sam", {}, 112),
+        ("sam", {"rho": 0.005, "rho_schedule": "step"}, 112),
+        ("graphsam", {"beta": 0.9}, 174),
+        ("sam", {"adaptive": True}, None),
+        ("sam-k", {"k": 4}, None),
+        ("rst", {"p": 0.1}, None),
+    ],
+)
+def test_the_papers_speed_is_that_of_every_radius_and_of_no_other_cost(
+    optimizer: str, settings: dict[str, object], graphs_per_second: float | None
+) -> None:
+    found = published.find_speed("bbbp", "compt", optimizer, settings=settings)
+    assert (found and found.graphs_per_second) == graphs_per_second
 
 
 def test_the_papers_sam_on_compt_is_the_scheduled_one_and_on_grover_not_known() -> None:

@@ -281,3 +281,19 @@ def test_one_test_set_is_tested_over_its_molecules() -> None:
     assert "80 test molecules" in found.one_test_set
     assert "DeLong" in found.one_test_set
     assert verdict(only(compare(records, predictions=lambda key: None)), "sam", "base").one_test_set is None
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction"),
+    [
+        (np.zeros((80, 1)), np.ones((80, 1))),  # one class
+        (np.zeros((80, 3)), np.ones((80, 3))),  # one class in each of several tasks
+        (np.full((80, 2), np.nan), np.ones((80, 2))),  # no label at all
+        (np.arange(80.0)[:, None] % 2, np.full((80, 1), np.nan)),  # predictions that are no numbers
+        (np.arange(160.0).reshape(80, 2) % 2, np.full((80, 2), np.inf)),
+    ],
+)
+def test_molecules_that_decide_nothing_add_nothing(truth: np.ndarray, prediction: np.ndarray) -> None:
+    records = [run(0.8, arm, 0) for arm in ("adam", "sam")]
+    kept = {r.key: {"rows": np.arange(80), "truth": truth, "prediction": prediction} for r in records}
+    assert verdict(only(compare(records, predictions=kept.get)), "sam", "base").one_test_set is None
