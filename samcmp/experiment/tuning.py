@@ -50,7 +50,7 @@ Ranges = Mapping[str, Range | Choice]  # setting -> where it is searched
 
 
 def dimensions(ranges: Ranges) -> dict[str, int]:
-    """Number the settings of one optimizer: learning rate 0, its first own setting 1, weight decay 2, further ones 3 on.
+    """Number the settings of an optimizer: learning rate 0, its first own setting 1, weight decay 2, further ones 3 on.
 
     What every optimizer tunes keeps its number, so that trial i draws it alike for all of them.
     """
