@@ -55,7 +55,7 @@ def dimensions(ranges: Ranges) -> dict[str, int]:
     What every optimizer tunes keeps its number, so that trial i draws it alike for all of them.
     """
     own = [name for name in ranges if name not in SHARED]
-    order = ("learning_rate", own[0] if own else None, "weight_decay", *own[1:])
+    order = ("learning_rate", own[0] if own else "", "weight_decay", *own[1:])
     return {name: d for d, name in enumerate(order) if name in ranges}
 
 
