@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -96,18 +95,16 @@ def _pair_tests(goodness: Array, arms: Sequence[str]) -> tuple[PairTest, ...]:
 
 def _iqms(cells: Sequence[Cell], rows: Sequence[Sequence[Row]], settings: Settings) -> list[Interval] | None:
     """Pool each arm's runs as (m − mean of the base) / SD of the base, signed so that higher is better."""
-    bases = [next((row.score for row in cell.rows if row.role == "base" and row.score), None) for cell in cells]
-    scales = [(base.mean, base.sd) for base in bases if base is not None and base.sd]
+    bases = [next((row.score for row in cell.rows if row.role == "base"), None) for cell in cells]
+    scales = [(base.mean, base.sd if cell.higher_is_better else -base.sd)
+              for cell, base in zip(cells, bases, strict=True) if base is not None and base.sd]  # fmt: skip
     if len(scales) < len(cells):
         return None
     arms = [
-        [
-            (1.0 if cell.higher_is_better else -1.0) * (np.array(list(line[k].blocks.values())) - mean) / sd
-            for cell, line, (mean, sd) in zip(cells, rows, scales, strict=True)
-        ]
-        for k in range(len(rows[0]))
+        [(np.array(list(row.blocks.values())) - mean) / sd for row, (mean, sd) in zip(of_arm, scales, strict=True)]
+        for of_arm in zip(*rows, strict=True)
     ]
-    return iqm_intervals(arms, draws=settings.draws, seed=settings.seed, alpha=settings.alpha)
+    return [iqm_interval(arm, draws=settings.draws, seed=settings.seed, alpha=settings.alpha) for arm in arms]
 
 
 def _speed(rows: Sequence[Row], role: str, settings: Settings) -> Interval | None:
@@ -193,76 +190,34 @@ def _ratios(costs: npt.ArrayLike) -> Array:
 
 def iqm(values: npt.ArrayLike) -> float:
     """Return the interquartile mean: of what is left after a quarter is cut from each end (Agarwal et al. 2021)."""
-    x = np.sort(np.asarray(values, dtype=np.float64).ravel())
-    cut = x.size // 4
-    return float(x[cut : x.size - cut].mean())
+    return float(stats.trim_mean(np.ravel(values), 0.25))
 
 
-def iqm_intervals(
-    arms: Sequence[Sequence[npt.ArrayLike]], *, draws: int = 10_000, seed: int = 0, alpha: float = 0.05
-) -> list[Interval]:
-    """Return each arm's IQM over all its runs, with a stratified percentile bootstrap (Agarwal et al. 2021).
+def iqm_interval(
+    cells: Sequence[npt.ArrayLike], *, draws: int = 10_000, seed: int = 0, alpha: float = 0.05
+) -> Interval:
+    """Return the IQM over all runs of an arm, with a stratified percentile bootstrap (Agarwal et al. 2021).
 
-    ``arms`` holds for each arm one array of runs a cell; resamples are drawn within each cell. Arms with equally many
-    runs share the resamples, so they stay paired.
+    ``cells`` holds one array of runs a cell; resamples are drawn within each cell. Arms with equally many runs are
+    resampled alike, so they stay paired.
     """
-    strata = [[np.asarray(runs, dtype=np.float64) for runs in arm] for arm in arms]
-    alike: dict[tuple[int, ...], list[int]] = {}
-    for i, arm in enumerate(strata):
-        alike.setdefault(tuple(runs.size for runs in arm), []).append(i)
-    found: dict[int, Interval] = {}
-    for sizes, members in alike.items():
-        pooled = [np.concatenate(strata[i]) for i in members]
-        if max(sizes) < 2:
-            found |= {i: Interval(iqm(x)) for i, x in zip(members, pooled, strict=True)}
-            continue
-        means = _resampled_iqms(pooled, sizes, draws=draws, seed=seed)
-        limits = np.quantile(means, [alpha / 2.0, 1.0 - alpha / 2.0], axis=1)
-        for place, i in enumerate(members):
-            found[i] = Interval(iqm(pooled[place]), float(limits[0, place]), float(limits[1, place]))
-    return [found[i] for i in range(len(strata))]
-
-
-def _resampled_iqms(pooled: Sequence[Array], sizes: tuple[int, ...], *, draws: int, seed: int) -> Array:
-    """Return the IQM of every resample (arms, draws), from how often each run is drawn.
-
-    In the order of the values, the runs that count are those between the first and third quarter of the draws: with C
-    the cumulated counts, clipped to that range, the IQM is the sum of x_i (C_i - C_{i-1}). No resample is sorted.
-    """
-    total = sum(sizes)
-    cut = total // 4
-    ends = np.cumsum(sizes)
-    starts = ends - np.array(sizes)
-    orders = [np.argsort(x, kind="stable") for x in pooled]
-    falls = [np.append(x[o][:-1] - x[o][1:], x[o][-1]) for x, o in zip(pooled, orders, strict=True)]
+    strata = [np.asarray(runs, dtype=np.float64) for runs in cells]
+    value = iqm(np.concatenate(strata))
+    if max(runs.size for runs in strata) < 2:
+        return Interval(value)
     rng = np.random.default_rng(seed)
-    chunk = max(1, 4_000_000 // total)
-    means = np.empty((len(pooled), draws))
-    for start in range(0, draws, chunk):
-        count = min(chunk, draws - start)
-        drawn = np.concatenate(
-            [first + rng.integers(0, size, (count, size)) for first, size in zip(starts, sizes, strict=True)], axis=1
-        )
-        flat = (drawn + total * np.arange(count)[:, None]).ravel()
-        counts = np.bincount(flat, minlength=count * total).reshape(count, total).astype(np.int32)
-        for i, (x, order, fall) in enumerate(zip(pooled, orders, falls, strict=True)):
-            inside = np.clip(np.cumsum(counts[:, order], axis=1, dtype=np.int32), cut, total - cut)
-            means[i, start : start + count] = (inside @ fall - cut * x[order[0]]) / (total - 2 * cut)
-    return means
+    drawn = np.concatenate([runs[rng.integers(0, runs.size, (draws, runs.size))] for runs in strata], axis=1)
+    low, high = np.quantile(stats.trim_mean(drawn, 0.25, axis=1), [alpha / 2.0, 1.0 - alpha / 2.0])
+    return Interval(value, float(low), float(high))
 
 
 def geometric_mean(ratios: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0, alpha: float = 0.05) -> Interval:
     """Return the geometric mean of ratios over cells with the percentile bootstrap over cells."""
     logs = np.log(np.asarray(ratios, dtype=np.float64))
     value = float(np.exp(logs.mean()))
-    if logs.size < 2:
+    n = logs.size
+    if n < 2:
         return Interval(value)
-    low, high = np.quantile(_shares(logs.size, draws, seed) @ logs, [alpha / 2.0, 1.0 - alpha / 2.0])
+    shares = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=draws) / n  # of each cell
+    low, high = np.quantile(shares @ logs, [alpha / 2.0, 1.0 - alpha / 2.0])
     return Interval(value, float(np.exp(low)), float(np.exp(high)))
-
-
-@functools.lru_cache(maxsize=2)
-def _shares(n: int, draws: int, seed: int) -> Array:
-    """Return the share of each of n cells in every resample (draws, n); all arms are resampled alike."""
-    shares: Array = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=draws) / n
-    return shares

@@ -11,7 +11,7 @@ import numpy as np
 
 from samcmp.analysis.aggregate import across_cells
 from samcmp.analysis.comparison import Cell, Comparison, Role, Row, Settings, SplitName
-from samcmp.analysis.join import Group, groups, machine_of, split_name
+from samcmp.analysis.grouping import Group, groups, machine_of, split_name
 from samcmp.analysis.molecules import Predictions
 from samcmp.analysis.pareto import with_best, with_front
 from samcmp.analysis.rows import row_of

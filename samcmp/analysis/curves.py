@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samcmp.analysis.comparison import Comparison
-from samcmp.analysis.join import cell_key, cell_of
+from samcmp.analysis.grouping import cell_key, cell_of
 from samcmp.records import METRICS, Record
 
 Band = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]  # mean, lowest, highest, by epoch

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from samcmp.analysis.auc import bootstrap_auc, bootstrap_error, delong
 from samcmp.analysis.comparison import Interval, Settings
-from samcmp.analysis.join import Group
+from samcmp.analysis.grouping import Group
 from samcmp.analysis.numbers import signed
 
 # a Record's key -> its test rows (n,), truth and prediction (n, tasks), or None where they were not kept

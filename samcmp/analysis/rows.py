@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from samcmp.analysis.comparison import Hole, Interval, Role, Row, Score
-from samcmp.analysis.join import Group, split_key
+from samcmp.analysis.grouping import Group, split_key
 from samcmp.analysis.paired import mean_interval
 from samcmp.analysis.speed import ratio_interval
 from samcmp.records import Record

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from samcmp.analysis.comparison import Interval, SpeedWord
 from samcmp.analysis.paired import Array, vector
@@ -55,8 +56,7 @@ def _middle_probabilities(n: int) -> Array:
     m = (n + 1) // 2
     at_most = np.arange(n + 1) / n
     # P(the m-th smallest draw is value i): m draws or more at or below i, but not at or below i - 1
-    reached = np.array([sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(m, n + 1)) for p in at_most])
-    lower = np.diff(reached)
+    lower = np.diff(special.bdtrc(m - 1, n, at_most))
     if n % 2:
         return np.diag(lower)
     below = np.diff(at_most**m)  # the largest of m draws is value i

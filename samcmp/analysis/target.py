@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 
 from samcmp.analysis.comparison import Row
-from samcmp.analysis.join import Group
+from samcmp.analysis.grouping import Group
 from samcmp.records import Record
 
 COLUMN = "seconds_to_target"

@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 
 from samcmp.analysis.comparison import Role, Row, Settings, Verdict
-from samcmp.analysis.join import Group, split_key
+from samcmp.analysis.grouping import Group, split_key
 from samcmp.analysis.molecules import Predictions, one_test_set
 from samcmp.analysis.paired import (
     Array,
