@@ -116,8 +116,8 @@ def _speed(rows: Sequence[Row], role: str, settings: Settings) -> Interval | Non
 
 def ranks(scores: npt.ArrayLike) -> Array:
     """Return the ranks within each cell, 1 = best, ties by their mean rank (cells, arms)."""
-    found: Array = stats.rankdata(-np.asarray(scores, dtype=np.float64), axis=1)
-    return found
+    mean_ranks: Array = stats.rankdata(-np.asarray(scores, dtype=np.float64), axis=1)
+    return mean_ranks
 
 
 def friedman(scores: npt.ArrayLike) -> tuple[float, float]:

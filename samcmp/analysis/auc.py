@@ -49,13 +49,13 @@ def delong(truth: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *,
     variance = float(covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1])
     se = math.sqrt(max(0.0, variance))
     difference = float(aucs[0] - aucs[1])
-    found = Interval(difference)
+    interval = Interval(difference)
     p = None
     if se > 0.0 or difference == 0.0:
         half = float(special.ndtri(1.0 - alpha / 2.0)) * se
-        found = Interval(difference, difference - half, difference + half)
+        interval = Interval(difference, difference - half, difference + half)
         p = 2.0 * float(special.ndtr(-abs(difference) / se)) if se > 0.0 else 1.0
-    return AucDifference(float(aucs[0]), float(aucs[1]), found, se, p)
+    return AucDifference(float(aucs[0]), float(aucs[1]), interval, se, p)
 
 
 def midranks(values: npt.ArrayLike) -> Array:
@@ -90,11 +90,11 @@ def bootstrap_auc(
     rarest = min(tasks, key=lambda t: min((y[:, t] == 0).sum(), (y[:, t] == 1).sum()))
     whole = np.ones((1, y.shape[0]))
     value = float(_mean_difference(whole, y, a, b, tasks=tasks)[0])
-    found = [
+    differences = [
         _mean_difference(weights, y, a, b, tasks=tasks)
         for weights in _resamples(np.nan_to_num(y[:, rarest], nan=2.0), draws=draws, seed=seed)
     ]
-    low, high = np.nanquantile(np.concatenate(found), [alpha / 2.0, 1.0 - alpha / 2.0])
+    low, high = np.nanquantile(np.concatenate(differences), [alpha / 2.0, 1.0 - alpha / 2.0])
     return Interval(value, float(low), float(high))
 
 
@@ -125,8 +125,8 @@ def bootstrap_error(
         return better
 
     value = float(smaller(np.ones((1, y.shape[0])))[0])
-    found = [smaller(weights) for weights in _resamples(np.zeros(y.shape[0]), draws=draws, seed=seed)]
-    low, high = np.quantile(np.concatenate(found), [alpha / 2.0, 1.0 - alpha / 2.0])
+    differences = [smaller(weights) for weights in _resamples(np.zeros(y.shape[0]), draws=draws, seed=seed)]
+    low, high = np.quantile(np.concatenate(differences), [alpha / 2.0, 1.0 - alpha / 2.0])
     return Interval(value, float(low), float(high))
 
 

@@ -38,14 +38,14 @@ def curves(records: Iterable[Record], comparison: Comparison) -> list[Curve]:
         key = cell_key(of_cell[0])
         for record in of_cell:
             members[key, record.case.arm].append(record)
-    found = []
+    averaged = []
     for cell in comparison.cells:
         for row in cell.rows:
             of_it = members.get((cell.key, row.arm), [])
             if of_it:
                 metric = METRICS.get(cell.metric, cell.metric)
-                found.append(_curve(of_it, cell=cell.name, label=row.label, metric=metric))
-    return found
+                averaged.append(_curve(of_it, cell=cell.name, label=row.label, metric=metric))
+    return averaged
 
 
 def _curve(records: Sequence[Record], *, cell: str, label: str, metric: str) -> Curve:

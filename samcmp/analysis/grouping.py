@@ -42,18 +42,18 @@ def groups(records: Iterable[Record]) -> list[Group]:
             runs[cell_of(record)].append(record)
         else:
             profiles[_model_key(record.case)].append(record)
-    found = []
-    served = set()
+    groups_ = []
+    trained = set()
     for members in runs.values():
         case = members[0].case
-        served.add(_model_key(case))
+        trained.add(_model_key(case))
         arms, replaced = _by_block(members)
         chosen = _session(profiles.get(_model_key(case), []), case, set(arms))
-        found.append(_group(members[0], arms, chosen, replaced))
+        groups_.append(_group(members[0], arms, chosen, replaced))
     for key, members in profiles.items():
-        if key not in served:
-            found.append(_group(members[0], {}, _session(members, members[0].case, set()), 0))
-    return sorted(found, key=lambda g: (g.case.dataset, g.case.model, g.case.split, canonical_json(g.case.protocol)))
+        if key not in trained:
+            groups_.append(_group(members[0], {}, _session(members, members[0].case, set()), 0))
+    return sorted(groups_, key=lambda g: (g.case.dataset, g.case.model, g.case.split, canonical_json(g.case.protocol)))
 
 
 def machine_of(record: Record) -> dict[str, object]:

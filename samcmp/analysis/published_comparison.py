@@ -13,8 +13,8 @@ from samcmp.records import Protocol
 
 def with_published(comparison: Comparison, table: int | None = None) -> Comparison:
     """Return the comparison with the printed number of each arm that has one, of ``table`` where it is there."""
-    rows = [found for cell in comparison.cells for row in cell.rows if (found := _compared(cell, row, table))]
-    return dataclasses.replace(comparison, published=tuple(rows))
+    rows = [_compared(cell, row, table) for cell in comparison.cells for row in cell.rows]
+    return dataclasses.replace(comparison, published=tuple(row for row in rows if row is not None))
 
 
 def _compared(cell: Cell, row: Row, table: int | None) -> PublishedComparison | None:

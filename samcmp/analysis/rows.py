@@ -109,24 +109,24 @@ def _score(values: Mapping[str, float], splits: Mapping[str, str], factor: float
 def _speeds(arm: str, group: Group, roles: Mapping[str, Role]) -> dict[str, Interval]:
     """This arm's speed over each reference's, as the session measured it, else from its raw rounds."""
     mine = group.profiles.get(arm)
-    found: dict[str, Interval] = {}
+    ratios: dict[str, Interval] = {}
     if mine is None or mine.throughput is None:
-        return found
+        return ratios
     for reference, role in roles.items():
         peer = group.profiles.get(reference)
         if peer is None or peer.throughput is None:
             continue
-        ratios = mine.throughput.ratio_to
+        measured = mine.throughput.ratio_to
         older = ("adam",) if peer.case.is_base else ()  # whichever the base was
-        key = next((k for k in (reference, peer.case.optimizer, *older) if k in ratios), None)
+        key = next((k for k in (reference, peer.case.optimizer, *older) if k in measured), None)
         a, b = mine.throughput, peer.throughput
         if arm == reference:
-            found[role] = Interval(1.0, 1.0, 1.0)
+            ratios[role] = Interval(1.0, 1.0, 1.0)
         elif key is not None:
-            value, low, high = ratios[key]
-            found[role] = Interval(value, low or None, high if high is not None and math.isfinite(high) else None)
+            value, low, high = measured[key]
+            ratios[role] = Interval(value, low or None, high if high is not None and math.isfinite(high) else None)
         elif a.block_graphs == b.block_graphs and len(a.block_seconds) == len(b.block_seconds) > 0:
-            found[role] = ratio_interval(a.block_seconds, b.block_seconds)
+            ratios[role] = ratio_interval(a.block_seconds, b.block_seconds)
         elif b.graphs_per_second > 0:
-            found[role] = Interval(a.graphs_per_second / b.graphs_per_second)
-    return found
+            ratios[role] = Interval(a.graphs_per_second / b.graphs_per_second)
+    return ratios

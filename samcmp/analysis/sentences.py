@@ -46,15 +46,15 @@ def sentences(cell: Cell) -> tuple[str, ...]:
     digits, names = digits_for(cell), labels(cell)
     established = [v for v in against["sam"] if v.claim]
     others = [v for v in against["sam"] if not v.claim]
-    said = [claim(v, digits=digits, names=names) for v in established]
+    lines = [claim(v, digits=digits, names=names) for v in established]
     if len(against["sam"]) <= MOST_LINES:
-        said += [claim(v, digits=digits, names=names) for v in others]
+        lines += [claim(v, digits=digits, names=names) for v in others]
     elif others:
         causes = "; ".join(f"{names[v.arm]} ({_cause(v)})" for v in others)
-        said.append(f"as accurate as {names[others[0].reference]} and faster, not established: {causes}.")
+        lines.append(f"as accurate as {names[others[0].reference]} and faster, not established: {causes}.")
     if against["base"]:
-        said.append(_against_base(against["base"], digits=digits, names=names))
-    return tuple(said)
+        lines.append(_against_base(against["base"], digits=digits, names=names))
+    return tuple(lines)
 
 
 def claim(verdict: Verdict, *, digits: int, names: Mapping[str, str]) -> str:
@@ -84,14 +84,14 @@ def _numbers(verdict: Verdict, digits: int) -> str:
 
 
 def _asides(verdict: Verdict, *, short: bool = False) -> str:
-    said = []
+    asides = []
     if verdict.blocks_needed is not None:
-        said.append(f"about {verdict.blocks_needed} splits needed")
+        asides.append(f"about {verdict.blocks_needed} splits needed")
     if verdict.why and not short:
-        said.append(verdict.why)
+        asides.append(verdict.why)
     if verdict.one_test_set and not short:
-        said.append(verdict.one_test_set)
-    return "".join(f", {text}" for text in said)
+        asides.append(verdict.one_test_set)
+    return "".join(f", {text}" for text in asides)
 
 
 def _speed(verdict: Verdict) -> str:

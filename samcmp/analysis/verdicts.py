@@ -29,6 +29,7 @@ from samcmp.records import Accuracy, Record
 
 CORRECTED = "corrected resampled t"
 SEEDS_ONLY = "paired t over seeds of one split"
+ROLES: tuple[Role, ...] = ("sam", "base")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,7 @@ def verdicts(
     predictions: Predictions | None = None,
 ) -> list[Verdict]:
     """Return the verdicts of all declared comparisons, Holm-adjusted within the cell (Holm 1979)."""
-    declared = [
-        (row, reference, role)
-        for reference, role in _references(rows)
-        for row in rows
-        if row.arm != reference and (role == "sam" or row.role is None or row.role == "sam")
-        if not (role == "sam" and row.role == "base")
-    ]
+    declared = _declared(rows)
     pairs = [_pairs(group, row.arm, reference, higher=higher) for row, reference, _ in declared]
     tested = [
         paired_difference(p.differences, margin=margin, test_over_train=p.test_over_train, alpha=settings.alpha)
@@ -72,7 +67,7 @@ def verdicts(
         name: dict(zip(usable, holm([getattr(tested[i], name) for i in usable]), strict=True))
         for name in ("p", "p_inferior", "p_not_equivalent")
     }
-    found = [
+    made = [
         _verdict(
             row,
             reference,
@@ -86,19 +81,26 @@ def verdicts(
         )
         for i, (row, reference, role) in enumerate(declared)
     ]
-    return [_on_one_set(verdict, group, predictions, settings) for verdict in found]
+    return [_on_one_set(verdict, group, predictions, settings) for verdict in made]
+
+
+def _declared(rows: Sequence[Row]) -> list[tuple[Row, str, Role]]:
+    """Pair every arm but the base with SAM, then every arm, SAM included, with the base."""
+    references: Sequence[tuple[Role, str]] = [(role, r.arm) for role in ROLES for r in rows if r.role == role]
+    return [
+        (row, reference, role)
+        for role, reference in references
+        for row in rows
+        if row.role != "base" and row.arm != reference
+    ]
 
 
 def _on_one_set(verdict: Verdict, group: Group, predictions: Predictions | None, settings: Settings) -> Verdict:
     """Add the test over molecules where all runs share one test set and their predictions were kept."""
     if predictions is None or verdict.splits != 1:
         return verdict
-    said = one_test_set(group, verdict.arm, verdict.reference, predictions=predictions, settings=settings)
-    return dataclasses.replace(verdict, one_test_set=said)
-
-
-def _references(rows: Sequence[Row]) -> list[tuple[str, Role]]:
-    return [(row.arm, role) for role in ("sam", "base") for row in rows if row.role == role]
+    text = one_test_set(group, verdict.arm, verdict.reference, predictions=predictions, settings=settings)
+    return dataclasses.replace(verdict, one_test_set=text)
 
 
 def _pairs(group: Group, arm: str, reference: str, *, higher: bool) -> _Pairs | None:
@@ -168,12 +170,12 @@ def _verdict(
     settings: Settings,
 ) -> Verdict:
     speed = row.speed_to.get(role)
-    speed_said = speed_word(speed, threshold=settings.speed_threshold) if speed else None
+    speed_name = speed_word(speed, threshold=settings.speed_threshold) if speed else None
     blank = Verdict(
         arm=row.arm, reference=reference, role=role, word="inconclusive",
         why=None, blocks=0, blocks_of=0, splits=0, method="", mean=None, median=None, sd=None, low=None, high=None,
         margin=margin, p=None, p_holm=None, p_inferior_holm=None, p_not_equivalent_holm=None, comparisons=comparisons,
-        probability_better=None, blocks_needed=None, detectable=None, speed=speed, speed_word=speed_said, claim=False,
+        probability_better=None, blocks_needed=None, detectable=None, speed=speed, speed_word=speed_name, claim=False,
     )  # fmt: skip
     if pairs is None or test is None or margin is None:
         why = "no margin is set for this metric" if pairs is not None else "no run that both have finished"
@@ -215,18 +217,18 @@ def _verdict(
         probability_better=probability_better(pairs.differences, alpha=settings.alpha),
         blocks_needed=needed,
         detectable=least if math.isfinite(least) else None,
-        claim=accurate and speed_said == "faster",
+        claim=accurate and speed_name == "faster",
     )
 
 
 def _why(pairs: _Pairs, word: str, *, needed: int | None) -> str | None:
-    said = []
+    causes = []
     if pairs.blocks < pairs.blocks_of:
-        said.append(f"only {pairs.blocks} of {pairs.blocks_of} runs are in both")
+        causes.append(f"only {pairs.blocks} of {pairs.blocks_of} runs are in both")
     if pairs.splits == 1:
-        said.append("one split: says nothing about other test sets")
+        causes.append("one split: says nothing about other test sets")
     if pairs.tasks:
-        said.append(pairs.tasks)
+        causes.append(pairs.tasks)
     if word == "inconclusive" and needed is None:
-        said.append("no number of such splits would settle it")
-    return "; ".join(said) or None
+        causes.append("no number of such splits would settle it")
+    return "; ".join(causes) or None

@@ -1,4 +1,4 @@
-"""Tables beside the main one: several cells together, and the paper's numbers."""
+"""The tables below the main one: several cells together, and the paper's numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from samcmp.report.grid import Column, Entry, Grid
 
 
 def extras(comparison: Comparison) -> tuple[Grid, ...]:
-    """Lay out what belongs beside the main table, as far as there is any."""
+    """Lay out what belongs below the main table, as far as there is any."""
     grids = []
     if comparison.across is not None:
         grids.append(_across(comparison.across))
@@ -55,6 +55,7 @@ def _published(comparison: Comparison) -> Grid:
         Column("model", right=False),
         Column("optimizer", right=False, foldable=True),
         Column("paper"),
+        Column("table"),
         Column("ours − paper"),
         Column("", right=False),
         Column("× sam"),
@@ -62,7 +63,7 @@ def _published(comparison: Comparison) -> Grid:
     )
     flags = {flag: why for row in comparison.published for flag, why in row.reasons.items()}
     letters = {flag: _letter(i) for i, flag in enumerate(flags)}
-    rows = tuple(_beside(row, letters) for row in comparison.published)
+    rows = tuple(_published_row(row, letters) for row in comparison.published)
     starts, last = set(), None
     for i, row in enumerate(comparison.published):
         if row.cell != last:
@@ -78,7 +79,7 @@ def _letter(i: int) -> str:
     return chr(ord("a") + i) if i < 26 else f"a{i}"
 
 
-def _beside(row: PublishedComparison, letters: dict[str, str]) -> tuple[Entry, ...]:
+def _published_row(row: PublishedComparison, letters: dict[str, str]) -> tuple[Entry, ...]:
     digits = 1 if row.paper >= 10 else 4 if row.paper < 0.05 else 3
     paper = f"{row.paper:.{digits}f}" + ("" if row.paper_sd is None else f" ± {row.paper_sd:.{digits}f}")
     difference = "n/a"
@@ -95,6 +96,7 @@ def _beside(row: PublishedComparison, letters: dict[str, str]) -> tuple[Entry, .
         row.model,
         row.label,
         paper,
+        str(row.table),
         difference,
         row.agreement,
         " / ".join(speeds),
