@@ -112,9 +112,9 @@ def cuda_is_likely() -> bool:
     """Say whether a GPU is there for torch, asking NVML: importing torch would cost seconds."""
     if "+cpu" in importlib.metadata.version("torch"):
         return False
-    from samcmp.profiling.visible_gpus import cuda_devices
+    from samcmp.profiling.visible_gpus import visible_gpus
 
-    return bool(cuda_devices())
+    return bool(visible_gpus())
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +224,12 @@ def _digest(path: Path, *, option: str) -> str:
 def fingerprint(device: str) -> str:
     """Name the hardware whose speed is measured: records of another machine, or of another GPU, are not this plan's."""
     from samcmp import machine
-    from samcmp.profiling.visible_gpus import cuda_devices, cuda_uuid
+    from samcmp.profiling.visible_gpus import uuid_of, visible_gpus
 
     parts = [machine.processor() or "unknown processor", f"{len(machine.affinity() or ())} cores"]
     if device != "cpu":
         index = int(device.partition(":")[2] or 0)
-        parts.append(cuda_uuid(index, cuda_devices()) or f"unknown GPU {index}")
+        parts.append(uuid_of(index, visible_gpus()) or f"unknown GPU {index}")
     return ", ".join(parts)
 
 

@@ -5,76 +5,65 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from samcmp.profiling.nvml import Library, load, text_of
 
 
-@dataclass(frozen=True, slots=True)
-class CudaDevice:
-    """A GPU that CUDA would show, as far as NVML and the environment tell without starting CUDA."""
-
-    uuid: str | None  # None: CUDA orders unlike GPUs by a rule of its own, so which one this is only CUDA knows
-    name: str | None
-
-
-def cuda_devices(*, environment: Mapping[str, str] = os.environ, library: Library | None = None) -> list[CudaDevice]:
-    """List the GPUs that CUDA will number 0, 1, ... in this process; empty where there is none. Never raises.
+def visible_gpus(*, environment: Mapping[str, str] = os.environ, library: Library | None = None) -> list[str | None]:
+    """List the UUIDs of the GPUs that CUDA will number 0, 1, ...; empty where there is none. Never raises.
 
     CUDA_VISIBLE_DEVICES ends at its first entry that names no GPU, and one that repeats itself names none. Its
-    numbers are NVML's only with CUDA_DEVICE_ORDER=PCI_BUS_ID, or where there is one GPU.
+    numbers are NVML's only with CUDA_DEVICE_ORDER=PCI_BUS_ID, or where there is one GPU; else a UUID is None: CUDA
+    orders by a rule of its own.
     """
     library, _ = load(library)
     if library is None:
         return []
     try:
-        handles = [library.nvmlDeviceGetHandleByIndex(i) for i in range(library.nvmlDeviceGetCount())]
-        gpus = [
-            CudaDevice(text_of(library.nvmlDeviceGetUUID(h)), text_of(library.nvmlDeviceGetName(h))) for h in handles
-        ]
+        handles = map(library.nvmlDeviceGetHandleByIndex, range(library.nvmlDeviceGetCount()))
+        uuids = [text_of(library.nvmlDeviceGetUUID(handle)) for handle in handles]
     except library.NVMLError:
         return []
-    names = {gpu.name for gpu in gpus}
-    any_of_them = CudaDevice(None, names.pop() if len(names) == 1 else None)
-    ordered = len(gpus) == 1 or environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    ordered = len(uuids) == 1 or environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
     visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return gpus if ordered else [any_of_them] * len(gpus)
-    shown: list[CudaDevice] = []
-    entries: list[object] = []
-    for item in visible.split(","):
-        entry, gpu = _visible(library, item.strip(), gpus)
+    items = [str(i) for i in range(len(uuids))] if visible is None else visible.split(",")
+    shown: list[str | None] = []
+    entries: set[int | str] = set()
+    for item in items:
+        entry = _entry(library, item.strip(), uuids)
         if entry in entries:
             return []
-        if gpu is None:
+        if entry is None:
             break
-        entries.append(entry)
-        shown.append(gpu if ordered or not isinstance(entry, int) else any_of_them)
+        entries.add(entry)
+        shown.append(entry if isinstance(entry, str) else uuids[entry] if ordered else None)
     return shown
 
 
-def _visible(library: Library, item: str, gpus: Sequence[CudaDevice]) -> tuple[object, CudaDevice | None]:
-    """Resolve one entry of CUDA_VISIBLE_DEVICES; numbers are read as C's strtol does, up to the first other sign."""
+def _entry(library: Library, item: str, uuids: Sequence[str]) -> int | str | None:
+    """Read one entry of CUDA_VISIBLE_DEVICES: a number, a UUID, or None where it names no GPU.
+
+    A number is read as C's strtol does, up to the first other sign; of a GPU's UUID the beginning is enough.
+    """
     if item.startswith("MIG-"):
         try:
-            handle = library.nvmlDeviceGetHandleByUUID(item)
-            return item, CudaDevice(item, text_of(library.nvmlDeviceGetName(handle)))
+            return text_of(library.nvmlDeviceGetUUID(library.nvmlDeviceGetHandleByUUID(item)))
         except library.NVMLError:
-            return item, None
+            return None
     if item.startswith("GPU-"):
-        found = [gpu for gpu in gpus if gpu.uuid is not None and gpu.uuid.startswith(item)]
-        return (found[0].uuid, found[0]) if len(found) == 1 else (item, None)
+        found = [uuid for uuid in uuids if uuid.startswith(item)]
+        return found[0] if len(found) == 1 else None
     digits = re.match(r"[+-]?[0-9]+", item)
     number = int(digits[0]) if digits and len(digits[0]) < 10 else -1
-    return number, gpus[number] if 0 <= number < len(gpus) else None
+    return number if 0 <= number < len(uuids) else None
 
 
-def cuda_uuid(index: int, devices: Sequence[CudaDevice]) -> str | None:
-    """Return the UUID of CUDA's device ``index``; where NVML does not tell, torch is asked, which starts CUDA."""
-    if index >= len(devices):
+def uuid_of(index: int, visible: Sequence[str | None]) -> str | None:
+    """Return the UUID of CUDA's device ``index``; where NVML cannot tell, torch is asked, which starts CUDA."""
+    if index >= len(visible):
         return None
-    if devices[index].uuid is not None:
-        return devices[index].uuid
+    if visible[index] is not None:
+        return visible[index]
     import torch
 
     if not torch.cuda.is_available() or index >= torch.cuda.device_count():

@@ -10,7 +10,7 @@ import pytest
 from samcmp.cli import common
 from samcmp.profiling import nvml
 from samcmp.profiling.nvml import QUERIES, SUPPORTED, open_gpu
-from samcmp.profiling.visible_gpus import cuda_devices, cuda_uuid
+from samcmp.profiling.visible_gpus import uuid_of, visible_gpus
 from samcmp.profiling.watch import GpuWatch, NoWatch, watch_for
 from tests.profiling.fake_nvml import MACHINES, MIG_UUID, UUID, FakeGpu, FakeNvml
 
@@ -135,7 +135,7 @@ IN_ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def shown(machine: str, **environment: str) -> list[str | None]:
-    return [gpu.uuid for gpu in cuda_devices(environment=environment, library=MACHINES[machine]())]
+    return visible_gpus(environment=environment, library=MACHINES[machine]())
 
 
 @pytest.mark.parametrize(
@@ -201,8 +201,8 @@ def test_where_nvml_cannot_tell_which_gpu_cuda_means_torch_is_asked(monkeypatch:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     uuids = [UUID.removeprefix("GPU-"), OTHER]  # torch leaves the prefix out
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: types.SimpleNamespace(uuid=uuids[i]))
-    devices = cuda_devices(environment={}, library=MACHINES["two GPUs in another order"]())
-    assert [cuda_uuid(i, devices) for i in range(3)] == [UUID, OTHER, None]
+    devices = visible_gpus(environment={}, library=MACHINES["two GPUs in another order"]())
+    assert [uuid_of(i, devices) for i in range(3)] == [UUID, OTHER, None]
 
 
 @pytest.fixture
