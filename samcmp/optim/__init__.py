@@ -19,7 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 from samcmp.errors import unknown
 from samcmp.machine import plugins
-from samcmp.optim.entries import ADAPTIVE, SCHEDULED, Entry, Recipe
+from samcmp.optim.entries import (
+    ADAPTIVE,
+    ANCHOR_EVERY_EPOCH,
+    ANCHOR_EVERY_K_EPOCHS,
+    ANCHOR_EVERY_K_STEPS,
+    BY_GRADIENT,
+    DRAWN,
+    LAST_EPOCHS,
+    SCHEDULED,
+    Entry,
+    Recipe,
+    StepKinds,
+)
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -27,13 +39,23 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "samcmp.optimizers"
 
 
-def _entry(where: str, summary: str, paper: str, passes: str, /, *, rho: float | None = None, **settings: Any) -> Entry:
+def _entry(
+    where: str,
+    summary: str,
+    paper: str,
+    passes: str,
+    kinds: StepKinds | None = None,
+    /,
+    *,
+    rho: float | None = None,
+    **settings: Any,
+) -> Entry:
     module, class_name = where.split(":")
     radius = {} if rho is None else {"rho": rho, **SCHEDULED}
-    return Entry(f"samcmp.optim.{module}", class_name, summary, paper, passes, {**radius, **settings})
+    return Entry(f"samcmp.optim.{module}", class_name, summary, paper, passes, {**radius, **settings}, kinds=kinds)
 
 
-def _ball(*args: str, rho: float, **settings: Any) -> Entry:
+def _ball(*args: Any, rho: float, **settings: Any) -> Entry:
     return _entry(*args, rho=rho, **settings, **ADAPTIVE)
 
 
@@ -52,20 +74,24 @@ OPTIMIZERS: dict[str, Entry] = {
         "sam_k:SAMOne", "the first SAM direction for ever", f"{_GRAPHSAM}, Section 4.1", "1 + 1/T", rho=0.05
     ),
     "sam-k": _ball(
-        "sam_k:SAMk", "a SAM direction for k steps", f"{_GRAPHSAM}, Section 4.1", "1 + 1/k", rho=0.05, k=8
+        "sam_k:SAMk", "a SAM direction for k steps", f"{_GRAPHSAM}, Section 4.1", "1 + 1/k", ANCHOR_EVERY_K_STEPS,
+        rho=0.05, k=8,
     ),
     "sam-k-skip": _ball(
-        "sam_k:SAMkSkip", "a SAM step every k steps", "Liu et al., CVPR 2022", "1 + 1/k", rho=0.05, k=8
+        "sam_k:SAMkSkip", "a SAM step every k steps", "Liu et al., CVPR 2022", "1 + 1/k", ANCHOR_EVERY_K_STEPS,
+        rho=0.05, k=8,
     ),
     "looksam": _ball(
         "looksam:LookSAM", "re-uses the part of SAM's gradient that changes slowly", "Liu et al., CVPR 2022",
-        "1 + 1/k", rho=1e-4, k=8, alpha=0.2, norm="global",
+        "1 + 1/k", ANCHOR_EVERY_K_STEPS, rho=1e-4, k=8, alpha=0.2, norm="global",
     ),
     "ae-sam": _ball(
         "ae_sam:AESAM", "a SAM step where the gradient is unusually long", "Jiang et al., ICLR 2023", "1 + q",
-        rho=0.05, delta=0.9, lambda1=-1.0, lambda2=1.0, late=False,
+        BY_GRADIENT, rho=0.05, delta=0.9, lambda1=-1.0, lambda2=1.0, late=False,
     ),
-    "rst": _ball("rst:RST", "a SAM step with probability p", "Zhao et al., 2022", "1 + p", rho=0.05, p=0.5),
+    "rst": _ball(
+        "rst:RST", "a SAM step with probability p", "Zhao et al., 2022", "1 + p", DRAWN, rho=0.05, p=0.5
+    ),
     "esam": _ball(
         "esam:ESAM", "random tensors perturbed, the most affected samples updated on", "Du et al., ICLR 2022",
         "2 + 2 forward", rho=0.05, beta=0.6, gamma_data=0.5,
@@ -83,18 +109,18 @@ OPTIMIZERS: dict[str, Entry] = {
     ),
     "graphsam": _ball(
         "graphsam:GraphSAM", "along the average of past gradients, anchored once an epoch", f"{_GRAPHSAM}, Algorithm 1",
-        "1 + 1/N", rho=0.05, rho_schedule="step", beta=0.99, anchor="raw", norm="global",
+        "1 + 1/N", ANCHOR_EVERY_EPOCH, rho=0.05, rho_schedule="step", beta=0.99, anchor="raw", norm="global",
     ),
     "graphsam-k": _ball(
         "graphsam:GraphSAM", "GraphSAM anchored every K epochs", f"{_GRAPHSAM}, Section 5.4", "1 + 1/(K N)",
-        rho=0.05, rho_schedule="step", beta=0.99, K=2, anchor="raw", norm="global",
+        ANCHOR_EVERY_K_EPOCHS, rho=0.05, rho_schedule="step", beta=0.99, K=2, anchor="raw", norm="global",
     ),
     "graphsam-released": Entry(
         "samcmp.optim.graphsam_released", "GraphSAMReleased", "GraphSAM as its authors' code really does it",
         f"{_GRAPHSAM}, released code", "1 + 1/N",
         {"rho": 0.05, **SCHEDULED, "rho_schedule": "compounded", "tensor_radius": None, "beta": 0.99, "adaptive": True,
          "first_group_only": False},
-        loss_power=2,
+        loss_power=2, kinds=ANCHOR_EVERY_EPOCH,
     ),
     "s2-sam": _ball("s2_sam:S2SAM", "SAM along the last gradient", "Ji et al., NeurIPS 2024", "1", rho=0.05),
     "msam": _ball("msam:MSAM", "against the base's momentum", "Becker et al., 2024", "1", rho=0.05),
@@ -110,7 +136,8 @@ OPTIMIZERS: dict[str, Entry] = {
         "wsam:WSAM", "weighs sharpness against loss", "Yue et al., KDD 2023", "2", rho=0.05, weight=0.9, decoupled=True
     ),
     "late-sam": _ball(
-        "late_sam:LateSAM", "SAM in the last epochs only", "Zhou et al., ICLR 2025", "1 + share", rho=0.05, share=0.2
+        "late_sam:LateSAM", "SAM in the last epochs only", "Zhou et al., ICLR 2025", "1 + share", LAST_EPOCHS,
+        rho=0.05, share=0.2,
     ),
     "adam-loss-weighted": Entry(
         "samcmp.optim.base", "Plain", "Adam on gradients multiplied by the loss", f"{_GRAPHSAM}, released SAM arms",
