@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from samcmp import modules
 from samcmp.errors import UsageError, unknown
 from samcmp.machine import plugins
 from samcmp.records import misfit
@@ -167,6 +168,20 @@ def build_config(name: str, *, dataset: str | None = None, settings: Mapping[str
 
 def _defaults(base: Config, keys: Iterable[str]) -> str:
     return f"The default is {', '.join(f'{key}={getattr(base, key)!r}' for key in keys)}."
+
+
+def defaults(name: str, *, dataset: str) -> Mapping[str, Any]:
+    """Return the settings of ``name`` where nothing is asked for, read from its file without importing it.
+
+    A setting whose default is not written as a plain value is not among them.
+    """
+    if is_user_model(name):
+        place, _, class_name = name.rpartition(":")
+        return {"features": "chemprop-v1", **modules.defaults(place, class_name, constructor=True)}
+    chosen = entry(name)
+    by_dataset = modules.constants(chosen.module).get("DATASET_SETTINGS", {})
+    own = by_dataset.get(dataset.partition("@")[0], {})
+    return {**modules.defaults(chosen.module, "Config"), **chosen.settings, **own}
 
 
 def build(config: Config, tasks: int) -> nn.Module:

@@ -75,6 +75,16 @@ def unknown(kind: str, name: str, allowed: Iterable[str], *, where: str | None =
     return UsageError(f"unknown {kind} {name!r}", where=where, remedy=f"{meant}Allowed: {', '.join(names)}.")
 
 
+def changed(path: Path) -> DataError:
+    """Build the error for a file that is no longer what results are filed under."""
+    return DataError(
+        "was changed since this comparison began",
+        where=str(path),
+        remedy="Put it back as it was, or run the same command again: what has finished is kept, and what the change "
+        "concerns is run anew.",
+    )
+
+
 class Diverged(Exception):
     """A loss or a prediction that is not a finite number."""
 

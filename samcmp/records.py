@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-SCHEMA = 1  # of a stored Record; a store written by a newer version is refused, not guessed at
+SCHEMA = 2  # of a stored Record; a store written by a newer version is refused, not guessed at
 
 SCHEDULES = ("noam", "constant", "noam-released", "compt-adam-released")  # learning rates, see samcmp.training.loop
 BASES = ("adam", "adamw", "sgd")  # base optimizers, see samcmp.training.setup
@@ -64,7 +64,7 @@ class Case:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     kind: Kind
-    dataset: str
+    dataset: str  # its name is for people: see ``data``
     model: str
     optimizer: str  # of the catalogue; the base alone has the base's own name
     protocol: Protocol = field(default_factory=Protocol)
@@ -76,6 +76,8 @@ class Case:
     optimizer_settings: Mapping[str, Json] = field(default_factory=dict)
     device: str = "cpu"  # the kind: cpu or cuda
     peers: tuple[str, ...] = ()  # profile: the optimizers measured side by side in one session
+    data: str = ""  # the dataset's content: see samcmp.data.cards.identity
+    split_file: str = ""  # SHA-256 of the file with the split "file"
 
     def __post_init__(self) -> None:
         if self.optimizer in BASES:  # Records used to call every base alone "adam"
@@ -262,10 +264,32 @@ def read_value(text: str) -> Json:
     return text
 
 
+def differing(settings: Mapping[str, Json], defaults: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the settings that are not the defaults, each in its default's type: one setting has one spelling."""
+    typed = {key: _like(value, defaults.get(key)) for key, value in settings.items()}
+    return {
+        key: value
+        for key, value in typed.items()
+        if key not in defaults or type(value) is not type(defaults[key]) or value != defaults[key]
+    }
+
+
+def _like(value: Json, default: Json) -> Json:
+    if isinstance(value, float) and value == 0:
+        value = 0.0  # not -0.0
+    if isinstance(default, float) and type(value) is int and abs(value) < 1 << 1023:
+        return float(value)
+    if default is None and isinstance(value, float) and value.is_integer():
+        return int(value)  # takes any number, and a whole one serves wherever a decimal one does
+    return value
+
+
 def misfit(value: Json, default: Json) -> str | None:
     """Say what is wrong with the type of ``value`` beside its default, or None. A default of None takes any."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"must be finite, found {value}"
+    if isinstance(default, float) and type(value) is int and abs(value) >= 1 << 1023:
+        return "must be finite, found a number of more than 300 digits"
     if default is None:
         return None
     for kind, fits, expected in (

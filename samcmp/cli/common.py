@@ -6,20 +6,20 @@ import hashlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samcmp import files
+from samcmp.data.catalogue import Catalogue
 from samcmp.errors import DataError, DeviceError, SamcmpError, UsageError
 from samcmp.experiment.keys import Inputs
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from samcmp.data.cards import DatasetCard
     from samcmp.data.fetch import Progress
     from samcmp.training.setup import Options
 
@@ -122,12 +122,12 @@ class Sources:
     """The data side of a command line, checked."""
 
     datasets: tuple[str, ...] = ()
-    user_cards: dict[str, DatasetCard] = field(default_factory=dict)
-    content: dict[str, str] = field(default_factory=dict)
-    cards: tuple[Path, ...] = ()
+    catalogue: Catalogue = field(default_factory=Catalogue)
     source: str | None = None
     split_file: Path | None = None
+    split_sha256: str = ""
     init_from: Path | None = None
+    init_sha256: str | None = None
 
     def split(self, name: str | None) -> str | None:
         """The split that is asked for: a file's, or by name. Raises UsageError where both are, or neither is whole."""
@@ -146,15 +146,15 @@ class Sources:
         return "file"
 
     def inputs(self, fingerprint: str) -> Inputs:
-        return Inputs(content=self.content, fingerprint=fingerprint, cards=self.cards)
+        return Inputs(self.catalogue, split_file=self.split_sha256, fingerprint=fingerprint)
 
-    def options(self, device: str, save: Path | None = None) -> Options:
+    def options(self, device: str, code: Mapping[str, str], save: Path | None = None) -> Options:
         from samcmp.training.setup import Options
 
         return Options(
             device=device,
-            cards=self.cards,
-            user_cards=self.user_cards,
+            datasets=self.catalogue,
+            code=code,
             source=self.source,
             split_file=self.split_file,
             init_from=self.init_from,
@@ -173,35 +173,35 @@ def sources(
     source: str | None = None,
     split_file: Path | None = None,
     init_from: Path | None = None,
-    models: Sequence[str] = (),
 ) -> Sources:
     """Check the data options and hash the user's own files, so that a changed file is a changed case."""
     names = list(datasets)
-    user_cards: dict[str, DatasetCard] = {}
-    content: dict[str, str] = {}
+    own = []
     if data is not None:
         from samcmp.data import cards as dataset_cards
+        from samcmp.data import table
 
-        card = dataset_cards.user_card(data, smiles_column, list(targets), task)
+        content = table.content(data)
+        card = dataset_cards.user_card(data, smiles_column, list(targets), task, content=content)
         if card.shortage:
             raise DataError(
                 card.shortage,
                 where=str(data),
                 remedy="Add molecules, or choose another --target. Rows are counted from 0 after the header.",
             )
-        user_cards[card.name] = card
-        content[card.name] = f"{_digest(data, option='--data')}:{smiles_column}:{','.join(targets)}:{card.task}"
+        own.append((card, hashlib.sha256(content).hexdigest()))
         names.append(card.name)
     else:
         refuse_columns(targets, task, smiles_column)
-    for model in models:
-        path = Path(model.partition(":")[0])
-        if ":" in model and path.suffix == ".py" and path.is_file():
-            content[model] = _digest(path, option="--model")
-    for name, path_or_none in (("split-file", split_file), ("init-from", init_from)):
-        if path_or_none is not None:
-            content[name] = _digest(path_or_none, option=f"--{name}")
-    return Sources(tuple(names), user_cards, content, tuple(cards), source, split_file, init_from)
+    return Sources(
+        tuple(names),
+        Catalogue(cards, own),
+        source=source,
+        split_file=split_file,
+        split_sha256="" if split_file is None else _digest(split_file, option="--split-file"),
+        init_from=init_from,
+        init_sha256=None if init_from is None else _digest(init_from, option="--init-from"),
+    )
 
 
 def refuse_columns(targets: Sequence[str] | None, task: str | None, smiles_column: str) -> None:
@@ -235,10 +235,10 @@ def fingerprint(device: str) -> str:
 
 def fetch_all(names: Iterable[str], options: Options) -> None:
     """Get the files of the named datasets before any run starts, with a bar where something is downloaded."""
-    from samcmp.data import cards, fetch
+    from samcmp.data import fetch
 
     for name in sorted(names):
-        card = options.user_cards.get(name) or cards.find(name, options.cards)
+        card = options.datasets.find(name)
         if card.data is None and not card.built_in and not fetch.is_cached(card):
             with progress_bars() as progress:
                 fetch.ensure(card, source=options.source, progress=progress)

@@ -153,7 +153,6 @@ def compare(
         source=from_,
         split_file=split_file,
         init_from=init_from,
-        models=model or (),
     )
     request = plan.Request(
         suite=suite,
@@ -166,7 +165,7 @@ def compare(
             "batch_size": batch_size,
             "subset": subset,
             "threads": threads,
-            "init_from": found.content.get("init-from"),
+            "init_from": found.init_sha256,
         },
         split=found.split(split),
         folds=folds,
@@ -176,7 +175,7 @@ def compare(
         device=where.partition(":")[0],
         inputs=found.inputs(common.fingerprint(where)),
     )
-    known: Suites = suites.read(config, cards=found.cards)
+    known: Suites = suites.read(config, cards=found.catalogue.folders)
     planned = plan.build(known, request)
     kept = Store(common.store_folder(store))
     missing = planned.missing_train(kept, retry=retry_failed) or planned.missing_sessions(kept, retry=retry_failed)
@@ -190,7 +189,9 @@ def compare(
     if missing:
         from samcmp.cli import execute
 
-        how = execute.How(found.options(where), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed)
+        how = execute.How(
+            found.options(where, planned.code), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed
+        )
         planned = execute.run(planned, kept, how=how, budget=seconds)
     _finish(planned, kept, form=format_, output=output, margin=margin, published=published, before=before)
 

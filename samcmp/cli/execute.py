@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from samcmp import modules
 from samcmp.cli import common
 from samcmp.cli.common import counted
 from samcmp.engines import local
 from samcmp.experiment import budget as budgets
-from samcmp.experiment import keys
 from samcmp.training.setup import check_splits, check_weights
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
         console.print(
             Text(f"{len(planned.keys) - len(cases)} of {len(planned.keys)} results are in the store already.")
         )
-    keys.hold(keys.code_of(*cases))
+    modules.hold(how.options.code)
     began = time.perf_counter()
     view: _View = _Lines(console) if how.plain or not console.is_interactive else _Live(console)
     with view.open():

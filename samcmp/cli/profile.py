@@ -111,15 +111,14 @@ def profile(
         cards=cards or (),
         source=from_,
         init_from=init_from,
-        models=[model],
     )
-    known = suites.read(config, cards=found.cards)
+    known = suites.read(config, cards=found.catalogue.folders)
     request = Request(
         datasets=found.datasets,
         models=(model,),
         optimizers=tuple(optimizer or _all_optimizers(known)),
         settings=tuple(set_ or ()),
-        protocol={"subset": subset, "threads": threads, "init_from": found.content.get("init-from")},
+        protocol={"subset": subset, "threads": threads, "init_from": found.init_sha256},
         repeats=1,
         seed=seed,
         profile_seconds=seconds,
@@ -132,7 +131,7 @@ def profile(
         planned.check_settings()
     kept = Store(common.store_folder(store))
     kept.check_writable()
-    how = found.options(where)
+    how = found.options(where, plans[0].code)
     common.fetch_all(found.datasets, how)
     check_weights((case for planned in plans for cases in planned.sessions for case in cases.values()), how)
     if largest_batch:

@@ -94,7 +94,6 @@ def train(
         source=from_,
         split_file=split_file,
         init_from=init_from,
-        models=[model],
     )
     chosen = found.split(split)
     if fold is not None and chosen not in {None, "cv5"}:
@@ -111,7 +110,7 @@ def train(
             "batch_size": batch_size,
             "subset": subset,
             "threads": threads,
-            "init_from": found.content.get("init-from"),
+            "init_from": found.init_sha256,
         },
         split="cv5" if fold is not None else chosen,
         repeats=1,
@@ -120,7 +119,7 @@ def train(
         inputs=found.inputs(""),
         profile=False,
     )
-    planned = plan.build(suites.read(config, cards=found.cards), request)
+    planned = plan.build(suites.read(config, cards=found.catalogue.folders), request)
     planned.check_settings()
     cases = list(planned.train.items())
     if fold is not None:
@@ -133,7 +132,7 @@ def train(
     kept = Store(common.store_folder(store))
     kept.check_writable()
     console = common.stderr()
-    how = found.options(where, save)
+    how = found.options(where, planned.code, save)
     common.fetch_all([case.dataset], how)
     check_splits([case], how)
     check_weights([case], how)
@@ -146,12 +145,11 @@ def train(
 
 
 def _save_split(case: Case, how: Options, path: Path) -> None:
-    from samcmp.data import splitfile, splits
-    from samcmp.training.setup import load_molecules
+    from samcmp.data import splitfile
+    from samcmp.training.setup import load_molecules, make_split
 
     molecules = load_molecules(case, how)
-    split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=how.split_file)
-    splitfile.save(split, path, dataset_hash=molecules.dataset_hash)
+    splitfile.save(make_split(molecules, case, how), path, dataset_hash=molecules.dataset_hash)
 
 
 def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -> Record:

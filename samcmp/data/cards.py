@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from samcmp.errors import ConfigError, SamcmpError, UsageError, nearest, unknown
+from samcmp.records import content_key
 
 Kind = Literal["classification", "regression"]
 METRICS: Mapping[str, tuple[str, ...]] = {"classification": ("roc-auc",), "regression": ("rmse", "mae")}
@@ -263,6 +264,21 @@ def _check(card: DatasetCard, where: str) -> None:
         raise refuse("sha256", "a file that is downloaded needs its SHA-256", 'Add sha256 = ["..."].')
 
 
+_DECIDES = (  # fields of a card that a result depends on; its name is part of dataset and split hashes
+    "name", "smiles_column", "target_columns", "task", "metric", "leave_out", "compt_leave_out", "target_positions",
+    "group_column", "frozen", "population",
+)  # fmt: skip
+
+
+def identity(card: DatasetCard, sha256: str) -> str:
+    """Identify a dataset by its content, as 64 hexadecimal digits: what its card decides, and its file.
+
+    ``sha256`` is the file's. A file that is downloaded is known by what its card says, fetched or not.
+    """
+    file = [sha256] if card.data is not None else [card.dataset_hash, *sorted(card.sha256)]
+    return content_key([{key: getattr(card, key) for key in _DECIDES}, file])
+
+
 def user_card(
     csv_path: Path,
     smiles_column: str,
@@ -270,18 +286,22 @@ def user_card(
     task: str | None = None,
     *,
     metric: str | None = None,
+    content: bytes | None = None,
 ) -> DatasetCard:
-    """Make the card of a user's CSV. Where ``task`` is not given it is guessed from the labels, and a note says so."""
+    """Make the card of a user's CSV, or of its ``content``.
+
+    Where ``task`` is not given it is guessed from the labels, and a note says so.
+    """
     import numpy as np
 
     from samcmp.data import labels, table
 
-    content = table.read(csv_path)
+    read = table.parse(table.content(csv_path) if content is None else content, csv_path)
     if not targets:
         raise UsageError(
             "no target column is named",
             where=str(csv_path),
-            remedy=f"Name one with --target. The columns are {content.columns}.",
+            remedy=f"Name one with --target. The columns are {read.columns}.",
         )
     if len(set(targets)) != len(targets):
         raise UsageError("a target column is named twice", where=str(csv_path), remedy="Name each once.")
@@ -291,8 +311,8 @@ def user_card(
             where=str(csv_path),
             remedy="Name the two with --smiles-column and --target.",
         )
-    content.column(smiles_column)
-    y = content.numbers([content.column(target) for target in targets])
+    read.column(smiles_column)
+    y = read.numbers([read.column(target) for target in targets])
     notes: tuple[str, ...] = ()
     if task is None:
         binary = {float(v) for v in y[y == y]} <= {0.0, 1.0}

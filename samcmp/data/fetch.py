@@ -15,7 +15,7 @@ from samcmp.data.download import Progress, Unreachable, copied, download
 from samcmp.errors import DataError
 from samcmp.files import CACHE, cache_folder
 
-__all__ = ["Progress", "Unreachable", "cached_path", "ensure", "how_to_get", "is_cached"]
+__all__ = ["Progress", "Unreachable", "cached_path", "ensure", "how_to_get", "is_cached", "read"]
 
 MIRROR = "SAMCMP_MIRROR"
 _bundles: dict[str, tempfile.TemporaryDirectory[str]] = {}  # URL -> where its bundle lies until this process ends
@@ -47,6 +47,27 @@ def ensure(card: DatasetCard, *, source: str | Path | None = None, progress: Pro
         if not _is_good(card, path):  # else another process was faster
             _get(card, path, source=str(source or os.environ.get(MIRROR) or ""), progress=progress)
     return path
+
+
+def read(card: DatasetCard, *, source: str | Path | None = None, progress: Progress | None = None) -> bytes:
+    """Return the content of the card's file, which is got first where needed: the very bytes that were checked.
+
+    Raises DataError and WriteError as :func:`ensure` does.
+    """
+    path = cached_path(card)
+    digest = ""
+    for attempt in range(2):
+        if is_cached(card):
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise _unreadable(path, error) from None
+            digest = hashlib.sha256(content).hexdigest()
+            if _matches(card, digest):
+                return content
+        if attempt == 0:
+            ensure(card, source=source, progress=progress)
+    raise _damaged(card, str(path), digest)  # changed while it was read
 
 
 def _is_good(card: DatasetCard, path: Path) -> bool:

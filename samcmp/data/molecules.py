@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samcmp.data import fetch, labels, table
+from samcmp.data import cards, fetch, labels, table
 from samcmp.data.cards import COMPT, DatasetCard, Kind
-from samcmp.errors import DataError, UsageError
+from samcmp.errors import DataError, UsageError, changed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,14 +44,24 @@ class Molecules:
         return len(self.rows)
 
 
-def load(card: DatasetCard, *, source: str | Path | None = None, progress: fetch.Progress | None = None) -> Molecules:
+def load(
+    card: DatasetCard,
+    *,
+    source: str | Path | None = None,
+    progress: fetch.Progress | None = None,
+    identity: str = "",
+) -> Molecules:
     """Read the molecules of a card, fetching its file first where needed.
 
-    Raises DataError when the file does not hold what the card says. In a user's file a SMILES that cannot be parsed
+    Raises DataError when the file does not hold what the card says, or where the dataset has not the ``identity`` that
+    is given: see :func:`samcmp.data.cards.identity`. In a user's file a SMILES that cannot be parsed
     is skipped and listed in ``skipped``.
     """
-    path = fetch.ensure(card, source=source, progress=progress)
-    content = table.read(path)
+    data = fetch.read(card, source=source, progress=progress)
+    path = fetch.cached_path(card)
+    if identity and cards.identity(card, hashlib.sha256(data).hexdigest()) != identity:
+        raise changed(path)
+    content = table.parse(data, path)
     where = content.where
     positions = _target_positions(card, content)
     smiles = content.text(content.column(card.smiles_column))

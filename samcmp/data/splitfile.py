@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from samcmp import files
 from samcmp.data import table
 from samcmp.data.molecules import Molecules
-from samcmp.errors import DataError
+from samcmp.errors import DataError, changed
 
 if TYPE_CHECKING:
     from samcmp.data.split import Split
@@ -20,27 +21,30 @@ PARTS = ("train", "valid", "test")
 OTHER_NAMES = {"val": "valid", "validation": "valid", "dev": "valid", "training": "train"}
 
 
-def read_parts(path: Path, molecules: Molecules) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+def read_parts(
+    path: Path, molecules: Molecules, *, sha256: str = ""
+) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
     """Read train, valid and test rows from JSON ({"train": [...], ...}) or CSV (columns row and part).
 
     Rows are those of the published file, 0-based. Raises DataError for rows that overlap, repeat, are out of range or
-    are not used, and for a file that was saved for other data.
+    are not used, for a file that was saved for other data, and for one that has not the ``sha256`` that is given.
     """
+    data = table.content(path)
+    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+        raise changed(path)
     if path.name.endswith(".json"):
-        parts = _from_json(path, molecules)
+        parts = _from_json(data, path, molecules)
     else:
-        parts = _from_csv(path)
+        parts = _from_csv(data, path)
     _check(parts, molecules, where=str(path))
     return parts["train"], parts["valid"], parts["test"]
 
 
-def _from_json(path: Path, molecules: Molecules) -> Mapping[str, list[int]]:
+def _from_json(data: bytes, path: Path, molecules: Molecules) -> Mapping[str, list[int]]:
     where = str(path)
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError("no such file", where=where, remedy="Check the path given to --split-file.") from None
-    except (OSError, ValueError, RecursionError) as error:
+        content: Any = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {error}", where=where, remedy=FORM) from None
     if not isinstance(content, dict):
         raise DataError("is not a JSON object", where=where, remedy=FORM)
@@ -65,8 +69,8 @@ def _from_json(path: Path, molecules: Molecules) -> Mapping[str, list[int]]:
     return parts
 
 
-def _from_csv(path: Path) -> Mapping[str, list[int]]:
-    content = table.read(path)
+def _from_csv(data: bytes, path: Path) -> Mapping[str, list[int]]:
+    content = table.parse(data, path)
     rows = content.text(content.column("row"))
     labels = content.text(content.column("part"))
     parts: dict[str, list[int]] = {}

@@ -30,9 +30,15 @@ Parts = tuple[Rows, Rows, Rows]
 
 
 def make(
-    molecules: Molecules, split: str, *, seed: int = 0, fold: int | None = None, file: Path | None = None
+    molecules: Molecules,
+    split: str,
+    *,
+    seed: int = 0,
+    fold: int | None = None,
+    file: Path | None = None,
+    sha256: str = "",
 ) -> Split:
-    """Split a dataset. ``fold`` (0 to 4) is for cv5, ``file`` for the split "file".
+    """Split a dataset. ``fold`` (0 to 4) is for cv5, ``file`` and the ``sha256`` that it must have for "file".
 
     Raises UsageError for an unknown name or a missing fold, DataError when a part would be empty.
     """
@@ -46,7 +52,7 @@ def make(
         raise UsageError(f"a split seed is 0 or larger, got {seed}", where="--seed")
     notes: tuple[str, ...] = ()
     if file is not None:
-        parts: Parts = read_parts(file, molecules)
+        parts: Parts = read_parts(file, molecules, sha256=sha256)
     elif fold is not None:
         if not 0 <= fold < FOLDS:
             raise UsageError(f"cv5 has folds 0 to {FOLDS - 1}, got {fold}", where="fold")

@@ -111,13 +111,28 @@ def shorten(text: str, limit: int = 60) -> str:
 
 
 def read(path: Path) -> Table:
-    """Read a comma-separated file, gzipped when its name ends in .gz.
+    """Read a file with a table. Raises DataError as :func:`content` and :func:`parse` do."""
+    return parse(content(path), path)
 
-    Raises DataError for a file that is missing, not UTF-8, badly quoted, cut short, empty, or whose rows differ
-    in length.
+
+def content(path: Path) -> bytes:
+    """Return the bytes of a user's file. Raises DataError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError("no such file", where=str(path), remedy="Check the path.") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"cannot be read: {why}", where=str(path), remedy="Name a file that can be read.") from None
+
+
+def parse(data: bytes, path: Path) -> Table:
+    """Read a table from the bytes of ``path``: comma-separated, gzipped when its name ends in .gz.
+
+    Raises DataError for what is not UTF-8, badly quoted, cut short, empty, or has rows of unequal length.
     """
     where = str(path)
-    text = _decode(_bytes(path), where)
+    text = _decode(_unpacked(data, path), where)
     limit = csv.field_size_limit(FIELD_LIMIT)
     try:
         rows = _parse(text, where)
@@ -140,18 +155,11 @@ def read(path: Path) -> Table:
     return Table(where, header, body)
 
 
-def _bytes(path: Path) -> bytes:
+def _unpacked(data: bytes, path: Path) -> bytes:
     try:
-        data = path.read_bytes()
         return gzip.decompress(data) if path.name.endswith(".gz") else data
-    except FileNotFoundError:
-        raise DataError("no such file", where=str(path), remedy="Check the path.") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"the gzip file is damaged: {error}", where=str(path), remedy="Get it again.") from None
-    except OSError as error:
-        raise DataError(
-            f"cannot be read: {error.strerror or error}", where=str(path), remedy="Name a CSV file that can be read."
-        ) from None
 
 
 def _decode(data: bytes, where: str) -> str:

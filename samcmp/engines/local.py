@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from samcmp import machine
 from samcmp.errors import SamcmpError
-from samcmp.experiment import keys
 from samcmp.records import Case, Record
 
 if TYPE_CHECKING:
@@ -41,15 +40,10 @@ def default_jobs(runs: int, *, device: str) -> int:
 
 
 def run_here(cases: Mapping[str, Case], options: Options, *, hear: Listener) -> Iterator[Finished]:
-    """Run cases one after the other in this process. Raises SamcmpError for what the user can mend.
-
-    Its code is that of the keys: see :func:`samcmp.experiment.keys.hold`.
-    """
+    """Run cases one after the other in this process. Raises SamcmpError for what the user can mend."""
     from samcmp.experiment import run
 
-    keys.hold(keys.code_of(*cases.values()))
     for key, case in cases.items():
-        keys.hold(keys.code_of(case))
         record, predictions = run.train(case, options, key=key, listen=hear)
         yield Finished(record, predictions)
 
@@ -62,14 +56,13 @@ def run_apart(
     jobs: int,
     timeout: float | None = None,
 ) -> Iterator[Finished]:
-    """Run cases in ``jobs`` worker processes, which run the code of the keys or refuse, as :func:`run_here`.
+    """Run cases in ``jobs`` worker processes.
 
     Args:
         timeout: seconds a case may take before its worker is ended and the case recorded as ``timeout``.
     """
     waiting = list(cases.items())[::-1]
-    code = keys.code_of(*cases.values())
-    workers = [_Worker(options, code) for _ in range(min(jobs, len(waiting)))]
+    workers = [_Worker(options) for _ in range(min(jobs, len(waiting)))]
     try:
         while waiting or any(worker.busy for worker in workers):
             for worker in workers:
@@ -105,7 +98,6 @@ def _hear(workers: list[_Worker], *, hear: Listener, timeout: float | None) -> I
 @dataclass(slots=True)
 class _Worker:
     options: Options
-    code: Mapping[str, str]  # of all cases
     process: Any = None
     pipe: Connection = field(init=False)
     case: Case | None = None
@@ -118,7 +110,7 @@ class _Worker:
     def _start(self) -> None:
         context = mp.get_context("spawn")  # a forked torch with threads hangs
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=_work, args=(other, self.options, self.code), daemon=True)
+        self.process = context.Process(target=_work, args=(other, self.options), daemon=True)
         self.process.start()
         other.close()
 
@@ -129,7 +121,7 @@ class _Worker:
     def give(self, key: str, case: Case) -> None:
         self.key, self.case, self.since = key, case, time.monotonic()
         with suppress(OSError):  # a worker that has ended is heard of by what it left in the pipe
-            self.pipe.send((key, case, keys.code_of(case)))
+            self.pipe.send((key, case))
 
     def lost(self) -> Finished:
         """The worker died (a crash, or killed for its memory): record it and start another."""
@@ -166,18 +158,16 @@ class _Worker:
         self.pipe.close()
 
 
-def _work(pipe: Connection, options: Options, code: Mapping[str, str]) -> None:
+def _work(pipe: Connection, options: Options) -> None:
     """The worker's life: a case in, its progress and its Record out."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the parent's to handle; it ends its workers
     try:
-        keys.hold(code)
         from samcmp.experiment import run
 
         while True:
-            key, case, its_code = pipe.recv()
-            keys.hold(its_code)
+            key, case = pipe.recv()
             record, predictions = run.train(case, options, key=key, listen=pipe.send)
             pipe.send(Finished(record, predictions))
     except SamcmpError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from samcmp.errors import UsageError, unknown
 from samcmp.experiment import suites as suite_file
 from samcmp.experiment.suites import Arm, Suites
-from samcmp.records import Json, read_value
+from samcmp.records import Json, differing, read_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ def _stranger(setting: Setting, optimizers: Sequence[str], models: Sequence[str]
 
 def arms(suites: Suites, entries: Iterable[Arm], *, given: Sequence[Setting], where: str) -> list[Arm]:
     """Give every optimizer its settings; one with several values makes an arm of each. Raises ConfigError."""
+    from samcmp import optim
+
     made: list[Arm] = []
     for entry in entries:
         own = [setting for setting in given if setting.owner == entry.optimizer]
@@ -79,6 +81,7 @@ def arms(suites: Suites, entries: Iterable[Arm], *, given: Sequence[Setting], wh
             swept = dict(zip((setting.key for setting in own), chosen, strict=True))
             arm = Arm(entry.optimizer, {**suites.settings.get(entry.optimizer, {}), **entry.settings, **swept})
             suite_file.check_arm(arm, where=_where(own) or where)
+            arm = Arm(arm.optimizer, differing(arm.settings, optim.entry(arm.optimizer).settings))
             if arm not in made:
                 made.append(arm)
     return made

@@ -8,14 +8,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
+from samcmp import backbones
 from samcmp.errors import UsageError, unknown
 from samcmp.experiment import overrides
 from samcmp.experiment import suites as suite_file
-from samcmp.experiment.keys import Inputs, key_of
+from samcmp.experiment.keys import Inputs
 from samcmp.experiment.store import Store
 from samcmp.experiment.suites import Arm, Suites, SuiteTable
-from samcmp.records import BASES, Case, Json, Protocol, Record
+from samcmp.records import BASES, Case, Json, Protocol, Record, differing, to_json
 from samcmp.training.setup import check_settings
 
 FOLDS = 5  # of cv5
@@ -54,6 +56,7 @@ class Plan:
     profile_seconds: float
     table: int | None = None
     written: Mapping[str, str] = field(default_factory=dict)  # arm or model -> where a user wrote its settings
+    code: Mapping[str, str] = field(default_factory=dict)  # that the keys were made of: see samcmp.modules
 
     @property
     def keys(self) -> list[str]:
@@ -118,26 +121,29 @@ def build(suites: Suites, request: Request) -> Plan:
     train: dict[str, Case] = {}
     sessions: list[Mapping[str, Case]] = []
     for dataset, model in itertools.product(datasets, models):
-        own = model_settings[model]
+        own = differing(model_settings[model], backbones.defaults(model, dataset=dataset))
+        shared: dict[str, Any] = {
+            "dataset": dataset,
+            "data": request.inputs.datasets.identity(dataset),
+            "model": model,
+            "model_settings": own,
+            "device": request.device,
+        }
         for (block_split, split_seed, fold, seed), arm in itertools.product(blocks, arms):
             case = Case(
                 kind="train",
-                dataset=dataset,
-                model=model,
                 optimizer=arm.optimizer,
                 protocol=protocol,
                 split=block_split,
                 split_seed=split_seed,
+                split_file=request.inputs.split_file,
                 fold=fold,
                 seed=seed,
-                model_settings=own,
                 optimizer_settings=arm.settings,
-                device=request.device,
+                **shared,
             )
-            train[key_of(case, request.inputs)] = case
-        sessions.append(
-            _session(request, protocol, dataset=dataset, model=model, arms=arms, settings=model_settings[model])
-        )
+            train[request.inputs.key_of(case)] = case
+        sessions.append(_session(request.inputs, shared, protocol, arms=arms))
     return Plan(
         title=suite.title,
         suite=name,
@@ -146,6 +152,7 @@ def build(suites: Suites, request: Request) -> Plan:
         profile_seconds=request.profile_seconds or suite.profile_seconds,
         table=suite.table,
         written=overrides.written(suites, arms, given=given, models=models),
+        code=request.inputs.code_of(*train.values(), *(case for session in sessions for case in session.values())),
     )
 
 
@@ -194,12 +201,13 @@ def _protocol(suites: Suites, suite: SuiteTable, request: Request) -> Protocol:
     known = {f.name for f in fields(Protocol)}
     asked = {key: value for key, value in request.protocol.items() if value is not None}
     merged = {**suites.protocol, **suite.protocol.model_dump(exclude_none=True), **asked}
-    return Protocol(**{key: value for key, value in merged.items() if key in known})
+    standard = to_json(Protocol())
+    return Protocol(**(standard | differing({key: merged[key] for key in merged.keys() & known}, standard)))
 
 
 def _check(suites: Suites, request: Request, *, split: str, folds: int | None) -> None:
     suite_file.check_members(
-        "dataset", _catalogued(request.datasets, request), where="--dataset", cards=request.inputs.cards
+        "dataset", _catalogued(request.datasets, request), where="--dataset", cards=request.inputs.datasets.folders
     )
     suite_file.check_members("model", request.models, where="--model")
     suite_file.check_members("optimizer", request.optimizers, where="--optimizer")
@@ -214,7 +222,7 @@ def _check(suites: Suites, request: Request, *, split: str, folds: int | None) -
 
 
 def _catalogued(datasets: Iterable[str], request: Request) -> list[str]:
-    return [name for name in datasets if name not in request.inputs.content]
+    return [name for name in datasets if name not in request.inputs.datasets.own]
 
 
 def _blocks(split: str, folds: int | None, *, repeats: int, seed: int) -> Iterable[tuple[str, int, int | None, int]]:
@@ -232,28 +240,26 @@ def _blocks(split: str, folds: int | None, *, repeats: int, seed: int) -> Iterab
 
 
 def _session(
-    request: Request,
-    protocol: Protocol,
-    *,
-    dataset: str,
-    model: str,
-    arms: Sequence[Arm],
-    settings: Mapping[str, Json],
+    inputs: Inputs, shared: Mapping[str, Any], protocol: Protocol, *, arms: Sequence[Arm]
 ) -> Mapping[str, Case]:
-    """The profile Cases of one dataset and model. Epochs do not matter to speed and are left out of the key."""
+    """The profile Cases of one dataset and model.
+
+    Epochs do not matter to speed and are left out of the key. Nor does the way to split: a session trains on the rows
+    of the first random split whatever split is trained on, but on those of a split file where there is one, since
+    such a file may choose any rows.
+    """
     peers = tuple(sorted(arm.name for arm in arms))
     cases = [
         Case(
             kind="profile",
-            dataset=dataset,
-            model=model,
             optimizer=arm.optimizer,
             protocol=replace(protocol, epochs=1),
-            model_settings=settings,
+            split="file" if inputs.split_file else "random",
+            split_file=inputs.split_file,
             optimizer_settings=arm.settings,
-            device=request.device,
             peers=peers,
+            **shared,
         )
         for arm in arms
     ]
-    return {key_of(case, request.inputs): case for case in cases}
+    return {inputs.key_of(case): case for case in cases}

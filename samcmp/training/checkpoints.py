@@ -11,6 +11,8 @@ Everything else must be in the file.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samcmp import files
-from samcmp.errors import DataError
+from samcmp.errors import DataError, changed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,20 +39,22 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class Weights:
+    """The tensors of a file."""
+
     path: Path
     tensors: Mapping[str, Tensor]
     arguments: Mapping[str, Any]  # what a released checkpoint says it was trained with
 
 
-def load_into(model: nn.Module, path: str | Path) -> Loaded:
-    """Copy the file's tensors into ``model``: all but the heads must be there, the heads where they fit.
+def load_into(model: nn.Module, file: Weights | str | Path) -> Loaded:
+    """Copy a file's tensors into ``model``: all but the heads must be there, the heads where they fit.
 
     Raises :class:`DataError`, naming tensors, when some are missing, left over or of another shape.
     """
     import torch
 
-    file = read(path)
+    file = file if isinstance(file, Weights) else read(file)
     own = model.state_dict()
     names = _names_in_file(model, own, file)
     _check_arguments(model, file)
@@ -80,21 +84,23 @@ def save(model: nn.Module, path: str | Path) -> Path:
     return path
 
 
-def read(path: str | Path) -> _File:
+def read(path: str | Path, *, sha256: str | None = None) -> Weights:
     """Return the tensors of a file, and the arguments that a released checkpoint carries, on the host.
 
-    Raises :class:`DataError` for a file that is not there, is damaged, or would have to run code to be read.
+    Raises :class:`DataError` for a file that is not there, is damaged, would have to run code to be read, or has not
+    the ``sha256`` that is given.
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            head = file.read(9)
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(
             f"cannot be read: {error.strerror or error}", where=str(path), remedy="Name a file with weights."
         ) from error
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise changed(path)
     # safetensors begins with the length of a JSON object, and then the object.
-    content = _safetensors(path) if head[8:9] == b"{" else _pickled(path)
+    content = _safetensors(data, path) if data[8:9] == b"{" else _pickled(data, path)
     arguments: Mapping[str, Any] = {}
     if not _is_tensors(content) and isinstance(content.get("state_dict"), Mapping):
         given = content.get("args")
@@ -107,7 +113,7 @@ def read(path: str | Path) -> _File:
             remedy="A file with weights is a dictionary of tensors, alone or under the key 'state_dict'.",
         )
     tensors = {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
-    return _File(path, tensors, arguments)
+    return Weights(path, tensors, arguments)
 
 
 def _is_tensors(content: Any) -> bool:
@@ -116,23 +122,23 @@ def _is_tensors(content: Any) -> bool:
     return isinstance(content, Mapping) and all(isinstance(value, torch.Tensor) for value in content.values())
 
 
-def _safetensors(path: Path) -> Mapping[str, Any]:
+def _safetensors(data: bytes, path: Path) -> Mapping[str, Any]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        tensors: Mapping[str, Any] = load_file(path)
+        tensors: Mapping[str, Any] = load(data)
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
     return tensors
 
 
-def _pickled(path: Path) -> Mapping[str, Any]:
+def _pickled(data: bytes, path: Path) -> Mapping[str, Any]:
     import torch
 
     try:
         with torch.serialization.safe_globals(_harmless()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         if named is None:
@@ -162,7 +168,7 @@ def _harmless() -> list[Any]:
     return [Namespace, np.ndarray, np.dtype, rebuild, scalar, *old, *kinds]
 
 
-def _names_in_file(model: nn.Module, own: Iterable[str], file: _File) -> dict[str, str]:
+def _names_in_file(model: nn.Module, own: Iterable[str], file: Weights) -> dict[str, str]:
     """Return, for each of the model's names, the name in the file: ours, or the released one if the file has those."""
     offered = getattr(model, "released_names", None)
     released: dict[str, str] = offered() if offered is not None else {}
@@ -184,7 +190,7 @@ def _left_over(model: nn.Module, unused: Iterable[str], names: Mapping[str, str]
     return [name for name in unused if never_read is None or not never_read(name)]
 
 
-def _check_arguments(model: nn.Module, file: _File) -> None:
+def _check_arguments(model: nn.Module, file: Weights) -> None:
     settings = getattr(model, "released_settings", None)
     config = getattr(model, "config", None)
     if settings is None or config is None or not file.arguments:
@@ -203,7 +209,7 @@ def _check_arguments(model: nn.Module, file: _File) -> None:
         )
 
 
-def _check_shapes(own: Mapping[str, Tensor], body: Iterable[str], *, names: Mapping[str, str], file: _File) -> None:
+def _check_shapes(own: Mapping[str, Tensor], body: Iterable[str], *, names: Mapping[str, str], file: Weights) -> None:
     wrong = [
         f"{names[n]} {tuple(file.tensors[names[n]].shape)} (the model: {tuple(own[n].shape)})"
         for n in body
@@ -212,7 +218,7 @@ def _check_shapes(own: Mapping[str, Tensor], body: Iterable[str], *, names: Mapp
     _refuse(file, "has tensors of another shape", wrong)
 
 
-def _refuse(file: _File, what: str, names: list[str]) -> None:
+def _refuse(file: Weights, what: str, names: list[str]) -> None:
     if names:
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
         raise DataError(

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samcmp.errors import DataError, DeviceError, UsageError
+from samcmp import modules
+from samcmp.data.catalogue import Catalogue
+from samcmp.errors import DeviceError, UsageError
 from samcmp.records import Case
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from samcmp.data.cards import DatasetCard
     from samcmp.data.fetch import Progress
     from samcmp.data.molecules import Molecules
     from samcmp.data.split import Split
     from samcmp.graphs.batch import GraphBatch
     from samcmp.graphs.graphset import GraphSet
+    from samcmp.training.checkpoints import Weights
     from samcmp.training.loop import Trainer
     from samcmp.training.tasks import Criterion, Standardizer, Task
 
@@ -31,8 +32,8 @@ class Options:
     """Where things are and where to run; nothing here changes a result."""
 
     device: str = "cpu"  # cpu or cuda[:index]
-    cards: tuple[Path, ...] = ()
-    user_cards: Mapping[str, DatasetCard] = field(default_factory=dict)
+    datasets: Catalogue = field(default_factory=Catalogue)
+    code: Mapping[str, str] = field(default_factory=dict)  # that the keys were made of: see samcmp.modules.hold
     source: str | None = None  # of dataset files, instead of their URLs
     split_file: Path | None = None
     init_from: Path | None = None
@@ -52,6 +53,7 @@ class Setup:
     criterion: Criterion
     standardizer: Standardizer | None
     config: Any
+    weights: Weights | None  # initial ones, of a file
     device: torch.device
     train_positions: torch.Tensor
     valid_positions: torch.Tensor
@@ -66,10 +68,10 @@ class Setup:
 
         torch.manual_seed(stream(self.case.seed, "weights"))
         model: nn.Module = backbones.build(self.config, len(self.molecules.tasks))
-        if self.options.init_from is not None:
+        if self.weights is not None:
             from samcmp.training import checkpoints
 
-            checkpoints.load_into(model, self.options.init_from)
+            checkpoints.load_into(model, self.weights)
         return model.to(self.device)
 
     def new_trainer(
@@ -139,14 +141,6 @@ def base_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
     return kind(parameters, lr=protocol.peak_lr, weight_decay=decay, fused=True)
 
 
-def find_card(case: Case, options: Options) -> DatasetCard:
-    from samcmp.data import cards
-
-    if case.dataset in options.user_cards:
-        return options.user_cards[case.dataset]
-    return cards.find(case.dataset, options.cards)
-
-
 def resolve_device(name: str) -> torch.device:
     """Turn ``cpu``, ``cuda`` or ``cuda:1`` into a device that is there. Raises DeviceError, never falls back."""
     import torch
@@ -173,9 +167,17 @@ def resolve_device(name: str) -> torch.device:
 def load_molecules(case: Case, options: Options) -> Molecules:
     from samcmp.data import molecules
 
-    found = molecules.load(find_card(case, options), source=options.source)
+    found = molecules.load(options.datasets.find(case.dataset), source=options.source, identity=case.data)
     subset = case.protocol.subset
     return found if subset is None else molecules.subset(found, subset, seed=0)
+
+
+def make_split(molecules: Molecules, case: Case, options: Options) -> Split:
+    """Split the molecules of ``case``. Raises DataError where a split file is no longer that of the case."""
+    from samcmp.data import splits
+
+    file = options.split_file if case.split == "file" else None
+    return splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=file, sha256=case.split_file)
 
 
 def config_of(case: Case) -> Any:
@@ -195,16 +197,15 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
     import torch
 
     from samcmp import backbones, machine
-    from samcmp.data import splits
     from samcmp.graphs.graphset import GraphSet
     from samcmp.training import tasks
 
-    _check_weights_are_the_same(case, options)
+    modules.hold(options.code)
     device = resolve_device(options.device)
     torch.set_num_threads(case.protocol.threads)
     machine.keep_freed_memory()
     molecules = load_molecules(case, options)
-    split = splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=options.split_file)
+    split = make_split(molecules, case, options)
     config = config_of(case)
     graphs = GraphSet.load_or_build(
         molecules, config.columns, prepare=backbones.prepare_of(config), progress=progress, device=device
@@ -226,6 +227,7 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
         criterion=task.criterion,
         standardizer=standardizer,
         config=config,
+        weights=_weights(case, options),
         device=device,
         train_positions=positions[0],
         valid_positions=positions[1],
@@ -233,17 +235,11 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
     )
 
 
-def _check_weights_are_the_same(case: Case, options: Options) -> None:
-    if options.init_from is None:
-        return
-    with options.init_from.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != case.protocol.init_from:
-        raise DataError(
-            "is no longer the file that the plan was made with",
-            where=str(options.init_from),
-            remedy="Put that file back, or run the command again to begin with this one.",
-        )
+def _weights(case: Case, options: Options) -> Weights | None:
+    from samcmp.training import checkpoints
+
+    file = options.init_from
+    return None if file is None else checkpoints.read(file, sha256=case.protocol.init_from or "")
 
 
 def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
@@ -261,9 +257,7 @@ def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
     said: list[str] = []
     for blocks in wanted.values():
         molecules = load_molecules(next(iter(blocks.values())), options)
-        made = [
-            splits.make(molecules, name, seed=seed, fold=fold, file=options.split_file) for name, seed, fold in blocks
-        ]
+        made = [make_split(molecules, case, options) for case in blocks.values()]
         said += splits.refuse_repeats(made)
         for split in made:
             splits.check_parts(molecules, split)
@@ -278,8 +272,9 @@ def check_weights(cases: Iterable[Case], options: Options) -> None:
     from samcmp.training import checkpoints
 
     for case in {(case.model, case.dataset): case for case in cases}.values():
-        model = backbones.build(config_of(case), find_card(case, options).tasks)
-        checkpoints.load_into(model, options.init_from)
+        weights = checkpoints.read(options.init_from, sha256=case.protocol.init_from or "")
+        model = backbones.build(config_of(case), options.datasets.find(case.dataset).tasks)
+        checkpoints.load_into(model, weights)
 
 
 def check_settings(cases: Iterable[Case], written: Mapping[str, str]) -> None:

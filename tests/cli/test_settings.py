@@ -47,7 +47,7 @@ def test_a_value_out_of_range_in_a_suite_is_refused_with_its_file(run: Run) -> N
     )
     code, _, err = run("compare", "--config", "mine.toml", "--suite", "mine", "--dry-run")
     assert code == 2
-    assert "mine.toml: sam[rho=-1]: rho is a radius and must be >= 0" in err
+    assert "mine.toml: sam[rho=-1.0]: rho is a radius and must be >= 0" in err
 
 
 def test_the_settings_of_every_shipped_suite_are_taken_by_their_optimizers() -> None:

@@ -80,11 +80,11 @@ def end_of(child: int, seconds: float | None) -> int:
 def import_everything() -> None:
     from samcmp import report
     from samcmp.cli import compare, execute, output
-    from samcmp.experiment import keys
+    from samcmp.experiment.keys import Inputs
     from samcmp.records import Case
 
     for kind, optimizer in itertools.product(("train", "profile"), ("adam", "sam", "graphsam")):
-        for name in keys.code_of(Case(kind, "demo", "gcn", optimizer)):  # type: ignore[arg-type]
+        for name in Inputs().code_of(Case(kind, "demo", "gcn", optimizer)):  # type: ignore[arg-type]
             importlib.import_module(name)
     assert compare
     assert execute

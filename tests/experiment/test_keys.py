@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from samcmp.experiment import keys
+from samcmp import modules
+from samcmp.experiment.keys import Inputs
 from samcmp.records import Case
 from tests.places import ROOT
 
@@ -20,7 +21,7 @@ PLAIN = 'def f(x):\n    """Add."""\n    return x + 1\n'
 
 
 def test_the_code_of_a_case_is_what_its_parts_import_and_no_other_model_or_optimizer() -> None:
-    code = keys.code_of(Case("train", "bbbp", "grover", "graphsam"))
+    code = Inputs().code_of(Case("train", "bbbp", "grover", "graphsam"))
     assert {
         "samcmp.backbones.grover",
         "samcmp.backbones.grover_messages",
@@ -40,7 +41,7 @@ def test_the_code_of_a_case_is_what_its_parts_import_and_no_other_model_or_optim
         "samcmp.profiling.session",
         "samcmp.experiment.store",
     } & set(code)
-    measured = keys.code_of(Case("profile", "bbbp", "grover", "graphsam"))
+    measured = Inputs().code_of(Case("profile", "bbbp", "grover", "graphsam"))
     assert set(code) - set(measured) == {"samcmp.experiment.run"}
     assert {"samcmp.profiling.session", "samcmp.profiling.rounds"} <= set(measured)
 
@@ -57,15 +58,15 @@ def test_the_code_of_a_case_is_what_its_parts_import_and_no_other_model_or_optim
 def test_a_hash_follows_the_code_but_not_its_comments(tmp_path: Path, text: str, same: bool) -> None:
     file = tmp_path / "part.py"
     file.write_text(PLAIN)
-    before, _ = keys._read(str(file))
+    before = modules.digest_of(file)
     file.write_text(text)
-    assert (keys._read(str(file))[0] == before) == same
+    assert (modules.digest_of(file) == before) == same
 
 
 def test_a_users_model_file_is_code_too_and_so_is_what_it_imports_from_here(tmp_path: Path) -> None:
     file = tmp_path / "net.py"
     file.write_text("from samcmp.backbones.heads import FeedForward\n")
-    code = keys.code_of(Case("train", "demo", f"{file}:Net", "adam"))
+    code = Inputs().code_of(Case("train", "demo", f"{file}:Net", "adam"))
     assert {str(file), "samcmp.backbones.heads", "samcmp.backbones.user"} <= set(code)
 
 
@@ -74,7 +75,7 @@ def test_a_model_of_an_installed_package_is_code_too(tmp_path: Path, monkeypatch
     (tmp_path / "a_package_of_nets" / "__init__.py").touch()
     (tmp_path / "a_package_of_nets" / "net.py").write_text("class Net: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert "a_package_of_nets.net" in keys.code_of(Case("train", "demo", "a_package_of_nets.net:Net", "adam"))
+    assert "a_package_of_nets.net" in Inputs().code_of(Case("train", "demo", "a_package_of_nets.net:Net", "adam"))
 
 
 PROGRAM = '''
@@ -82,7 +83,7 @@ import json, sys
 from pathlib import Path
 from samcmp.engines import local
 from samcmp.errors import SamcmpError
-from samcmp.experiment.keys import Inputs, key_of
+from samcmp.experiment.keys import Inputs
 from samcmp.records import Case, Protocol
 from samcmp.training.setup import Options
 
@@ -114,13 +115,15 @@ class Net(nn.Module):
     runs = (("adam", 0), ("sam", 0), ("sam", 1))
     model = "net.py:Net" if sys.argv[2] == "net.py" else "gcn"
     cases = [Case("train", "demo", model, o, seed=s, protocol=Protocol(epochs=1, subset=40)) for o, s in runs]
-    cases = {key_of(case, Inputs()): case for case in cases}
+    inputs = Inputs()
+    cases = {inputs.key_of(case): case for case in cases}
+    options = Options(code=inputs.code_of(*cases.values()))
     if moment == "planned":
         edit()
     more = {"jobs": 1} if how == "run_apart" else {}
     done = []
     try:
-        for result in getattr(local, how)(cases, Options(), hear=lambda now: None, **more):
+        for result in getattr(local, how)(cases, options, hear=lambda now: None, **more):
             done.append([result.record.parameters, result.record.accuracy.test, result.record.history[0].rho])
             if moment == "running" and len(done) == 1:
                 edit()
@@ -173,5 +176,4 @@ def test_a_module_for_an_optional_package_that_is_not_here_is_no_obstacle(
 ) -> None:
     (tmp_path / "optional_part.py").write_text("import a_package_that_nobody_has\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    keys.hold({"optional_part": keys._read("optional_part")[0]})
-    assert "optional_part" in keys._held
+    modules.hold({"optional_part": modules.digest_of(tmp_path / "optional_part.py")})

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from samcmp.data.cards import DatasetCard
+from samcmp.data.catalogue import Catalogue
 from samcmp.errors import SamcmpError
 from samcmp.experiment import suites
 from samcmp.experiment.keys import Inputs
@@ -53,10 +55,8 @@ def test_an_option_that_was_not_given_leaves_the_suites_protocol_alone() -> None
 
 def test_a_sweep_makes_an_arm_of_each_value() -> None:
     planned = a_plan(optimizers=("adam", "graphsam"), settings=("graphsam.rho=0.05,0.005",), repeats=1)
-    assert sorted(c.arm for c in planned.train.values()) == ["adam", "graphsam[rho=0.005]", "graphsam[rho=0.05]"]
-    assert {c.peers for s in planned.sessions for c in s.values()} == {
-        ("adam", "graphsam[rho=0.005]", "graphsam[rho=0.05]")
-    }
+    assert sorted(c.arm for c in planned.train.values()) == ["adam", "graphsam", "graphsam[rho=0.005]"]
+    assert {c.peers for s in planned.sessions for c in s.values()} == {("adam", "graphsam", "graphsam[rho=0.005]")}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,10 @@ def test_speed_is_keyed_by_machine_and_accuracy_is_not() -> None:
 
 
 def test_a_changed_file_of_the_users_changes_the_keys() -> None:
-    one, two = (a_plan(datasets=("mine",), inputs=Inputs(content={"mine": digest})) for digest in ("1", "2"))
+    card = DatasetCard("mine", "Mine", "smiles", ("y",), "regression", "rmse", "mine.csv", data=Path("mine.csv"))
+    one, two = (
+        a_plan(datasets=("mine",), inputs=Inputs(Catalogue(own=[(card, digest)]))) for digest in ("1" * 64, "2" * 64)
+    )
     assert not set(one.train) & set(two.train)
 
 

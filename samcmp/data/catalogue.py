@@ -1,0 +1,40 @@
+"""The datasets of one comparison, known by their content from its beginning."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from samcmp.data import cards, fetch
+from samcmp.data.cards import DatasetCard
+
+
+class Catalogue:
+    """Datasets by name. A card, and the hash of a file beside it, is read once: when the dataset is first asked for.
+
+    Args:
+        folders: with cards of the user's, beside the shipped ones.
+        own: cards that were made of the user's files, each with the SHA-256 of its file.
+    """
+
+    def __init__(self, folders: Iterable[Path] = (), own: Iterable[tuple[DatasetCard, str]] = ()) -> None:
+        self.folders = tuple(folders)
+        own = tuple(own)
+        self.own = tuple(card.name for card, _ in own)
+        self._cards = {card.name: card for card, _ in own}
+        self._identities = {card.name: cards.identity(card, sha256) for card, sha256 in own}
+
+    def find(self, name: str) -> DatasetCard:
+        """Return the card called ``name``. Raises UsageError for an unknown one, ConfigError for a wrong card."""
+        if name not in self._cards:
+            self._cards[name] = cards.find(name, self.folders)
+        return self._cards[name]
+
+    def identity(self, name: str) -> str:
+        """Return the content of the dataset ``name``: see :func:`samcmp.data.cards.identity`. Raises DataError."""
+        if name not in self._identities:
+            card = self.find(name)
+            sha256 = "" if card.data is None else hashlib.sha256(fetch.read(card)).hexdigest()
+            self._identities[name] = cards.identity(card, sha256)
+        return self._identities[name]

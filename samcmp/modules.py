@@ -1,0 +1,323 @@
+"""Python code as content: the hash of a module, what it imports, its defaults. Read, never run, and without torch.
+
+A module is named as Python does ("samcmp.optim.sam") or, where the name ends in .py, by the path of a user's file.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+from samcmp.errors import SamcmpError
+
+_PACKAGE = Path(__file__).resolve().parent
+_ENDINGS = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES)
+_VERSION = "version of "  # before the name of an installed package, whose version stands for its content
+# nouns, error messages and look-ups of this project: they carry results, they do not decide them
+_NEUTRAL = {
+    "samcmp.data.cards", "samcmp.data.fetch", "samcmp.errors", "samcmp.experiment.keys", "samcmp.experiment.store",
+    "samcmp.files", "samcmp.locks", "samcmp.machine", "samcmp.modules", "samcmp.records",
+}  # fmt: skip
+_held: set[str] = set()  # modules of this project that this process has imported as the keys of its cases say
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    name: str
+    path: Path | None  # None: known by a version
+    module: str = ""  # as Python names it; empty for a user's file
+    beside: Path | None = None  # the folder of the user's file that it belongs to
+
+
+def closure(roots: Iterable[str]) -> Mapping[str, str]:
+    """Return every module that ``roots`` import, directly or not, with its hash, comments and docstrings aside.
+
+    Of this project the modules count and the packages do not: an optimizer does not depend on the others. A user's
+    files count wherever they lie, and so does the package that a root is of; another installed one has its version.
+    """
+    roots = tuple(roots)
+    own = {_distribution(root.partition(".")[0], path) for root in roots if (path := path_of(root)) is not None}
+    waiting = [file for root in roots for file in _of_root(root, own)]
+    found: dict[str, str] = {}
+    while waiting:
+        file = waiting.pop()
+        if file.name in found or file.name in _NEUTRAL:
+            continue
+        if file.path is None:
+            found[file.name] = version(file.name.removeprefix(_VERSION)) or ""
+            continue
+        found[file.name], imports = _read_once(file.path) if _is_project(file.name) else _read(file.path)
+        for level, name in imports:
+            waiting += _imported(_absolute(level, name, file), file, own)
+    return dict(sorted(found.items()))
+
+
+def hold(code: Mapping[str, str]) -> None:
+    """Refuse code that is no longer what :func:`closure` read, and import this project's part of it now.
+
+    So later edits of the project do not reach this process; a user's files are compared again at every call.
+    Raises SamcmpError: a run of other code must not get the key of the code that the comparison began with.
+    """
+    for name in code.keys() - _held:
+        if name.startswith(_VERSION):
+            continue
+        path = path_of(name)
+        if path is None or digest_of(path) != code[name]:
+            raise SamcmpError(
+                "has been edited since this comparison began",
+                where=str(path or name),
+                remedy="Run the same command again: what has finished is kept, and what the edit concerns is run anew.",
+            )
+        if _is_project(name):
+            with suppress(ImportError):  # what an optional package is for: whoever needs it says so
+                importlib.import_module(name)
+            _held.add(name)
+
+
+def path_of(name: str) -> Path | None:
+    """Return the file of a module, found without importing it, or a user's file itself; None where there is none."""
+    if name.endswith(".py"):
+        return Path(name) if Path(name).is_file() else None
+    return _files(name, None).get(name)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a module's syntax tree without docstrings; of its bytes where it is not Python."""
+    return _read(path)[0]
+
+
+@cache
+def version(package: str) -> str | None:
+    """Return the version of an installed package; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+# ---------------------------------------------------------------------------------------------- what is imported
+
+
+def _is_project(name: str) -> bool:
+    return name.startswith("samcmp.") and not name.endswith(".py")
+
+
+def _of_root(root: str, own: set[str | None]) -> Iterable[_File]:
+    if not root.endswith(".py"):
+        return _imported(root, None, own)
+    path = path_of(root)
+    return [] if path is None else [_File(root, path, beside=path.parent)]
+
+
+def _imported(name: str, by: _File | None, own: set[str | None]) -> Iterator[_File]:
+    """Yield what ``import name`` runs, as far as it decides results: files, or a package that has a version."""
+    top = name.partition(".")[0]
+    if top != "samcmp" and by is not None and _is_project(by.name):
+        return  # the project's own requirements
+    beside = None if by is None else by.beside
+    for module, path in _files(name, beside).items():
+        if beside is not None and path.is_relative_to(beside.absolute()):
+            yield _File(str(beside / path.relative_to(beside.absolute())), path, module, beside)
+            continue
+        if top in sys.stdlib_module_names:
+            return
+        package = _distribution(top, path)
+        if package is not None and package not in own:
+            yield _File(_VERSION + package, None)
+            return
+        yield _File(module, path, module, beside)
+
+
+def _absolute(level: int, name: str, file: _File) -> str:
+    """Name an import as if it were written in full: ``level`` leading dots stand for packages that ``file`` is in."""
+    if level == 0 or file.path is None:
+        return name
+    parts = file.module.split(".")
+    above = parts[: len(parts) - level + (file.path.name == "__init__.py")]
+    return ".".join([*above, *([name] if name else [])])
+
+
+def _files(name: str, beside: Path | None) -> dict[str, Path]:
+    """Return the files that ``import name`` runs, by module: of each package above it and its own."""
+    top, *rest = name.split(".")
+    if top == "samcmp":
+        own = _PACKAGE.joinpath(*rest).with_suffix(".py") if rest else _PACKAGE
+        return {name: own} if own.is_file() else {}
+    path, inside = _inside([beside.absolute()], top) if beside is not None else (None, [])
+    if path is None and not inside:
+        with suppress(ImportError, ValueError):
+            spec = importlib.util.find_spec(top)
+            path = Path(spec.origin) if spec is not None and spec.origin else None
+            inside = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
+    module, found = top, {}
+    while True:
+        if path is not None and path.is_file():
+            found[module] = path
+        if not rest:
+            return found
+        path, inside = _inside(inside, rest[0])
+        module = f"{module}.{rest.pop(0)}"
+
+
+def _inside(folders: Iterable[Path], name: str) -> tuple[Path | None, list[Path]]:
+    """Find a module in the first of ``folders`` that has it, as Python does: its file, and where its modules lie."""
+    folders = list(folders)
+    for folder in folders:
+        for path in (folder / name / "__init__.py", *(folder / f"{name}{ending}" for ending in _ENDINGS)):
+            if path.is_file():
+                return path, [folder / name] if path.name == "__init__.py" else []
+    return None, [folder / name for folder in folders if (folder / name).is_dir()]
+
+
+def _distribution(top: str, path: Path) -> str | None:
+    """Name the package that ``path`` was installed with; None for a checkout, an editable install or a loose file."""
+    for name in _packages_of(top):
+        found = importlib.metadata.distribution(name)
+        whole = found.read_text("WHEEL") is not None
+        if whole and path.resolve().is_relative_to(Path(str(found.locate_file(""))).resolve()):
+            return name
+    return None
+
+
+@cache
+def _packages_of(top: str) -> list[str]:
+    try:
+        importlib.metadata.distribution(top)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return importlib.metadata.packages_distributions().get(top, [])  # reads what every package installed
+    return [top]
+
+
+# ---------------------------------------------------------------------------------------------- what is read
+
+Imports = tuple[tuple[int, str], ...]  # leading dots, module
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_IMPORTERS = {"import_module", "__import__"}
+
+
+def _read(path: Path) -> tuple[str, Imports]:
+    try:
+        return _parsed(path.read_bytes())
+    except OSError as error:
+        raise SamcmpError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check the file.") from None
+
+
+_read_once = cache(_read)  # for modules of this project, which a process imports once
+
+
+@lru_cache(maxsize=1024)
+def _parsed(content: bytes) -> tuple[str, Imports]:
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # not Python: whoever runs it says what is wrong
+        return hashlib.sha256(content).hexdigest(), ()
+    imports: list[tuple[int, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            imports.append((node.level, module))
+            imports += [(node.level, f"{module}.{alias.name}".lstrip(".")) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            imports += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Call):
+            imports += [(0, name) for name in _named_in_call(node)]
+        elif isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode("utf-8", "surrogatepass")).hexdigest(), tuple(dict.fromkeys(imports))
+
+
+def _named_in_call(node: ast.Call) -> Iterator[str]:
+    """Yield the module of ``import_module("name")`` and ``__import__("name")``."""
+    called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    if called in _IMPORTERS and node.args and isinstance(node.args[0], ast.Constant):
+        name = node.args[0].value
+        if isinstance(name, str) and not name.startswith("."):
+            yield name
+
+
+# ---------------------------------------------------------------------------------------------- defaults
+
+
+def defaults(name: str, class_name: str, *, constructor: bool = False) -> dict[str, Any]:
+    """Read the defaults of a dataclass's fields and its bases', or those of a class's ``__init__``.
+
+    What is not written as a plain value is left out.
+    """
+    path = path_of(name)
+    tree = _tree(path)
+    found: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                if (alias.asname or alias.name) == class_name and node.module != name:
+                    found |= defaults(node.module, alias.name, constructor=constructor)
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            for base in node.bases:
+                if isinstance(base, ast.Name) and base.id != class_name:
+                    found |= defaults(name, base.id, constructor=constructor)
+            found |= _plain(_of_constructor(node) if constructor else _of_fields(node), constants(name))
+    return found
+
+
+def constants(name: str) -> dict[str, Any]:
+    """Read the variables of a module that are written as plain values or made of such."""
+    found: dict[str, Any] = {}
+    for node in _tree(path_of(name)).body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            found |= _plain({node.targets[0].id: node.value}, found)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            found |= _plain({node.target.id: node.value}, found)
+    return found
+
+
+def _tree(path: Path | None) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes()) if path is not None else ast.Module([], [])
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.Module([], [])
+
+
+def _of_fields(node: ast.ClassDef) -> dict[str, ast.expr]:
+    fields = (item for item in node.body if isinstance(item, ast.AnnAssign))
+    return {f.target.id: f.value for f in fields if isinstance(f.target, ast.Name) and f.value is not None}
+
+
+def _of_constructor(node: ast.ClassDef) -> dict[str, ast.expr]:
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            takes = item.args
+            names = [a.arg for a in (*takes.posonlyargs, *takes.args)][-len(takes.defaults) or None :]
+            found = dict(zip(names, takes.defaults, strict=False)) if takes.defaults else {}
+            only = zip(takes.kwonlyargs, takes.kw_defaults, strict=True)
+            return found | {a.arg: value for a, value in only if value is not None}
+    return {}
+
+
+def _plain(written: Mapping[str, ast.expr], known: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for key, node in written.items():
+        with suppress(ValueError, KeyError, TypeError):
+            found[key] = _value(node, known)
+    return found
+
+
+def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.Name):
+        return known[node.id]
+    if isinstance(node, ast.Dict):
+        made: dict[Any, Any] = {}
+        for key, value in zip(node.keys, node.values, strict=True):
+            made |= _value(value, known) if key is None else {_value(key, known): _value(value, known)}
+        return made
+    return ast.literal_eval(node)
