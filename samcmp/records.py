@@ -76,7 +76,7 @@ class Case:
     optimizer_settings: Mapping[str, Json] = field(default_factory=dict)
     device: str = "cpu"  # the kind: cpu or cuda
     peers: tuple[str, ...] = ()  # profile: the optimizers measured side by side in one session
-    data: str = ""  # the dataset's content: see samcmp.data.cards.identity
+    data: str = ""  # the dataset's content: see samcmp.data.catalogue.identity
     split_file: str = ""  # SHA-256 of the file with the split "file"
 
     def __post_init__(self) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from samcmp.errors import ConfigError, SamcmpError, UsageError, nearest, unknown
-from samcmp.records import content_key
 
 Kind = Literal["classification", "regression"]
 METRICS: Mapping[str, tuple[str, ...]] = {"classification": ("roc-auc",), "regression": ("rmse", "mae")}
@@ -262,21 +261,6 @@ def _check(card: DatasetCard, where: str) -> None:
         raise refuse("url", f"{card.url!r} is not a URL", "It starts with https://, http:// or file://.")
     if card.url and not card.sha256:
         raise refuse("sha256", "a file that is downloaded needs its SHA-256", 'Add sha256 = ["..."].')
-
-
-_DECIDES = (  # fields of a card that a result depends on; its name is part of dataset and split hashes
-    "name", "smiles_column", "target_columns", "task", "metric", "leave_out", "compt_leave_out", "target_positions",
-    "group_column", "frozen", "population",
-)  # fmt: skip
-
-
-def identity(card: DatasetCard, sha256: str) -> str:
-    """Identify a dataset by its content, as 64 hexadecimal digits: what its card decides, and its file.
-
-    ``sha256`` is the file's. A file that is downloaded is known by what its card says, fetched or not.
-    """
-    file = [sha256] if card.data is not None else [card.dataset_hash, *sorted(card.sha256)]
-    return content_key([{key: getattr(card, key) for key in _DECIDES}, file])
 
 
 def user_card(

@@ -8,6 +8,22 @@ from pathlib import Path
 
 from samcmp.data import cards, fetch
 from samcmp.data.cards import DatasetCard
+from samcmp.records import content_key
+
+
+_DECIDES = (  # fields of a card that a result depends on; its name is part of dataset and split hashes
+    "name", "smiles_column", "target_columns", "task", "metric", "leave_out", "compt_leave_out", "target_positions",
+    "group_column", "frozen", "population",
+)  # fmt: skip
+
+
+def identity(card: DatasetCard, sha256: str) -> str:
+    """Identify a dataset by its content, as 64 hexadecimal digits: what its card decides, and its file.
+
+    ``sha256`` is the file's. A file that is downloaded is known by what its card says, fetched or not.
+    """
+    file = [sha256] if card.data is not None else [card.dataset_hash, *sorted(card.sha256)]
+    return content_key([{key: getattr(card, key) for key in _DECIDES}, file])
 
 
 class Catalogue:
@@ -23,7 +39,7 @@ class Catalogue:
         own = tuple(own)
         self.own = tuple(card.name for card, _ in own)
         self._cards = {card.name: card for card, _ in own}
-        self._identities = {card.name: cards.identity(card, sha256) for card, sha256 in own}
+        self._identities = {card.name: identity(card, sha256) for card, sha256 in own}
 
     def find(self, name: str) -> DatasetCard:
         """Return the card called ``name``. Raises UsageError for an unknown one, ConfigError for a wrong card."""
@@ -32,9 +48,9 @@ class Catalogue:
         return self._cards[name]
 
     def identity(self, name: str) -> str:
-        """Return the content of the dataset ``name``: see :func:`samcmp.data.cards.identity`. Raises DataError."""
+        """Return the content of the dataset ``name``: see :func:`identity`. Raises DataError."""
         if name not in self._identities:
             card = self.find(name)
             sha256 = "" if card.data is None else hashlib.sha256(fetch.read(card)).hexdigest()
-            self._identities[name] = cards.identity(card, sha256)
+            self._identities[name] = identity(card, sha256)
         return self._identities[name]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samcmp.data import cards, fetch, labels, table
+from samcmp.data import catalogue, fetch, labels, table
 from samcmp.data.cards import COMPT, DatasetCard, Kind
 from samcmp.errors import DataError, UsageError, changed
 
@@ -54,12 +54,12 @@ def load(
     """Read the molecules of a card, fetching its file first where needed.
 
     Raises DataError when the file does not hold what the card says, or where the dataset has not the ``identity`` that
-    is given: see :func:`samcmp.data.cards.identity`. In a user's file a SMILES that cannot be parsed
+    is given: see :func:`samcmp.data.catalogue.identity`. In a user's file a SMILES that cannot be parsed
     is skipped and listed in ``skipped``.
     """
     data = fetch.read(card, source=source, progress=progress)
     path = fetch.cached_path(card)
-    if identity and cards.identity(card, hashlib.sha256(data).hexdigest()) != identity:
+    if identity and catalogue.identity(card, hashlib.sha256(data).hexdigest()) != identity:
         raise changed(path)
     content = table.parse(data, path)
     where = content.where
