@@ -26,8 +26,11 @@ _ENDINGS = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES)
 _VERSION = "version of "  # before the name of an installed package, whose version stands for its content
 # nouns, error messages and look-ups of this project: they carry results, they do not decide them
 _NEUTRAL = {
-    "samcmp.data.cards", "samcmp.data.catalogue", "samcmp.data.fetch", "samcmp.errors", "samcmp.experiment.keys", "samcmp.experiment.store",
-    "samcmp.files", "samcmp.locks", "samcmp.machine", "samcmp.modules", "samcmp.records",
+    f"samcmp.{name}"
+    for name in (
+        "data.cards", "data.catalogue", "data.fetch", "errors", "experiment.keys", "experiment.store", "files",
+        "locks", "machine", "modules", "records",
+    )
 }  # fmt: skip
 _held: set[str] = set()  # modules of this project that this process has imported as the keys of its cases say
 

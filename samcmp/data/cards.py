@@ -272,10 +272,7 @@ def user_card(
     metric: str | None = None,
     content: bytes | None = None,
 ) -> DatasetCard:
-    """Make the card of a user's CSV, or of its ``content``.
-
-    Where ``task`` is not given it is guessed from the labels, and a note says so.
-    """
+    """Make the card of a user's CSV, or of its ``content``. A note says where ``task`` was guessed from the labels."""
     import numpy as np
 
     from samcmp.data import labels, table
