@@ -109,15 +109,20 @@ StoreDir = Annotated[
 
 DataFile = Annotated[
     Path | None,
-    typer.Option("--data", metavar="CSV", help="A CSV file of your own, as a dataset.", rich_help_panel=DATA),
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        help="A table of your own, as a dataset: CSV, TSV or Parquet, also packed.",
+        rich_help_panel=DATA,
+    ),
 ]
 SmilesColumn = Annotated[
-    str, typer.Option(metavar="NAME", help="Your CSV's column with the SMILES.", rich_help_panel=DATA)
+    str, typer.Option(metavar="NAME", help="Your table's column with the SMILES.", rich_help_panel=DATA)
 ]
 Target = Annotated[
     list[str] | None,
     typer.Option(
-        "--target", metavar="NAME", help="Your CSV's target column; repeat for several.", rich_help_panel=DATA
+        "--target", metavar="NAME", help="Your table's target column; repeat for several.", rich_help_panel=DATA
     ),
 ]
 TaskKind = Annotated[

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samcmp.data import fetch, table
+from samcmp.data import fetch
 from samcmp.data.cards import DatasetCard
 from samcmp.data.molecules import Molecules, load
+from samcmp.data.screen import screen
 from samcmp.errors import DataError
 
 if TYPE_CHECKING:
@@ -101,8 +102,6 @@ def audit(card: DatasetCard, *, source: str | Path | None = None, progress: fetc
     import rdkit
 
     molecules = load(card, source=source, progress=progress)
-    content = table.read(fetch.cached_path(card))
-    smiles = content.text(content.column(card.smiles_column))
     read = _read_all(molecules, progress)
     groups = Counter(read.scaffolds)
     empty = groups.get("", 0)
@@ -112,9 +111,9 @@ def audit(card: DatasetCard, *, source: str | Path | None = None, progress: fetc
         dataset_hash=molecules.dataset_hash,
         kind=molecules.kind,
         metric=molecules.metric,
-        file_rows=len(smiles),
+        file_rows=molecules.file_rows,
         molecules=len(molecules),
-        rejected=tuple(_rejected(card, smiles, molecules)),
+        rejected=tuple(_rejected(molecules)),
         without_labels=int(np.isnan(molecules.y).all(axis=1).sum()),
         duplicates=_duplicates(molecules, read.canonical),
         tasks=tuple(_labels(molecules, t) for t in range(len(molecules.tasks))),
@@ -164,11 +163,12 @@ def _read_all(molecules: Molecules, progress: fetch.Progress | None) -> _Read:
     for i, (row, text) in enumerate(zip(molecules.rows.tolist(), molecules.smiles, strict=True)):
         try:
             mol = parse(text)
+            scaffold = murcko(mol)
         except DataError as error:
             raise DataError(error.what, where=f"{molecules.name}, row {row}", remedy=error.remedy) from None
         symbols = {atom.GetSymbol() for atom in mol.GetAtoms()}
         out.canonical.append(Chem.MolToSmiles(mol))
-        out.scaffolds.append(murcko(mol))
+        out.scaffolds.append(scaffold)
         out.heavy.append(mol.GetNumHeavyAtoms())
         out.bonds.append(mol.GetNumBonds())
         out.fragments.append(len(Chem.GetMolFrags(mol)))
@@ -179,37 +179,29 @@ def _read_all(molecules: Molecules, progress: fetch.Progress | None) -> _Read:
     return out
 
 
-def _rejected(card: DatasetCard, smiles: Sequence[str], molecules: Molecules) -> list[Rejected]:
+def _rejected(molecules: Molecules) -> list[Rejected]:
     """List rows left out, each with RDKit's reason of today, and used rows that need the second way of parsing."""
-    from rdkit import Chem
-    from rdkit.rdBase import BlockLogs
-
-    reasons = {row: why for row, _, why in molecules.skipped}
-    left_out = {*card.leave_out, *reasons}
-    out = []
-    with BlockLogs():
-        for row, text in enumerate(smiles):
-            if row in left_out:
-                out.append(Rejected(row, text, reasons.get(row) or _problem(text), used=False))
-            elif Chem.MolFromSmiles(text) is None:
-                out.append(Rejected(row, text, f"{_problem(text)}; read without the valence check", used=True))
-    return out
+    left_out = [Rejected(row, text, _problem(text), used=False) for row, text in molecules.left_out]
+    skipped = [Rejected(*row, used=False) for row in molecules.skipped]
+    rescued = []
+    if molecules.frozen:
+        problems = screen(molecules.smiles, strict=True).problems
+        rescued = [
+            Rejected(int(molecules.rows[i]), molecules.smiles[i], f"{why}; read without the valence check", used=True)
+            for i, why in problems.items()
+        ]
+    return sorted([*left_out, *skipped, *rescued], key=lambda rejected: rejected.row)
 
 
 def _problem(text: str) -> str:
-    """Say in RDKit's words why it does not make a molecule of a SMILES, or why one was left out all the same."""
-    from rdkit import Chem
+    """Say why RDKit does not make a molecule of a SMILES, or why one was left out all the same."""
+    from samcmp.graphs.featurize import parse_strictly
 
-    mol: Chem.Mol | None = Chem.MolFromSmiles(text)
-    if mol is not None:
-        hollow = all(atom.GetAtomicNum() <= 1 for atom in mol.GetAtoms())
-        return "no heavy atom" if hollow else "left out by the card, though this RDKit reads it"
-    raw: Chem.Mol | None = Chem.MolFromSmiles(text, sanitize=False)
-    if raw is None:
-        return "not a SMILES"
-    problems = Chem.DetectChemistryProblems(raw)
-    message = str(problems[0].Message()).strip() if problems else "sanitisation fails"
-    return " ".join(message.replace(" # ", " ").split())
+    try:
+        mol = parse_strictly(text)
+    except DataError as error:
+        return error.what
+    return "left out by the card, though this RDKit reads it" if mol.GetNumHeavyAtoms() else "no heavy atom"
 
 
 def _duplicates(molecules: Molecules, canonical: Sequence[str]) -> Duplicates:

@@ -13,7 +13,7 @@ from samcmp.errors import ConfigError, SamcmpError, UsageError, nearest, unknown
 
 Kind = Literal["classification", "regression"]
 METRICS: Mapping[str, tuple[str, ...]] = {"classification": ("roc-auc",), "regression": ("rmse", "mae")}
-SPLITS = ("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed")
+SPLITS = ("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed", "column")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a card: also a folder name, so never a path
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
 COMPT = "@compt"  # after a dataset's name: the population without molecules of 100 and more atoms
@@ -44,6 +44,7 @@ class DatasetCard:
     compt_leave_out: tuple[int, ...] = ()  # more rows left out by the population "compt": 100 atoms and more
     target_positions: tuple[int, ...] = ()  # columns by position, for a file whose column names repeat
     group_column: str = ""  # scaffold group given by the file itself
+    split_column: str = ""  # part of the split "column" given by the file itself
     dataset_hash: str | None = None
     compt_hash: str | None = None
     scaffold_partition: str | None = None  # first 16 digits, see splits.partition_hash
@@ -264,65 +265,71 @@ def _check(card: DatasetCard, where: str) -> None:
 
 
 def user_card(
-    csv_path: Path,
+    path: Path,
     smiles_column: str,
     targets: Sequence[str],
     task: str | None = None,
     *,
     metric: str | None = None,
+    split_column: str = "",
     content: bytes | None = None,
 ) -> DatasetCard:
-    """Make the card of a user's CSV, or of its ``content``. A note says where ``task`` was guessed from the labels."""
-    import numpy as np
+    """Make the card of a user's table, or of its ``content``.
 
-    from samcmp.data import labels, table
+    Where ``task`` is not given it is guessed from the labels, and a note says so. Only rows that hold a molecule
+    decide anything. Raises UsageError for columns that contradict each other, DataError for a table that nothing
+    can be learnt from.
+    """
+    from samcmp.data import gate, labels, table
 
-    read = table.parse(table.content(csv_path) if content is None else content, csv_path)
+    rows = table.parse(table.content(path) if content is None else content, path)
+    where = str(path)
     if not targets:
-        raise UsageError(
-            "no target column is named",
-            where=str(csv_path),
-            remedy=f"Name one with --target. The columns are {read.columns}.",
-        )
+        remedy = f"Name one with --target. The columns are {rows.columns}."
+        raise UsageError("no target column is named", where=where, remedy=remedy)
     if len(set(targets)) != len(targets):
-        raise UsageError("a target column is named twice", where=str(csv_path), remedy="Name each once.")
+        raise UsageError("a target column is named twice", where=where, remedy="Name each once.")
     if smiles_column in targets:
-        raise UsageError(
-            f"{smiles_column!r} is both SMILES and target",
-            where=str(csv_path),
-            remedy="Name the two with --smiles-column and --target.",
-        )
-    read.column(smiles_column)
-    y = read.numbers([read.column(target) for target in targets])
+        remedy = "Name the two with --smiles-column and --target."
+        raise UsageError(f"{smiles_column!r} is both SMILES and target", where=where, remedy=remedy)
+    if split_column:
+        rows.column(split_column)
+    used = gate.usable(
+        rows,
+        smiles=rows.column(smiles_column),
+        targets=[rows.column(target) for target in targets],
+    )
     notes: tuple[str, ...] = ()
     if task is None:
-        binary = {float(v) for v in y[y == y]} <= {0.0, 1.0}
-        task = "classification" if binary else "regression"
-        why = "the labels are 0 and 1" if binary else "the labels are not only 0 and 1"
-        notes = (f"task guessed to be {task}, because {why}; --task sets it",)
+        task, guessed = labels.guess(used.y)
+        notes = (guessed,)
     elif task not in METRICS:
         raise unknown("task", task, METRICS, where="--task")
     kind: Kind = "classification" if task == "classification" else "regression"
     if metric is not None and metric not in METRICS[kind]:
         raise unknown(f"metric of a {kind}", metric, METRICS[kind], where="--metric")
-    labels.check(kind, y, tasks=targets, rows=np.arange(len(y)), where=str(csv_path))
+    labels.check(kind, used.y, tasks=targets, rows=used.rows, where=where)
     return DatasetCard(
-        name=_user_name(csv_path),
-        title=csv_path.name,
+        name=_user_name(path),
+        title=path.name,
         smiles_column=smiles_column,
         target_columns=tuple(targets),
         task=kind,
         metric=metric or METRICS[kind][0],
-        file_name=csv_path.name,
-        file_rows=len(y),
-        data=csv_path,
+        file_name=path.name,
+        split_column=split_column,
+        file_rows=len(rows),
+        data=path,
         notes=notes,
-        shortage=labels.shortage(kind, y, tasks=targets),
+        shortage=labels.shortage(kind, used.y, tasks=targets, rows=used.rows),
     )
+
+
+_ENDINGS = re.compile(r"(\.(csv|tsv|tab|txt|parquet|pq))?(\.(gz|bz2|xz|zip))?$")
 
 
 def _user_name(path: Path) -> str:
     """Make a dataset's name from a file's; never that of a shipped card, so that two sets are never taken for one."""
-    stem = path.name.removesuffix(".gz").removesuffix(".csv").lower()
+    stem = _ENDINGS.sub("", path.name.lower())
     name = re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._")[:48] or "data"
     return f"{name}-csv" if (shipped_folder() / f"{name}.toml").is_file() else name

@@ -12,7 +12,7 @@ from samcmp.records import content_key
 
 _DECIDES = (  # fields of a card that a result depends on; its name is part of dataset and split hashes
     "name", "smiles_column", "target_columns", "task", "metric", "leave_out", "compt_leave_out", "target_positions",
-    "group_column", "frozen", "population",
+    "group_column", "split_column", "frozen", "population",
 )  # fmt: skip
 
 

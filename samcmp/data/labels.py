@@ -1,4 +1,4 @@
-"""Labels that something can be learnt from: what is refused straight after reading, and what is only said."""
+"""Labels: how they are read from cells, which cannot be learnt from, and what is only said."""
 
 from __future__ import annotations
 
@@ -7,16 +7,90 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samcmp.data.table import COUNTED, Table, shorten
 from samcmp.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# lower case; a label that was not measured
+MISSING = frozenset({"", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "none"})
+WORDS = ({"true": 1.0, "false": 0.0}, {"yes": 1.0, "no": 0.0})
 LARGEST = 1e30  # of a label: targets and predictions are kept in 32 bits, which end at 3e38
+SMALLEST = 1e-30  # of a column's labels: squares of smaller ones would be zero
 SAME = 1e-12  # of their size: labels that differ by less are equal but for rounding
 MIN_ROWS = 9  # the fewest whose 8/1/1 split has no empty part
 FEWEST = 3  # rows of a class: training, validation and test need one each
-COUNTED = "Rows are counted from 0 after the header."
+
+
+def read(
+    content: Table, positions: Sequence[int], *, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return columns as numbers (rows, columns), NaN where missing, and notes about how they were written.
+
+    Only ``rows`` are looked at. Raises DataError that names row and column for text and for infinity.
+    """
+    y = np.empty((len(rows), len(positions)))
+    notes = []
+    for k, position in enumerate(positions):
+        every = content.text(position)
+        y[:, k], note = _column([every[row] for row in rows.tolist()], content, position=position, rows=rows)
+        notes += [note] if note else []
+    return y, tuple(notes)
+
+
+def _column(
+    cells: list[str], content: Table, *, position: int, rows: NDArray[np.int64]
+) -> tuple[list[float], str | None]:
+    title = content.header[position]
+    lowered = ["" if cell.lower() in MISSING else cell.lower() for cell in cells]
+    present = set(lowered) - {""}
+    for words in WORDS:
+        if present and present <= words.keys():
+            yes, no = words
+            return [words.get(cell, np.nan) for cell in lowered], f"column {title!r}: {yes} is read as 1, {no} as 0"
+    note = None
+    commas = {cell for cell in present if "," in cell}
+    if content.delimiter != "," and commas and not any("." in cell for cell in present - commas):
+        lowered = [cell if "." in cell else cell.replace(",", ".") for cell in lowered]
+        note = f"column {title!r}: a comma is read as the decimal point"
+    values = [_number(cell) if cell else np.nan for cell in lowered]
+    bad = [i for i, value in enumerate(values) if value is None]
+    if bad:
+        more = f" (and {len(bad) - 1:,} more such cells)" if len(bad) > 1 else ""
+        raise DataError(
+            f"row {rows[bad[0]]}, column {title!r}: {shorten(cells[bad[0]])} is not a number{more}",
+            where=content.where,
+            remedy="A target column holds numbers, true and false or yes and no throughout, and empty cells where a "
+            f"label is missing. {COUNTED}",
+        )
+    known = [np.nan if value is None else value for value in values]
+    for i, value in enumerate(known):
+        if value in {np.inf, -np.inf}:
+            raise DataError(
+                f"row {rows[i]}, column {title!r}: {shorten(cells[i])} is not a finite number",
+                where=content.where,
+                remedy=f"Leave the cell empty where a label is missing. {COUNTED}",
+            )
+    return known, note
+
+
+def _number(cell: str) -> float | None:
+    """Read a number as every other program does: Python alone takes 1_000 and the digits of all scripts."""
+    if not cell.isascii() or "_" in cell:
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def guess(y: NDArray[np.float64]) -> tuple[str, str]:
+    """Guess the task from the labels, and say so."""
+    binary = bool(np.isin(y[~np.isnan(y)], (0.0, 1.0)).all())
+    kind = "classification" if binary else "regression"
+    why = "the labels are 0 and 1" if binary else "the labels are not only 0 and 1"
+    return kind, f"task guessed to be {kind}, because {why}; --task sets it"
 
 
 def check(
@@ -32,12 +106,11 @@ def check(
     _check_values(kind, np.where(known, y, 0.0), tasks=tasks, rows=rows, where=where)
     lowest = np.where(known, y, np.inf).min(axis=0)
     highest = np.where(known, y, -np.inf).max(axis=0)
-    flat = ~(highest - lowest > SAME * np.maximum(1.0, np.abs(highest)))  # a single value, or no label at all
+    flat = ~(highest - lowest > SAME * np.maximum(np.abs(highest), np.abs(lowest)))  # a single value, or no label
     if flat.all():
         value = f"{lowest[0]:g}" if len(flat) == 1 else "in every task"
         what = "all labels are of one class" if kind == "classification" else "all labels are equal"
-        remedy = "There is nothing to learn from them; numbers that differ by less than 1e-12 need another unit."
-        raise DataError(f"{what} ({value})", where=where, remedy=remedy)
+        raise DataError(f"{what} ({value})", where=where, remedy="There is nothing to learn from them.")
     return tuple(
         f"task {tasks[t]!r} has {'a single value' if known[:, t].any() else 'no label'}"
         for t in np.flatnonzero(flat).tolist()
@@ -63,12 +136,21 @@ def _check_values(
             where=where,
             remedy=f"Correct the cell, leave it empty, or give the column in another unit. {COUNTED}",
         )
+    sizes = np.abs(y).max(axis=0)
+    tiny = np.flatnonzero((sizes < SMALLEST) & (sizes > 0))
+    if len(tiny):
+        raise DataError(
+            f"column {tasks[tiny[0]]!r}: no label is larger than {sizes[tiny[0]]:g}; the smallest size is {SMALLEST:g}",
+            where=where,
+            remedy="Give the column in another unit.",
+        )
 
 
-def shortage(kind: str, y: NDArray[np.float64], *, tasks: Sequence[str]) -> str:
+def shortage(kind: str, y: NDArray[np.float64], *, tasks: Sequence[str], rows: NDArray[np.int64]) -> str:
     """Say why the rows of y (M, T) cannot be split into three parts that can be used, or "" where they can."""
     if len(y) < MIN_ROWS:
-        return f"{len(y)} row{'s' * (len(y) > 1)} cannot be split into three parts: at least {MIN_ROWS} are needed"
+        usable = f"{len(y)} usable row{'s' * (len(y) > 1)}"
+        return f"{usable} cannot be split into three parts: at least {MIN_ROWS} are needed"
     if kind == "regression":
         return ""
     rarer = np.where((y == 1).sum(axis=0) <= (y == 0).sum(axis=0), 1, 0)
@@ -76,6 +158,6 @@ def shortage(kind: str, y: NDArray[np.float64], *, tasks: Sequence[str]) -> str:
     best = int(counts.argmax())
     if counts[best] >= FEWEST:
         return ""
-    rows = np.flatnonzero(y[:, best] == rarer[best]).tolist()
-    named = f"row{'s' * (len(rows) > 1)} {' and '.join(map(str, rows))}"
+    of_it = rows[np.flatnonzero(y[:, best] == rarer[best])].tolist()
+    named = f"row{'s' * (len(of_it) > 1)} {' and '.join(map(str, of_it))}"
     return f"column {tasks[best]!r} is {rarer[best]} in {named} only: training, validation and test need one each"

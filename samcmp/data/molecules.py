@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samcmp.data import catalogue, fetch, labels, table
+from samcmp.data import catalogue, fetch, gate, labels, table
 from samcmp.data.cards import COMPT, DatasetCard, Kind
+from samcmp.data.split import part_of
 from samcmp.errors import DataError, UsageError, changed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SHOWN = 1000  # characters of a skipped SMILES that are kept
 NAN = "7ff8000000000000"  # binary64, big-endian; no number has these digits
 
 
@@ -35,8 +34,11 @@ class Molecules:
     metric: str
     dataset_hash: str
     notes: tuple[str, ...] = ()  # to be said to the user
+    file_rows: int = 0
     skipped: tuple[tuple[int, str, str], ...] = ()  # row, SMILES, reason
+    left_out: tuple[tuple[int, str], ...] = ()  # row, SMILES: by the card
     groups: NDArray[np.int64] | None = None  # (M,) scaffold group that the file itself gives
+    parts: tuple[str, ...] | None = None  # (M,) part of the split that the file itself gives, "" for none
     partition: str | None = None  # the frozen scaffold partition, first 16 digits
     frozen: bool = False  # whether the rows are a frozen list of a known dataset
 
@@ -62,28 +64,20 @@ def load(
     if identity and catalogue.identity(card, hashlib.sha256(data).hexdigest()) != identity:
         raise changed(path)
     content = table.parse(data, path)
-    where = content.where
-    positions = _target_positions(card, content)
-    smiles = content.text(content.column(card.smiles_column))
-    y = content.numbers(positions)
-    groups = _groups(card, content)
-    n = len(smiles)
+    where, n = content.where, len(content)
     if card.file_rows is not None and n != card.file_rows:
         raise DataError(f"the file has {n:,} rows where its card says {card.file_rows:,}", where=where)
     if max(card.leave_out, default=-1) >= n:
         raise DataError(f"the card leaves out row {max(card.leave_out)} of {n:,} rows", where=str(card.path))
-    keep = np.ones(n, dtype=bool)
-    keep[list(card.leave_out)] = False
-    skipped = () if card.frozen else _unusable(tuple(smiles))
-    keep[[row for row, _, _ in skipped]] = False
-    rows = np.flatnonzero(keep).astype(np.int64)
-    y = y[rows]
-    notes = (*card.notes, *_skip_notes(skipped, n))
-    if not len(rows):
-        raise DataError("no row has a usable molecule", where=where, remedy=_first_reason(skipped))
-    notes += labels.check(card.task, y, tasks=card.target_columns, rows=rows, where=where)
-    kept = tuple(smiles[i] for i in rows)
-    digest = hash_of(card.name.removesuffix(COMPT), rows, smiles=kept, y=y)
+    used = gate.usable(
+        content,
+        smiles=content.column(card.smiles_column),
+        targets=_target_positions(card, content),
+        leave_out=card.leave_out,
+        frozen=card.frozen,
+    )
+    said = labels.check(card.task, used.y, tasks=card.target_columns, rows=used.rows, where=where)
+    digest = hash_of(card.name.removesuffix(COMPT), used.rows, smiles=used.smiles, y=used.y)
     if card.dataset_hash is not None and digest != card.dataset_hash:
         raise DataError(
             f"the dataset hash is {digest[:16]} where its card says {card.dataset_hash[:16]}",
@@ -92,16 +86,19 @@ def load(
         )
     return Molecules(
         name=card.name,
-        rows=rows,
-        smiles=kept,
-        y=y,
+        rows=used.rows,
+        smiles=used.smiles,
+        y=used.y,
         tasks=card.target_columns,
         kind=card.task,
         metric=card.metric,
         dataset_hash=digest,
-        notes=notes,
-        skipped=skipped,
-        groups=None if groups is None else groups[rows],
+        notes=(*card.notes, *used.notes, *said),
+        file_rows=n,
+        skipped=used.skipped,
+        left_out=used.left_out,
+        groups=_groups(card, content, used.rows),
+        parts=_parts(card, content, used.rows),
         partition=card.scaffold_partition,
         frozen=card.frozen,
     )
@@ -135,6 +132,7 @@ def subset(molecules: Molecules, n: int, *, seed: int = 0) -> Molecules:
         dataset_hash=hash_of(molecules.name.removesuffix(COMPT), rows, smiles=smiles, y=y),
         notes=(*molecules.notes, f"a subset of {n:,} of the {total:,} molecules, seed {seed}"),
         groups=None if molecules.groups is None else molecules.groups[chosen],
+        parts=None if molecules.parts is None else tuple(molecules.parts[i] for i in chosen),
         partition=None,
     )
 
@@ -184,35 +182,19 @@ def _target_positions(card: DatasetCard, content: table.Table) -> list[int]:
     return list(card.target_positions)
 
 
-def _groups(card: DatasetCard, content: table.Table) -> NDArray[np.int64] | None:
+def _groups(card: DatasetCard, content: table.Table, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
     if not card.group_column:
         return None
-    column = content.numbers([content.column(card.group_column)])[:, 0]
+    values, _ = labels.read(content, [content.column(card.group_column)], rows=rows)
+    column = values[:, 0]
     if not np.array_equal(column, np.floor(column)):
         raise DataError(f"column {card.group_column!r} must hold whole numbers", where=content.where)
     return column.astype(np.int64)
 
 
-@lru_cache(maxsize=4)  # every run of a comparison loads its molecules; they are parsed for the first
-def _unusable(smiles: tuple[str, ...]) -> tuple[tuple[int, str, str], ...]:
-    """Find the rows of a user's file that RDKit makes no molecule of, each with the reason."""
-    from samcmp.graphs.featurize import parse
-
-    found = []
-    for row, text in enumerate(smiles):
-        try:
-            parse(text)
-        except DataError as error:
-            found.append((row, text[:SHOWN], error.what))
-    return tuple(found)
-
-
-def _skip_notes(skipped: Sequence[tuple[int, str, str]], n: int) -> tuple[str, ...]:
-    if not skipped:
-        return ()
-    row, _, why = skipped[0]
-    return (f"{len(skipped):,} of {n:,} rows skipped; the first is row {row}: {why}",)
-
-
-def _first_reason(skipped: Sequence[tuple[int, str, str]]) -> str | None:
-    return f"Row {skipped[0][0]}: {skipped[0][2]}." if skipped else None
+def _parts(card: DatasetCard, content: table.Table, rows: NDArray[np.int64]) -> tuple[str, ...] | None:
+    if not card.split_column:
+        return None
+    cells = content.text(content.column(card.split_column))
+    where = f"{content.where}, column {card.split_column!r}"
+    return tuple("" if not cells[row] else part_of(cells[row], where=f"{where}, row {row}") for row in rows.tolist())

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from samcmp.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+PARTS = ("train", "valid", "test")
+OTHER_NAMES = {"training": "train", "val": "valid", "validation": "valid", "dev": "valid", "testing": "test"}
+Parts = tuple[Sequence[int], Sequence[int], Sequence[int]]  # rows of train, valid and test
+
+
+def part_of(text: str, *, where: str) -> str:
+    """Return the part that a word of another tool means. Raises DataError for one that means none."""
+    word = text.strip().lower()
+    part = OTHER_NAMES.get(word, word)
+    if part not in PARTS:
+        shown = ascii(text if len(text) <= 60 else text[:57] + "...")
+        raise DataError(f"{shown} is no part of a split", where=where, remedy="The parts are train, valid and test.")
+    return part
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,113 +1,149 @@
-"""Splits in files: JSON or CSV of row numbers, as a user brings them and as ``--save-split`` writes them."""
+"""Splits in files: JSON or a table of row numbers, as other tools and ``--save-split`` write them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from samcmp import files
 from samcmp.data import table
 from samcmp.data.molecules import Molecules
+from samcmp.data.split import PARTS, Parts, Split, part_of
 from samcmp.errors import DataError, changed
 
-if TYPE_CHECKING:
-    from samcmp.data.split import Split
-
 FORM = 'Write {"train": [...], "valid": [...], "test": [...]}.'
-PARTS = ("train", "valid", "test")
-OTHER_NAMES = {"val": "valid", "validation": "valid", "dev": "valid", "training": "train"}
+_ROW, _PART = ("row", "index"), ("part", "split", "set")  # names of the two columns of a table
+_RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", re.ASCII)
+MOST_ROWS = 10**8
 
 
-def read_parts(
-    path: Path, molecules: Molecules, *, sha256: str = ""
-) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
-    """Read train, valid and test rows from JSON ({"train": [...], ...}) or CSV (columns row and part).
+def read_parts(path: Path, molecules: Molecules, *, sha256: str = "") -> tuple[Parts, tuple[str, ...]]:
+    """Read train, valid and test rows, and notes about them.
 
-    Rows are those of the published file, 0-based. Raises DataError for rows that overlap, repeat, are out of range or
-    are not used, for a file that was saved for other data, and for one that has not the ``sha256`` that is given.
+    JSON is an object {"train": [...], ...}, a list of three lists, or chemprop's list of one such object, with ranges
+    as "0-99,120"; any other file is a table with the columns row and part. Rows are those of the published file,
+    0-based. Raises DataError for rows that overlap, repeat, are out of range or are not used, for a file that was
+    saved for other data, and for one that has not the ``sha256`` that is given.
     """
     data = table.content(path)
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
         raise changed(path)
-    if path.name.endswith(".json"):
-        parts = _from_json(data, path, molecules)
-    else:
-        parts = _from_csv(data, path)
-    _check(parts, molecules, where=str(path))
-    return parts["train"], parts["valid"], parts["test"]
+    parts = _from_json(data, path, molecules) if path.name.lower().endswith(".json") else _from_table(data, path)
+    return checked(parts, molecules, where=str(path))
 
 
 def _from_json(data: bytes, path: Path, molecules: Molecules) -> Mapping[str, list[int]]:
     where = str(path)
     try:
-        content: Any = json.loads(data.decode("utf-8"))
+        content: Any = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {error}", where=where, remedy=FORM) from None
+    if isinstance(content, list) and len(content) == 3 and all(isinstance(part, list) for part in content):
+        content = dict(zip(PARTS, content, strict=True))
+    if isinstance(content, list) and content and all(isinstance(split, dict) for split in content):
+        if len(content) > 1:
+            raise DataError(
+                f"holds {len(content)} splits", where=where, remedy="Leave the one in it that is meant, or a file each."
+            )
+        (content,) = content
     if not isinstance(content, dict):
         raise DataError("is not a JSON object", where=where, remedy=FORM)
     made_for = content.get("dataset_hash")
     if made_for is not None and made_for != molecules.dataset_hash:
         raise DataError(
-            f"the split was saved for the dataset hash {str(made_for)[:16]!r}, {molecules.name} has "
+            f"the split was saved for the dataset hash {table.shorten(str(made_for)[:16])}, {molecules.name} has "
             f"{molecules.dataset_hash[:16]!r}",
             where=where,
             remedy="Use the same data, or delete the line dataset_hash to apply the row numbers all the same.",
         )
     parts: dict[str, list[int]] = {}
     for key, value in content.items():
-        part = OTHER_NAMES.get(key, key)
-        if part not in PARTS:
-            continue
+        try:
+            part = part_of(key, where=where)
+        except DataError:
+            continue  # other tools keep other things in the same object
         if part in parts:
-            raise DataError(f"the part {part!r} is given twice", where=where)
-        if not isinstance(value, list) or not all(type(row) is int for row in value):
-            raise DataError("expected a list of row numbers", where=f"{where}, key {key}")
-        parts[part] = value
+            raise DataError(f"the part {part!r} is given twice", where=where, remedy=FORM)
+        parts[part] = _rows(value, where=f"{where}, key {key}")
     return parts
 
 
-def _from_csv(data: bytes, path: Path) -> Mapping[str, list[int]]:
+def _rows(value: Any, *, where: str) -> list[int]:
+    if isinstance(value, str):
+        rows: list[int] = []
+        for piece in filter(None, value.replace(" ", "").split(",")):
+            match = _RANGE.fullmatch(piece)
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+            if last < first or last - first > MOST_ROWS:
+                raise DataError(f"{table.shorten(piece)} is no range of rows", where=where, remedy='Write "0-99,120".')
+            rows += range(first, last + 1)
+        return rows
+    if not isinstance(value, list) or not all(type(row) is int for row in value):
+        raise DataError("expected a list of row numbers", where=where, remedy=FORM)
+    return value
+
+
+def _from_table(data: bytes, path: Path) -> Mapping[str, list[int]]:
     content = table.parse(data, path)
-    rows = content.text(content.column("row"))
-    labels = content.text(content.column("part"))
+    row_column, part_column = (
+        next((name for name in names if name in content.header), names[0]) for names in (_ROW, _PART)
+    )
+    rows = content.text(content.column(row_column))
+    words = content.text(content.column(part_column))
     parts: dict[str, list[int]] = {}
-    for line, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        part = OTHER_NAMES.get(label.lower(), label.lower())
-        if part not in PARTS:
-            raise DataError(
-                f"line {line + 2}: {table.shorten(label)} is no part",
-                where=str(path),
-                remedy="The parts are train, valid and test.",
-            )
+    for line, (row, word) in enumerate(zip(rows, words, strict=True)):
+        where = f"{path}, line {line + 2}"
         if not (row.isascii() and row.isdigit() and len(row) < 19):
-            raise DataError(f"line {line + 2}: {table.shorten(row)} is no row number", where=str(path))
-        parts.setdefault(part, []).append(int(row))
+            raise DataError(f"{table.shorten(row)} is no row number", where=where, remedy=table.COUNTED)
+        parts.setdefault(part_of(word, where=where), []).append(int(row))
     return parts
 
 
-def _check(parts: Mapping[str, list[int]], molecules: Molecules, *, where: str) -> None:
+def of_column(molecules: Molecules) -> tuple[Parts, tuple[str, ...]]:
+    """Return the parts that a column of the data file gives, and notes. Raises DataError where a part is empty."""
+    parts: dict[str, list[int]] = {}
+    for row, part in zip(molecules.rows.tolist(), molecules.parts or (), strict=bool(molecules.parts)):
+        if part:
+            parts.setdefault(part, []).append(row)
+    return checked(parts, molecules, where=f"{molecules.name}, split column")
+
+
+def checked(parts: Mapping[str, list[int]], molecules: Molecules, *, where: str) -> tuple[Parts, tuple[str, ...]]:
+    """Return parts that belong to ``molecules``, and notes. Raises DataError that names the row that does not fit."""
     for part in PARTS:
         if not parts.get(part):
             raise DataError(f"the part {part!r} is missing or empty", where=where, remedy="All three parts are needed.")
     owner: dict[int, str] = {}
     used = set(molecules.rows.tolist())
-    last = max(used)
+    unusable = {row for row, *_ in (*molecules.skipped, *molecules.left_out)}
+    kept: dict[str, list[int]] = {part: [] for part in PARTS}
     for part in PARTS:
         for row in parts[part]:
             if row in owner:
                 both = "twice in" if owner[row] == part else f"in {owner[row]} and in"
                 raise DataError(f"row {row} is {both} {part}", where=where, remedy="Each row belongs to one part.")
-            if row not in used:
-                why = "out of range" if not 0 <= row <= last else "not among the molecules that are used"
-                raise DataError(
-                    f"row {row} in {part} is {why}",
-                    where=where,
-                    remedy=f"Rows of {molecules.name} are counted from 0 after the header, up to {last}.",
-                )
             owner[row] = part
+            if row in used:
+                kept[part].append(row)
+            elif row not in unusable:
+                raise _not_used(row, part, molecules, where=where)
+    notes = []
+    if gone := len(owner) - sum(map(len, kept.values())):
+        notes.append(f"{gone:,} rows of the split are left out: no molecule that is used is made of them")
+    if rest := len(used - owner.keys()):
+        notes.append(f"{rest:,} of {len(used):,} molecules are in no part of the split and are not used")
+    return (kept["train"], kept["valid"], kept["test"]), tuple(notes)
+
+
+def _not_used(row: int, part: str, molecules: Molecules, *, where: str) -> DataError:
+    last = max(molecules.file_rows - 1, int(molecules.rows[-1]))
+    why = "not among the molecules that are used" if 0 <= row <= last else "out of range"
+    remedy = f"Rows of {molecules.name} are counted from 0 after the header, up to {last}."
+    return DataError(f"row {row} in {part} is {why}", where=where, remedy=remedy)
 
 
 def save(split: Split, path: Path, *, dataset_hash: str) -> None:

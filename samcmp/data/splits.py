@@ -7,6 +7,7 @@ molecules, labels and partition. RDKit is needed for scaffold groups only.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,19 +15,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samcmp.data import splitfile
 from samcmp.data.molecules import Molecules, keys
-from samcmp.data.split import Split
-from samcmp.data.splitfile import read_parts
+from samcmp.data.split import PARTS, Parts, Split
 from samcmp.errors import DataError, UsageError, unknown
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-NAMES = ("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed", "file")
-ONE_PARTITION = frozenset({"scaffold", "fixed", "file"})  # the seed changes nothing, or is not meant to
+NAMES = ("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed", "file", "column")
+ONE_PARTITION = frozenset({"scaffold", "fixed", "file", "column"})  # the seed changes nothing, or is not meant to
 FOLDS = 5
 Rows = Sequence[int]
-Parts = tuple[Rows, Rows, Rows]
 
 
 def make(
@@ -50,9 +50,15 @@ def make(
         raise UsageError("the split 'file' and a split file belong together", where="--split-file")
     if seed < 0:
         raise UsageError(f"a split seed is 0 or larger, got {seed}", where="--seed")
+    if split == "column" and molecules.parts is None:
+        raise UsageError(
+            "no column of the data gives the parts", where="--split column", remedy="Name it with --split-column."
+        )
     notes: tuple[str, ...] = ()
     if file is not None:
-        parts: Parts = read_parts(file, molecules, sha256=sha256)
+        parts, notes = splitfile.read_parts(file, molecules, sha256=sha256)
+    elif split == "column":
+        parts, notes = splitfile.of_column(molecules)
     elif fold is not None:
         if not 0 <= fold < FOLDS:
             raise UsageError(f"cv5 has folds 0 to {FOLDS - 1}, got {fold}", where="fold")
@@ -132,7 +138,30 @@ def stratified(molecules: Molecules, seed: int) -> Parts:
         train += block[:8]
         valid.append(block[8])
         test.append(block[9])
+    if molecules.kind == "classification":
+        _spread_classes((train, valid, test), label=label, key=found)
     return train, valid, test
+
+
+def _spread_classes(
+    parts: tuple[list[int], list[int], list[int]], *, label: Mapping[int, float], key: Mapping[int, bytes]
+) -> None:
+    """Give every part a row of each class that has three, by exchanges between parts; sizes stay.
+
+    Blocks spread a class of ten rows and more as a rule; a rarer one may lie in one part.
+    """
+    for value in sorted(set(label.values())):
+        for poor in parts:
+            if not poor or any(label[row] == value for row in poor):
+                continue
+            members = max(([row for row in part if label[row] == value] for part in parts), key=len)
+            others = Counter(label[row] for row in poor)
+            spare = [row for row in poor if others[label[row]] > 1]  # not the last of its class in that part
+            if len(members) < 2 or not spare:
+                continue
+            given, taken = min(members, key=key.__getitem__), min(spare, key=key.__getitem__)
+            rich = next(part for part in parts if given in part)
+            rich[rich.index(given)], poor[poor.index(taken)] = taken, given
 
 
 Groups = Mapping[int, Sequence[int]]  # smallest row of a group -> its rows, ascending
@@ -178,7 +207,7 @@ def scaffold_groups(molecules: Molecules) -> Groups:
     if molecules.groups is not None:
         labels: Sequence[object] = molecules.groups.tolist()
     else:
-        labels = _scaffolds(molecules.smiles)
+        labels = _scaffolds(molecules.smiles, tuple(molecules.rows.tolist()))
     by_label: dict[object, list[int]] = {}
     for label, row in zip(labels, molecules.rows.tolist(), strict=True):
         by_label.setdefault(label, []).append(row)
@@ -189,17 +218,29 @@ def murcko(mol: Mol) -> str:
     """Return the Bemis-Murcko scaffold of a molecule as SMILES without chirality, "" when it has no ring."""
     from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
-    return str(MurckoScaffoldSmiles(mol=mol, includeChirality=False))  # type: ignore[no-untyped-call]
+    try:
+        return str(MurckoScaffoldSmiles(mol=mol, includeChirality=False))  # type: ignore[no-untyped-call]
+    except (ValueError, RuntimeError) as error:  # of a frozen row that is read without the valence check
+        why = " ".join(str(error).split())
+        raise DataError(
+            f"RDKit finds no scaffold: {why}", remedy="Leave the row out, or take --split random."
+        ) from None
 
 
 @lru_cache(maxsize=4)
-def _scaffolds(smiles: tuple[str, ...]) -> tuple[str, ...]:
+def _scaffolds(smiles: tuple[str, ...], rows: tuple[int, ...]) -> tuple[str, ...]:
     from rdkit.rdBase import BlockLogs
 
     from samcmp.graphs.featurize import parse
 
+    labels = []
     with BlockLogs():
-        return tuple(murcko(parse(text)) for text in smiles)
+        for row, text in zip(rows, smiles, strict=True):
+            try:
+                labels.append(murcko(parse(text)))
+            except DataError as error:
+                raise DataError(error.what, where=f"row {row}", remedy=error.remedy) from None
+    return tuple(labels)
 
 
 def partition_hash(groups: Groups) -> str:
@@ -255,7 +296,21 @@ def check_parts(molecules: Molecules, split: Split) -> None:
             usable = (y == 0).any(axis=0) & (y == 1).any(axis=0)
         if not usable.any():
             raise DataError(
-                f"the {part} part holds {lack}",
-                where=f"split {split}",
-                remedy="Take more molecules, another --seed, or --split stratified, which spreads a rare class.",
+                f"the {part} part holds {lack}", where=f"split {split}", remedy=_remedy(molecules, split.name)
             )
+
+
+def _remedy(molecules: Molecules, split: str) -> str:
+    """Name what may help where a part lacks a class: never the split in use, nor one that would be refused."""
+    y = molecules.y
+    ways = ["Take more molecules"]
+    if split not in ONE_PARTITION or split == "fixed":
+        ways.append("another --seed")
+    complete = y.shape[1] == 1 and not np.isnan(y).any() and molecules.kind == "classification"
+    if split in {"file", "column"}:
+        ways.append("move rows of the class that is missing into that part")
+    elif complete and split != "stratified" and min((y == 0).sum(), (y == 1).sum()) >= len(PARTS) and len(y) >= 20:
+        ways.append("--split stratified, which gives each part a row of both classes")
+    elif split.startswith("scaffold"):
+        ways.append("--split random")
+    return f"{', '.join(ways[:-1])} or {ways[-1]}." if len(ways) > 1 else f"{ways[0]}."

@@ -1,106 +1,89 @@
-"""Read a CSV file as a user meant it, or say precisely why that cannot be done."""
+"""Read a table as its owner meant it, or say precisely why that cannot be done."""
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samcmp.data import unpack
 from samcmp.errors import DataError, nearest
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    import pandas as pd
 
-MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})  # lower case; a label that was not measured
 FIELD_LIMIT = 1 << 28  # characters of one cell; the csv module's own limit hides what is wrong with a longer one
-OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+DELIMITERS = (",", "\t", ";", "|")
+SAMPLE = 1 << 16  # characters that decide the delimiter
+COUNTED = "Rows are counted from 0 after the header."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """A header and its rows; row i of ``rows`` is data row i of the file, header not counted."""
+    """A header and its rows; row i of ``frame`` is data row i of the file, header not counted."""
 
     where: str
     header: tuple[str, ...]
-    rows: list[list[str]]
+    frame: pd.DataFrame  # one column a title, by position
+    delimiter: str = ","  # empty for a file that is no text
+
+    def __len__(self) -> int:
+        return len(self.frame)
 
     def column(self, name: str) -> int:
         """Return the position of a column. Raises DataError when it is missing or its name occurs twice."""
-        found = [i for i, title in enumerate(self.header) if title == name]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            places = " and ".join(str(i + 1) for i in found)
+        places = [i for i, title in enumerate(self.header) if title == name]
+        if len(places) == 1:
+            return places[0]
+        if places:
             raise DataError(
-                f"the column name {name!r} occurs {len(found)} times, as columns {places}",
+                f"the column name {name!r} occurs {len(places)} times, as columns "
+                f"{' and '.join(str(i + 1) for i in places)}",
                 where=self.where,
                 remedy="Rename the columns so that each name occurs once.",
             )
-        raise DataError(f"there is no column {name!r}", where=self.where, remedy=self._columns_hint(name))
-
-    def _columns_hint(self, name: str) -> str:
-        if len(self.header) == 1:
-            for delimiter, spoken in OTHER_DELIMITERS.items():
-                if delimiter in self.header[0]:
-                    return f"The file looks separated by {spoken}; save it with commas between the columns."
+        if _is_data(self.header):
+            raise DataError(
+                f"there is no column {name!r}: the first line is data, {self.columns}",
+                where=self.where,
+                remedy="Add a first line with the names of the columns.",
+            )
         close = nearest(name, self.header)
-        return f"{f'Did you mean {close!r}? ' if close else ''}The columns are {self.columns}."
+        hint = f"{f'Did you mean {close!r}? ' if close else ''}The columns are {self.columns}."
+        raise DataError(f"there is no column {name!r}", where=self.where, remedy=hint)
 
     @property
     def columns(self) -> str:
         """Name the columns for a message."""
-        shown = ", ".join(repr(title) for title in self.header[:12])
+        shown = ", ".join(shorten(title) for title in self.header[:12])
         return f"{shown} and {len(self.header) - 12} more" if len(self.header) > 12 else shown
 
     def text(self, position: int) -> list[str]:
-        """Return one column with outer blanks stripped."""
-        return [row[position].strip() for row in self.rows]
+        """Return one column with outer blanks stripped, "" where Parquet has no value."""
+        column = self.frame.iloc[:, position]
+        if self.delimiter:
+            return [cell.strip() for cell in column]
+        return ["" if gone else str(cell).strip() for cell, gone in zip(column.tolist(), column.isna(), strict=True)]
 
-    def numbers(self, positions: Sequence[int]) -> NDArray[np.float64]:
-        """Return columns as (rows, columns) numbers, NaN where missing. Raises DataError for text or infinity."""
-        import numpy as np
 
-        out = np.empty((len(self.rows), len(positions)))
-        for k, position in enumerate(positions):
-            cells = [row[position] for row in self.rows]
+def _is_data(header: tuple[str, ...]) -> bool:
+    """Whether what stands for column names is a molecule, or numbers beside text: a file without a header."""
+    from samcmp.graphs.featurize import parse
+
+    for title in header:
+        words = title.split()
+        if words and any(sign in words[0] for sign in "()=#[]123"):
             try:
-                out[:, k] = [float(cell) if cell else np.nan for cell in cells]
-            except ValueError:
-                out[:, k] = self._numbers_with_care(cells, position)
-            if np.isinf(out[:, k]).any():
-                row = int(np.flatnonzero(np.isinf(out[:, k]))[0])
-                raise DataError(
-                    f"row {row}, column {self.header[position]!r}: {cells[row]!r} is not a finite number",
-                    where=self.where,
-                    remedy="Leave the cell empty where a label is missing. Rows are counted from 0 after the header.",
-                )
-        return out
-
-    def _numbers_with_care(self, cells: list[str], position: int) -> list[float]:
-        values, bad = [], []
-        for row, cell in enumerate(cells):
-            if cell.strip().lower() in MISSING:
-                values.append(float("nan"))
+                parse(words[0])
+            except DataError:
                 continue
-            try:
-                values.append(float(cell))
-            except ValueError:
-                bad.append(row)
-        if bad:
-            more = f" (and {len(bad) - 1:,} more such cells)" if len(bad) > 1 else ""
-            raise DataError(
-                f"row {bad[0]}, column {self.header[position]!r}: {shorten(cells[bad[0]])} is not a number{more}",
-                where=self.where,
-                remedy="A target column holds numbers, and empty cells where a label is missing. "
-                "Rows are counted from 0 after the header.",
-            )
-        return values
+            return True
+    return False
 
 
 def shorten(text: str, limit: int = 60) -> str:
@@ -121,68 +104,117 @@ def content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError("no such file", where=str(path), remedy="Check the path.") from None
+    except IsADirectoryError:
+        raise DataError("is a folder", where=str(path), remedy="Name a file in it.") from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"cannot be read: {why}", where=str(path), remedy="Name a file that can be read.") from None
 
 
 def parse(data: bytes, path: Path) -> Table:
-    """Read a table from the bytes of ``path``: comma-separated, gzipped when its name ends in .gz.
+    """Read a table from the bytes of ``path``: CSV with any usual delimiter, or Parquet; gzip, bzip2, xz and zip, too.
 
-    Raises DataError for what is not UTF-8, badly quoted, cut short, empty, or has rows of unequal length.
+    Raises DataError for what is no such table, is badly quoted, cut short or empty, or has rows of unequal length.
     """
     where = str(path)
-    text = _decode(_unpacked(data, path), where)
+    data = unpack.unpack(data, where)
+    table = _parquet(data, where) if data.startswith(unpack.PARQUET) else _csv(unpack.decode(data, where), where)
+    if not len(table):
+        raise DataError("there is a header but no row", where=where, remedy="It needs one line a molecule.")
+    return table
+
+
+def _parquet(data: bytes, where: str) -> Table:
+    import pandas as pd
+    import pyarrow
+
+    try:
+        frame = pd.read_parquet(io.BytesIO(data))
+    except (pyarrow.ArrowException, OSError, ValueError, NotImplementedError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise DataError(f"is Parquet that cannot be read: {text}", where=where, remedy="Get it again.") from None
+    return Table(where, tuple(str(title).strip() for title in frame.columns), frame, delimiter="")
+
+
+def _csv(text: str, where: str) -> Table:
+    import pandas as pd
+
+    if text[:4].lower() == "sep=":  # a line that spreadsheets write for each other
+        text = text.partition("\n")[2]
+    with _long_cells():
+        delimiter = _delimiter(text)
+        header = next(_records(text, delimiter), [])
+        if not any(title.strip() for title in header):
+            raise DataError("the file is empty", where=where, remedy="It needs a header line and one line a molecule.")
+        try:
+            frame = pd.read_csv(
+                io.StringIO(text, newline=""),
+                sep=delimiter,
+                engine="python",  # the only one that refuses bad quotes and tells a short row from empty cells
+                header=None,
+                names=range(len(header) + 1),
+                index_col=False,
+                dtype=object,
+                na_filter=False,
+            )
+        except (pd.errors.ParserError, csv.Error) as error:
+            raise _bad_row(text, delimiter, width=len(header), where=where, otherwise=str(error)) from None
+        if frame[len(header) - 1].isna().any() or frame[len(header)].notna().any():
+            raise _bad_row(text, delimiter, width=len(header), where=where, otherwise="rows of unequal length")
+    body = frame.iloc[1:, : len(header)].reset_index(drop=True)
+    return Table(where, tuple(title.strip() for title in header), body, delimiter)
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
     limit = csv.field_size_limit(FIELD_LIMIT)
     try:
-        rows = _parse(text, where)
+        yield
     finally:
         csv.field_size_limit(limit)
-    if not rows or not any(cell.strip() for cell in rows[0]):
-        raise DataError("the file is empty", where=where, remedy="It needs a header line and one line a molecule.")
-    header = tuple(title.strip() for title in rows[0])
-    width = len(header)
-    body = rows[1:]
-    for i, row in enumerate(body):
-        if len(row) != width:
-            raise DataError(
-                f"row {i} has {len(row)} cells where the header has {width} columns",
-                where=where,
-                remedy="A cell that holds a comma must be in double quotes. Rows are counted from 0 after the header.",
-            )
-    if not body:
-        raise DataError("there is a header but no row", where=where, remedy="It needs one line a molecule.")
-    return Table(where, header, body)
 
 
-def _unpacked(data: bytes, path: Path) -> bytes:
+def _records(text: str, delimiter: str) -> Iterator[list[str]]:
+    """Yield the rows that pandas counts: a blank line is none."""
+    return filter(_is_row, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+
+
+def _is_row(record: list[str]) -> bool:
+    return len(record) > 1 or bool(record and record[0].strip())
+
+
+def _delimiter(text: str) -> str:
+    """Choose the delimiter that parts the first rows into equally many cells, and into most."""
+
+    def fit(delimiter: str) -> tuple[bool, int]:
+        widths = [len(record) for record in islice(_records(text[:SAMPLE], delimiter), 21)]
+        if len(text) > SAMPLE and len(widths) > 1:
+            del widths[-1]  # the sample may end within it
+        width = widths[0] if widths else 1
+        return width > 1 and set(widths) == {width}, width
+
+    return max(DELIMITERS, key=fit)
+
+
+def _bad_row(text: str, delimiter: str, *, width: int, where: str, otherwise: str) -> DataError:
+    """Say which row cannot be read: it is looked for only when reading has failed."""
+    records = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    number = -1  # the header's
     try:
-        return gzip.decompress(data) if path.name.endswith(".gz") else data
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"the gzip file is damaged: {error}", where=str(path), remedy="Get it again.") from None
-
-
-def _decode(data: bytes, where: str) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError("the text is UTF-16", where=where, remedy="Save the file as CSV UTF-8.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"line {line} is not UTF-8 text (byte 0x{data[error.start]:02x})",
-            where=where,
-            remedy="Save the file as CSV UTF-8; it may be in Latin-1 or Windows-1252 now.",
-        ) from None
-
-
-def _parse(text: str, where: str) -> list[list[str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        return [row for row in reader if row]
+        for record in records:
+            if not _is_row(record):
+                continue
+            if len(record) != width:
+                return DataError(
+                    f"row {number} has {len(record)} cells where the header has {width} columns",
+                    where=where,
+                    remedy=f"A cell that holds the delimiter {delimiter!r} must be in double quotes. {COUNTED}",
+                )
+            number += 1
     except csv.Error as error:
-        raise DataError(
-            f"line {reader.line_num} is badly quoted: {error}",
+        return DataError(
+            f"line {records.line_num} is badly quoted: {error}",
             where=where,
-            remedy="A cell with a comma or a quote in it must be in double quotes, and quotes inside it doubled.",
-        ) from None
+            remedy="A cell with a delimiter or a quote in it must be in double quotes, and quotes inside it doubled.",
+        )
+    return DataError(f"cannot be read: {otherwise}", where=where, remedy=unpack.SAVE_AS)

@@ -38,6 +38,7 @@ BOND_CODES = ("type", "stereo", "conjugated", "ring", "aromatic")  # type and st
 
 _AT = {name: i for i, name in enumerate(ATOM_CODES)}
 _CHARGES = (-1, -2, 1, 2, 0)
+GROVER_CHARGES = range(-6, 6)  # that its columns have a place for
 _SP_TO_SP3D2 = (2, 3, 4, 6, 7)
 
 
@@ -114,7 +115,7 @@ def _chemprop_v2(codes: NDArray[Any]) -> list[NDArray[Any]]:
 
 def _grover(codes: NDArray[Any]) -> list[NDArray[Any]]:
     charge = codes[:, _AT["charge"]].astype(np.int64)
-    if (bad := charge[(charge > 5) | (charge < -6)]).size:
+    if (bad := charge[(charge >= GROVER_CHARGES.stop) | (charge < GROVER_CHARGES.start)]).size:
         raise DataError(
             f"GROVER's features have no place for the formal charge {bad[0]:+d}; they reach from -6 to +5",
             remedy="Leave the molecule out, or choose another model.",

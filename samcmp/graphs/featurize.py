@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from samcmp.errors import DataError
 from samcmp.graphs.atomroles import roles
 from samcmp.graphs.batch import MolGraph
-from samcmp.graphs.columns import ATOM_CODES, BOND_CODES, expand_atoms, expand_bonds
+from samcmp.graphs.columns import ATOM_CODES, BOND_CODES, GROVER_CHARGES, expand_atoms, expand_bonds
 from samcmp.graphs.reading import Lists, read
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ __all__ = [
     "featurize",
     "featurize_many",
     "parse",
+    "parse_strictly",
 ]
 
 VERSION = "1"  # part of every cache key: count up when a code's meaning changes
@@ -81,7 +82,25 @@ def parse(smiles: str) -> Mol:
         return _parse(smiles.strip())
 
 
-def _parse(text: str) -> Mol:
+def parse_strictly(smiles: str) -> Mol:
+    """Parse a SMILES that nobody has vouched for: RDKit's whole sanitising, and nothing that features cannot hold.
+
+    Every model takes what passes here. Raises DataError.
+    """
+    from rdkit.rdBase import BlockLogs
+
+    text = smiles.strip()
+    with BlockLogs():
+        mol = _parse(text, strict=True)
+    read(mol, text, into=Lists(), gasteiger=False)
+    if "+" in text or "-" in text:
+        charge = max((atom.GetFormalCharge() for atom in mol.GetAtoms()), key=abs)
+        if charge not in GROVER_CHARGES:
+            raise DataError(f"a formal charge of {charge:+d}; features reach from -6 to +5", remedy=_LEAVE_OUT)
+    return mol
+
+
+def _parse(text: str, *, strict: bool = False) -> Mol:
     from rdkit import Chem
 
     _check(text)
@@ -90,17 +109,26 @@ def _parse(text: str) -> Mol:
         mol = Chem.MolFromSmiles(text, sanitize=False)
         if mol is None:
             raise DataError(f"RDKit cannot read the SMILES {_short(text)}", remedy=_LEAVE_OUT)
+        if strict:
+            raise _rejected(text, mol)
         mol.UpdatePropertyCache(strict=False)
         try:
             Chem.SanitizeMol(mol, Chem.SANITIZE_ALL ^ Chem.SANITIZE_PROPERTIES)
-        except (ValueError, RuntimeError) as error:
-            raise DataError(
-                f"RDKit rejects the SMILES {_short(text)}: {str(error).strip()}",
-                remedy=_LEAVE_OUT,
-            ) from error
+        except (ValueError, RuntimeError):
+            raise _rejected(text, mol) from None
     if mol.GetNumAtoms() == 0:
         raise DataError(f"the SMILES {_short(text)} has no atoms", remedy="Leave the row out.")
     return mol
+
+
+def _rejected(text: str, mol: Mol) -> DataError:
+    """Say in RDKit's words what is wrong with a molecule that could be read but not be sanitised."""
+    from rdkit import Chem
+
+    problems = Chem.DetectChemistryProblems(mol)
+    message = str(problems[0].Message()) if problems else "sanitising fails"
+    why = " ".join(message.replace(" # ", " ").split())
+    return DataError(f"RDKit rejects the SMILES {_short(text)}: {why}", remedy=_LEAVE_OUT)
 
 
 def _check(text: str) -> None:

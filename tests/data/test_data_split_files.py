@@ -45,7 +45,12 @@ def put(tmp_path: Path, content: object) -> Path:
         ({"train": [0], "valid": [True], "test": [1]}, "list of row numbers"),
         ({"train": [0], "valid": [1.5], "test": [1]}, "list of row numbers"),
         ({"train": [0], "valid": [1], "val": [1], "test": [2]}, "given twice"),
-        ([[0], [1], [2]], "not a JSON object"),
+        ([[0], [1]], "not a JSON object"),
+        ([{"train": [0], "val": [1], "test": [2]}] * 2, "holds 2 splits"),
+        ({"train": "0-5", "val": "9-6", "test": [7]}, "'9-6' is no range of rows"),
+        ({"train": "0-5", "val": "6,x", "test": [7]}, "'x' is no range of rows"),
+        ({"train": "0-999999999999", "val": "6", "test": [7]}, "is no range of rows"),
+        ({"train": "0-5", "val": "5", "test": [7]}, "row 5 is in train and in valid"),
         ('{"train": [0', "not JSON"),
         ({"dataset_hash": "f" * 64, "train": [0], "valid": [1], "test": [2]}, "saved for the dataset hash"),
     ],
@@ -62,8 +67,8 @@ def test_json_that_does_not_fit_is_refused(content: object, said: str, demo: Mol
     [
         ("row,part\n0,train\n1,valid\n2,exam\n", "line 4: 'exam' is no part"),
         ("row,part\nx,train\n", "line 2: 'x' is no row number"),
-        ("row,set\n0,train\n", "no column 'part'"),
-        ("row;part\n0;train\n", "semicolons"),
+        ("row,fold\n0,train\n", "no column 'part'"),
+        ("part,fold\n0,train\n", "no column 'row'"),
     ],
 )
 def test_csv_that_does_not_fit_is_refused(content: str, said: str, demo: Molecules, tmp_path: Path) -> None:
@@ -78,6 +83,62 @@ def test_other_names_of_the_validation_part_are_understood(demo: Molecules, tmp_
     path.write_text("row,part\n0,Train\n1,val\n2,test\n")
     split = splits.make(demo, "file", file=path)
     assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([0], [1], [2])
+
+
+FORMS = {  # one split as other tools write it
+    "object.json": json.dumps({"train": [0, 1, 2, 3], "val": [4], "test": [5, 6]}),
+    "chemprop-lists.json": json.dumps([{"train": [0, 1, 2, 3], "val": [4], "test": [5, 6]}]),
+    "chemprop-ranges.json": json.dumps([{"train": "0-2, 3", "val": "4", "test": "5-6"}]),
+    "three-lists.json": json.dumps([[0, 1, 2, 3], [4], [5, 6]]),
+    "with-a-mark.json": "\ufeff" + json.dumps({"Train": [0, 1, 2, 3], "Validation": [4], "TEST": [5, 6]}),
+    "table.csv": "row,part\n" + "".join(f"{i},{p}\n" for i, p in enumerate(["train"] * 4 + ["val"] + ["test"] * 2)),
+    "table.tsv": "index\tsplit\n"
+    + "".join(f"{i}\t{p}\n" for i, p in enumerate(["TRAIN"] * 4 + ["dev"] + ["testing"] * 2)),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_split_files_of_other_tools_are_read(name: str, demo: Molecules, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(FORMS[name], encoding="utf-8")
+    split = splits.make(demo, "file", file=path)
+    assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([0, 1, 2, 3], [4], [5, 6])
+
+
+def test_molecules_in_no_part_are_counted_and_said(demo: Molecules, tmp_path: Path) -> None:
+    split = splits.make(demo, "file", file=put(tmp_path, {"train": "0-99", "valid": "100-119", "test": "120-139"}))
+    assert "988 of 1,128 molecules are in no part of the split and are not used" in split.notes
+
+
+def test_a_split_of_the_whole_file_leaves_out_the_rows_that_hold_no_molecule(tmp_path: Path) -> None:
+    data = tmp_path / "my.csv"
+    data.write_text("smiles,y\n" + "".join(f"{'?' if i == 3 else 'C' * (i + 1)},{i}\n" for i in range(20)))
+    own = molecules.load(cards.user_card(data, "smiles", ["y"]))
+    split = splits.make(own, "file", file=put(tmp_path, {"train": "0-15", "valid": "16-17", "test": "18-19"}))
+    assert 3 not in split.train.tolist()
+    assert any("1 rows of the split are left out" in note for note in split.notes)
+
+
+def with_column(tmp_path: Path, words: list[str]) -> Molecules:
+    path = tmp_path / "my.csv"
+    path.write_text("smiles,y,set\n" + "".join(f"{'C' * (i + 1)},{i},{word}\n" for i, word in enumerate(words)))
+    return molecules.load(cards.user_card(path, "smiles", ["y"], split_column="set"))
+
+
+def test_a_split_column_gives_the_parts(tmp_path: Path) -> None:
+    split = splits.make(with_column(tmp_path, ["Train"] * 6 + ["VAL", "test", "", "training"]), "column")
+    assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([0, 1, 2, 3, 4, 5, 9], [6], [7])
+    assert "1 of 10 molecules are in no part of the split and are not used" in split.notes
+
+
+def test_a_word_that_is_no_part_names_its_row(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="column 'set', row 2: 'fold3' is no part of a split"):
+        with_column(tmp_path, ["train"] * 2 + ["fold3"] + ["test"] * 8)
+
+
+def test_a_split_column_without_a_validation_part_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'valid' is missing or empty"):
+        splits.make(with_column(tmp_path, ["train"] * 6 + ["test"] * 5), "column")
 
 
 def test_a_row_that_is_not_used_is_refused(demo: Molecules, tmp_path: Path) -> None:

@@ -78,20 +78,11 @@ def test_missing_column_brings_the_nearest(tmp_path: Path) -> None:
         cards.user_card(saved(tmp_path, GOOD), "SMILES", ["active"])
 
 
-@pytest.mark.parametrize(("delimiter", "spoken"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
-def test_the_wrong_delimiter_is_recognised(delimiter: str, spoken: str, tmp_path: Path) -> None:
-    lines = [line.replace(",", delimiter) for line in GOOD]
-    path = saved(tmp_path, lines, header=delimiter.join(["smiles", "active", "value"]))
-    assert f"separated by {spoken}" in refused(path)
-
-
-@pytest.mark.parametrize(
-    ("encoding", "said"), [("latin-1", "line 2 is not UTF-8"), ("utf-16", "UTF-16"), ("cp1252", "not UTF-8")]
-)
-def test_the_wrong_encoding_is_named(encoding: str, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+def test_the_wrong_encoding_is_named(encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes("smiles,active\nCCO µ,1\n".encode(encoding))
-    assert said in refused(path)
+    assert "line 2 is not UTF-8" in refused(path)
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) -> None:
