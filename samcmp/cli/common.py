@@ -178,11 +178,11 @@ def sources(
     names = list(datasets)
     own = []
     if data is not None:
-        from samcmp.data import cards as dataset_cards
         from samcmp.data import table
+        from samcmp.data.user_table import user_card
 
         content = table.content(data)
-        card = dataset_cards.user_card(data, smiles_column, list(targets), task, content=content)
+        card = user_card(data, smiles_column, list(targets), task, content=content)
         if card.shortage:
             raise DataError(
                 card.shortage,

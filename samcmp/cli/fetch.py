@@ -59,7 +59,9 @@ def fetch(
     if data is not None and (datasets or all_):
         raise UsageError("a file of your own stands alone", where="--data", remedy="Leave the datasets out.")
     if data is not None:
-        chosen = [catalogue.user_card(data, smiles_column, targets=target or [], task=task)]
+        from samcmp.data.user_table import user_card
+
+        chosen = [user_card(data, smiles_column, targets=target or [], task=task)]
     else:
         refuse_columns(target, task, smiles_column)
         every = [name for name in catalogue.names(folders) if "@" not in name]  # populations share a file

@@ -10,6 +10,7 @@ import pytest
 from samcmp import records
 from samcmp.data import cards
 from samcmp.data.audit import Audit, audit
+from samcmp.data.user_table import user_card
 from tests.places import MIRROR, needs_mirror
 
 
@@ -76,7 +77,7 @@ def test_the_aluminium_compounds_of_tox21_are_used_and_named() -> None:
 def test_an_audit_of_a_users_file_lists_what_was_skipped(tmp_path: Path) -> None:
     path = tmp_path / "my.csv"
     path.write_text("smiles,active\nC,0\nCC,1\nxyz,1\nCCO,0\nOCC,1\nCl.CC,\n")
-    found = audit(cards.user_card(path, "smiles", ["active"]))
+    found = audit(user_card(path, "smiles", ["active"]))
     assert [(one.row, one.smiles) for one in found.rejected] == [(2, "xyz")]
     assert found.duplicates.rows == ((3, 4),)
     assert (found.without_labels, found.sizes.fragments) == (1, 1)

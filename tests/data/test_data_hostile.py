@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from samcmp.data import bundle, cards, molecules, splits, table
 from samcmp.data.molecules import Molecules
+from samcmp.data.user_table import user_card
 from samcmp.errors import SamcmpError
 
 RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -47,7 +48,7 @@ def test_any_cells_as_a_users_dataset(tmp_path: Path, cells: list[tuple[str, str
     path = tmp_path / "x.csv"
     quoted = ('"{}","{}"'.format(*(cell.replace('"', '""') for cell in pair)) for pair in cells)
     path.write_text("smiles,label\n" + "\n".join(quoted) + "\n", newline="")
-    found = outcome(lambda: molecules.load(cards.user_card(path, "smiles", ["label"])))
+    found = outcome(lambda: molecules.load(user_card(path, "smiles", ["label"])))
     if isinstance(found, SamcmpError):
         assert "\x1b" not in str(found)
     else:

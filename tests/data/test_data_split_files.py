@@ -9,6 +9,7 @@ import pytest
 
 from samcmp.data import cards, molecules, splitfile, splits
 from samcmp.data.molecules import Molecules
+from samcmp.data.user_table import user_card
 from samcmp.errors import DataError, UsageError, WriteError
 
 
@@ -113,7 +114,7 @@ def test_molecules_in_no_part_are_counted_and_said(demo: Molecules, tmp_path: Pa
 def test_a_split_of_the_whole_file_leaves_out_the_rows_that_hold_no_molecule(tmp_path: Path) -> None:
     data = tmp_path / "my.csv"
     data.write_text("smiles,y\n" + "".join(f"{'?' if i == 3 else 'C' * (i + 1)},{i}\n" for i in range(20)))
-    own = molecules.load(cards.user_card(data, "smiles", ["y"]))
+    own = molecules.load(user_card(data, "smiles", ["y"]))
     split = splits.make(own, "file", file=put(tmp_path, {"train": "0-15", "valid": "16-17", "test": "18-19"}))
     assert 3 not in split.train.tolist()
     assert any("1 rows of the split are left out" in note for note in split.notes)
@@ -122,7 +123,7 @@ def test_a_split_of_the_whole_file_leaves_out_the_rows_that_hold_no_molecule(tmp
 def with_column(tmp_path: Path, words: list[str]) -> Molecules:
     path = tmp_path / "my.csv"
     path.write_text("smiles,y,set\n" + "".join(f"{'C' * (i + 1)},{i},{word}\n" for i, word in enumerate(words)))
-    return molecules.load(cards.user_card(path, "smiles", ["y"], split_column="set"))
+    return molecules.load(user_card(path, "smiles", ["y"], split_column="set"))
 
 
 def test_a_split_column_gives_the_parts(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from samcmp.data import cards, labels, molecules, splits, table
 from samcmp.data.molecules import Molecules
+from samcmp.data.user_table import user_card
 from samcmp.errors import DataError, SamcmpError, UsageError
 
 GOOD = [f"{'C' * i}O,{i % 2},{i / 10}" for i in range(1, 31)]
@@ -21,7 +22,7 @@ def saved(tmp_path: Path, lines: list[str], *, header: str = "smiles,active,valu
 
 
 def loaded(path: Path, target: str = "active", *, task: str | None = None) -> Molecules:
-    return molecules.load(cards.user_card(path, "smiles", [target], task))
+    return molecules.load(user_card(path, "smiles", [target], task))
 
 
 def refused(path: Path, target: str = "active", *, task: str | None = None) -> str:
@@ -45,7 +46,7 @@ def test_a_task_that_is_given_is_not_guessed(tmp_path: Path) -> None:
 
 def test_a_file_named_like_a_shipped_dataset_gets_a_name_of_its_own(tmp_path: Path) -> None:
     path = saved(tmp_path, GOOD).rename(tmp_path / "esol.csv")
-    assert cards.user_card(path, "smiles", ["value"]).name == "esol-csv"
+    assert user_card(path, "smiles", ["value"]).name == "esol-csv"
 
 
 def test_smiles_that_rdkit_cannot_read_are_skipped_counted_and_kept_for_the_list(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_missing_labels_are_nan_however_they_are_spelt(tmp_path: Path) -> None:
 def test_missing_column_brings_the_nearest(tmp_path: Path) -> None:
     assert "Did you mean 'active'" in refused(saved(tmp_path, GOOD), "activ")
     with pytest.raises(DataError, match="no column 'SMILES'"):
-        cards.user_card(saved(tmp_path, GOOD), "SMILES", ["active"])
+        user_card(saved(tmp_path, GOOD), "SMILES", ["active"])
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
@@ -131,7 +132,7 @@ def test_labels_that_are_no_classes_are_refused(tmp_path: Path) -> None:
 def test_a_task_with_one_class_beside_a_good_one_is_noted(tmp_path: Path) -> None:
     lines = [f"{line},1" for line in GOOD]
     path = saved(tmp_path, lines, header="smiles,active,value,flat")
-    found = molecules.load(cards.user_card(path, "smiles", ["active", "flat"]))
+    found = molecules.load(user_card(path, "smiles", ["active", "flat"]))
     assert "task 'flat' has a single value" in found.notes
 
 
@@ -182,13 +183,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 )
 def test_columns_that_contradict_are_refused(smiles: str, targets: list[str], said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=said):
-        cards.user_card(saved(tmp_path, GOOD), smiles, targets)
+        user_card(saved(tmp_path, GOOD), smiles, targets)
 
 
 @pytest.mark.parametrize(("task", "metric"), [("clasification", None), ("regression", "roc-auc")])
 def test_an_unknown_task_or_metric_is_refused(task: str, metric: str | None, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown"):
-        cards.user_card(saved(tmp_path, GOOD), "smiles", ["value"], task, metric=metric)
+        user_card(saved(tmp_path, GOOD), "smiles", ["value"], task, metric=metric)
 
 
 def test_text_from_a_file_cannot_write_to_the_terminal() -> None:

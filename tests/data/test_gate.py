@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from samcmp.data import cards, molecules, screen, splits
 from samcmp.data.audit import audit
 from samcmp.data.molecules import Molecules
+from samcmp.data.user_table import user_card
 from samcmp.errors import SamcmpError
 from tests.places import MIRROR, needs_mirror
 
@@ -62,7 +63,7 @@ def put(tmp_path: Path, rows: list[tuple[str, str]]) -> Path:
 
 
 def loaded(path: Path, task: str | None = None) -> Molecules:
-    return molecules.load(cards.user_card(path, "smiles", ["y"], task))
+    return molecules.load(user_card(path, "smiles", ["y"], task))
 
 
 @pytest.mark.parametrize("smiles", BAD)
@@ -103,7 +104,7 @@ def test_rows_that_are_skipped_decide_nothing(
 
     def seen(table: list[tuple[str, str]]) -> object:
         path = put(tmp_path, table)
-        card = outcome(lambda: cards.user_card(path, "smiles", ["y"], task))
+        card = outcome(lambda: user_card(path, "smiles", ["y"], task))
         if isinstance(card, SamcmpError):
             return card.what.partition("row")[0]  # rows are counted in the file, so their numbers move
         found = molecules.load(card)
@@ -119,7 +120,7 @@ def test_splits_and_audits_of_what_passes_end_in_a_result_or_one_clear_error(
     tmp_path: Path, rows: list[tuple[str, str]], junk: list[tuple[str, str]], name: str
 ) -> None:
     path = put(tmp_path, [*rows, *junk])
-    card = outcome(lambda: cards.user_card(path, "smiles", ["y"]))
+    card = outcome(lambda: user_card(path, "smiles", ["y"]))
     if isinstance(card, SamcmpError):
         return
     found = molecules.load(card)
@@ -136,7 +137,7 @@ def test_splits_and_audits_of_what_passes_end_in_a_result_or_one_clear_error(
 @needs_mirror
 def test_a_shipped_file_as_a_users_own_is_the_same_molecules(name: str) -> None:
     shipped = cards.find(name)
-    own = cards.user_card(MIRROR / shipped.file_name, shipped.smiles_column, shipped.target_columns)
+    own = user_card(MIRROR / shipped.file_name, shipped.smiles_column, shipped.target_columns)
     found, expected = molecules.load(own), molecules.load(shipped, source=MIRROR)
     assert found.rows.tolist() == expected.rows.tolist()
     assert np.array_equal(found.y, expected.y, equal_nan=True)

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from samcmp.data import cards, molecules, table, unpack
+from samcmp.data import molecules, table, unpack
 from samcmp.data.molecules import Molecules
+from samcmp.data.user_table import user_card
 from samcmp.errors import DataError
 
 FRAME = pd.DataFrame(
@@ -74,7 +75,7 @@ FORMS: dict[str, bytes] = {
 
 
 def loaded(path: Path, *targets: str) -> Molecules:
-    return molecules.load(cards.user_card(path, "smiles", targets or ("value", "active"), "regression"))
+    return molecules.load(user_card(path, "smiles", targets or ("value", "active"), "regression"))
 
 
 @pytest.mark.parametrize("name", FORMS)
