@@ -85,6 +85,10 @@ def changed(path: Path) -> DataError:
     )
 
 
+class Damaged(Exception):
+    """Evidence that was kept and cannot be read: it is missing, for this reason."""
+
+
 class Diverged(Exception):
     """A loss or a prediction that is not a finite number."""
 
@@ -93,7 +97,7 @@ def cause_of(error: Exception) -> tuple[Status, str]:
     """Name what ended a run: diverged, out of memory or an error, and its reason in one line."""
     import torch
 
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = in_one_line(error) or type(error).__name__
     if isinstance(error, Diverged):
         return "diverged", text
     starved = isinstance(error, (torch.OutOfMemoryError, MemoryError))
@@ -101,6 +105,15 @@ def cause_of(error: Exception) -> tuple[Status, str]:
         return "out-of-memory", text[:300]
     place = place_of(error)
     return "error", f"{type(error).__name__}: {text[:300]}{place}"
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return the message of any error as one line that can be stored and shown."""
+    try:
+        text = str(error)
+    except Exception as unsayable:  # a message of the user's own class
+        text = f"its message raised {type(unsayable).__name__}"
+    return " ".join(text.encode(errors="backslashreplace").decode().split())  # half a character cannot be stored
 
 
 def place_of(error: BaseException) -> str:

@@ -11,11 +11,12 @@ import shutil
 import stat
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from samcmp.errors import WriteError
+from samcmp.errors import ConfigError, WriteError
 from samcmp.locks import locked
 
 CACHE = "SAMCMP_CACHE"
@@ -202,6 +203,29 @@ def refusals(path: Path, *, remedy: str = ELSEWHERE) -> Iterator[None]:
             raise
         why = _WHY.get(error.errno, error.strerror)
         raise WriteError(f"cannot be written: {why}", where=str(path), remedy=remedy) from None
+
+
+def read_toml(path: Path, *, remedy: str) -> dict[str, Any]:
+    """Read a TOML file, with or without a byte order mark. Raises ConfigError."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        _check_whole_numbers(content)
+    except FileNotFoundError:
+        raise ConfigError("there is no such file", where=str(path), remedy=remedy) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), remedy=remedy) from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, numbers of 5,000 digits, nested too deeply
+        raise ConfigError(f"is not TOML: {error}", where=str(path), remedy="Correct it there and run again.") from None
+    return content
+
+
+def _check_whole_numbers(value: Any) -> None:
+    """Raise ValueError for a whole number of more than the 64 bits that TOML promises."""
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_whole_numbers(item)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"a whole number of {len(str(value))} digits")
 
 
 def cache_folder() -> Path:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -216,16 +217,17 @@ def to_json(value: Any) -> Json:
 def from_json(cls: type[T], data: Json) -> T:
     """Build a noun of this module from :func:`to_json`'s output, or from its JSON text as bytes.
 
-    Raises ValueError, naming the field, where something is missing, unknown or of another type.
+    Raises ValueError, naming the field, where something is missing, unknown or of another type, and for what
+    :func:`parse_json` refuses.
     """
     from pydantic import ValidationError
 
     kind: Any = cls
-    adapter = _adapter(kind)
+    text = data if isinstance(data, (bytes, str)) else json.dumps(data)
+    if _UNUSUAL.search(text if isinstance(text, bytes) else text.encode(errors="replace")):
+        parse_json(text)
     try:
-        if isinstance(data, (bytes, str)):
-            return typing.cast(T, adapter.validate_json(data, strict=True))
-        return typing.cast(T, adapter.validate_json(json.dumps(data), strict=True))
+        return typing.cast(T, _adapter(kind).validate_json(text, strict=True))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in (cls.__name__, *first["loc"]))
@@ -237,6 +239,30 @@ def _adapter(cls: type) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(cls)
+
+
+# numbers that may be beyond what is computed with: parsing every file twice would cost as much again
+_UNUSUAL = re.compile(rb"NaN|Infinity|[eE][+]?\d{3}|\d{19}")
+
+
+def parse_json(text: bytes | str) -> Json:
+    """Parse JSON whose numbers are finite and, the whole ones, of 64 bits. Raises ValueError, also if nested deeply."""
+    try:
+        return json.loads(text, parse_float=_finite, parse_int=_in_64_bits, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return float(text)
+
+
+def _in_64_bits(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return int(text)
 
 
 def canonical_json(value: Any) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from samcmp.records import from_json, to_json
+from samcmp.records import from_json, parse_json, to_json
 
 SCHEMA = 1  # of an exported Comparison: raised when a reader of the old form would misread the new one
 
@@ -279,7 +279,7 @@ def to_json_text(comparison: Comparison) -> str:
 def from_json_text(text: str | bytes) -> Comparison:
     """Read what :func:`to_json_text` wrote. Raises ValueError, naming the field, where it does not fit."""
     try:
-        version = json.loads(text).get("schema")
+        version = parse_json(text).get("schema")
     except (ValueError, AttributeError):
         raise ValueError("it is not the JSON of a comparison") from None
     if isinstance(version, int) and version > SCHEMA:

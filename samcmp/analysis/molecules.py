@@ -12,6 +12,7 @@ from samcmp.analysis.auc import bootstrap_auc, bootstrap_error, delong
 from samcmp.analysis.comparison import Interval, Settings
 from samcmp.analysis.grouping import Group
 from samcmp.analysis.numbers import signed
+from samcmp.errors import Damaged
 
 # a Record's key -> its test rows (n,), truth and prediction (n, tasks), or None where they were not kept
 Predictions = Callable[[str], Mapping[str, npt.NDArray[Any]] | None]
@@ -25,9 +26,15 @@ def one_test_set(group: Group, arm: str, reference: str, *, predictions: Predict
     """
     first, second = group.runs.get(arm, {}), group.runs.get(reference, {})
     common = [block for block in first if block in second and first[block].accuracy and second[block].accuracy]
-    pairs = [(predictions(first[block].key), predictions(second[block].key)) for block in common]
+    try:
+        pairs = [(predictions(first[block].key), predictions(second[block].key)) for block in common]
+    except Damaged as error:
+        return f"no test over the molecules: {error}"
     kept = [(a, b) for a, b in pairs if a is not None and b is not None]
-    if not kept or any(not np.array_equal(p["rows"], kept[0][0]["rows"]) for pair in kept for p in pair):
+    if not kept:
+        return None
+    every = [arrays for pair in kept for arrays in pair]
+    if any(not np.array_equal(arrays[k], every[0][k], equal_nan=True) for arrays in every for k in ("rows", "truth")):
         return None
     metric = next(r.accuracy.metric for r in first.values() if r.accuracy)
     truth = kept[0][0]["truth"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from samcmp.data.fetch import Progress
+    from samcmp.experiment.store import Store
     from samcmp.training.setup import Options
 
 
@@ -42,7 +43,8 @@ def stderr() -> Console:
     """Return what prints progress and messages: a log of it never holds escape codes."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, force_terminal=sys.stderr.isatty())
+    screen = sys.stderr.isatty()
+    return Console(stderr=True, highlight=False, force_terminal=screen, soft_wrap=not screen)
 
 
 def print_error(error: SamcmpError) -> None:
@@ -57,6 +59,13 @@ def print_error(error: SamcmpError) -> None:
     console.print(line, soft_wrap=True)
     if error.remedy:
         console.print(Text(error.remedy), soft_wrap=True)
+
+
+def print_damaged(kept: Store, what: str = "left out, damaged") -> None:
+    """Name the files of a store that could not be read, each once."""
+    for path, why in dict(kept.damaged).items():
+        stderr().print(f"{what}: {path}: {why}", markup=False)
+    kept.damaged.clear()
 
 
 def store_folder(store: Path | None) -> Path:

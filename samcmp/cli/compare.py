@@ -212,6 +212,7 @@ def _finish(
     comparison = build.compare(
         records, output_.report_settings(margin), suite=planned.suite, predictions=kept.predictions
     )
+    common.print_damaged(kept)
     if published:
         from samcmp.analysis.published_comparison import with_published
 

@@ -58,6 +58,7 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
         console.print(
             Text(f"{len(planned.keys) - len(cases)} of {len(planned.keys)} results are in the store already.")
         )
+    common.print_damaged(kept, "run again, damaged")
     modules.hold(how.options.code)
     began = time.perf_counter()
     view: _View = _Lines(console) if how.plain or not console.is_interactive else _Live(console)

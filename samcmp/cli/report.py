@@ -78,6 +78,7 @@ def report(
     kept = Store(common.store_folder(store))
     records = _chosen(kept, dataset, model, optimizer)
     comparison = build.compare(records, output_.report_settings(margin), predictions=kept.predictions)
+    common.print_damaged(kept)
     if published:
         from samcmp.analysis.published_comparison import with_published
 
@@ -115,8 +116,7 @@ def _chosen(
 ) -> list[Record]:
     """Read the store and keep what was asked for. Raises UsageError where nothing is left."""
     every = kept.records()
-    for path, why in kept.damaged:
-        common.stderr().print(f"left out, damaged: {path}: {why}", markup=False)
+    common.print_damaged(kept)
     if not every:
         raise UsageError(
             "there are no results yet",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from samcmp import files
 from samcmp.errors import ConfigError, SamcmpError, UsageError, nearest, unknown
 
 Kind = Literal["classification", "regression"]
@@ -117,6 +117,8 @@ def _catalogue(folders: Iterable[Path]) -> dict[str, Path]:
     more += [_entry_point_folder(point) for point in entry_points(group=ENTRY_POINTS)]
     for folder in more:
         for path in sorted(folder.glob("*.toml")):
+            if not path.is_file():  # a pipe would be waited for
+                raise ConfigError("is no file", where=str(path), remedy="Remove it, or rename it to another ending.")
             if path.stem in found and found[path.stem].resolve() != path.resolve():
                 raise ConfigError(
                     f"there is already a dataset called {path.stem!r} ({found[path.stem]})",
@@ -170,14 +172,7 @@ def compt_population(card: DatasetCard) -> DatasetCard:
 def read(path: Path) -> DatasetCard:
     """Read and check one card. Raises ConfigError with the file, the key, what was found and what is allowed."""
     where = str(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError("no such file", where=where, remedy="Check the path of the card.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=where) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"is not valid TOML: {error}", where=where, remedy="Correct the line it names.") from None
+    content = files.read_toml(path, remedy="Check the path of the card.")
     card = _build(content, where)
     if card.name != path.stem:
         raise ConfigError(

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samcmp import files
-from samcmp.errors import StoreError, WriteError
-from samcmp.records import SCHEMA, Record, from_json, to_json
+from samcmp.errors import Damaged, StoreError, WriteError, in_one_line
+from samcmp.records import SCHEMA, Record, from_json, parse_json, to_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,8 @@ class Store:
                 record.key, rows=predictions.rows, truth=predictions.truth, prediction=predictions.prediction
             )
         path = self._path(record.key)
-        data = json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, indent=1).encode()
+        text = json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, indent=1)
+        data = text.encode(errors="replace")  # half a character of a foreign message cannot be stored
         from_json(Record, data)  # what could not be read back must not be written: a bug is better found now
         files.write(path, data, remedy=_REMEDY)
         return path
@@ -89,18 +90,36 @@ class Store:
         return path
 
     def predictions(self, key: str) -> dict[str, NDArray[np.generic]] | None:
-        """Return the arrays of :meth:`add_predictions`, or None where there are none."""
+        """Return the arrays of :meth:`add_predictions`, or None where there are none.
+
+        Raises :class:`Damaged` where the file is there and does not hold them.
+        """
         import numpy as np
 
         path = self._path(key, "predictions", ".npz")
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in ("rows", "truth", "prediction")}
+        try:
+            if not path.is_file():
+                raise ValueError(_kind(path))
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in ("rows", "truth", "prediction")}
+            if unfit := _misfit(**arrays):
+                raise ValueError(unfit)
+        except Exception as error:  # zip, zlib, numpy and the system each have their own for a damaged file
+            why = in_one_line(error) or "cut short"
+            self.damaged.append((path, why))
+            raise Damaged(f"predictions of {key[:16]} are damaged: {why}") from None
+        return arrays
 
     def get(self, key: str) -> Record | None:
-        """Return the Record with this key, or None where there is none or its file is damaged."""
+        """Return the Record with this key, or None where there is none or its file is damaged.
+
+        Raises StoreError where what has its name is no file: the Record could not be written there either.
+        """
         path = self._path(key)
+        if path.exists() and not path.is_file():
+            raise StoreError(_kind(path), where=str(path), remedy="Remove it; a record belongs there.")
         return self._read(path) if path.is_file() else None
 
     def records(self) -> list[Record]:
@@ -111,17 +130,20 @@ class Store:
         root = self.folder / "records"
         if not root.is_dir():
             return
-        for shelf in sorted(os.scandir(root), key=lambda entry: entry.name):
+        for shelf in sorted(_listed(root)):
             if shelf.is_dir():
-                for entry in sorted(os.scandir(shelf.path), key=lambda entry: entry.name):
-                    if entry.name.endswith(".json"):
-                        yield Path(entry.path)
+                yield from sorted(path for path in _listed(shelf) if path.suffix == ".json")
 
     def _read(self, path: Path) -> Record | None:
+        """Read one file; what is wrong with it is noted in :attr:`damaged`. Raises StoreError for a newer version's."""
+        if not path.is_file():  # opening a pipe or a device could wait for ever
+            self.damaged.append((path, _kind(path)))
+            return None
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise StoreError(f"cannot read it: {error.strerror}", where=str(path)) from None
+            self.damaged.append((path, f"cannot be read: {error.strerror}"))
+            return None
         try:
             record = from_json(Record, data)
         except ValueError as error:
@@ -129,6 +151,9 @@ class Store:
             self.damaged.append((path, str(error)))
             return None
         self._refuse_newer(path, record.schema)
+        if record.key != path.stem:  # a copy beside the original would count twice
+            self.damaged.append((path, f"holds the record {record.key[:16]}, which its name does not say"))
+            return None
         return record
 
     def _refuse_newer(self, path: Path, schema: int) -> None:
@@ -140,8 +165,36 @@ class Store:
             )
 
 
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise StoreError(
+            f"cannot be read: {error.strerror}", where=str(folder), remedy="Check its permissions, or name another."
+        ) from None
+
+
+def _kind(path: Path) -> str:
+    """Say what a path that is not a file is."""
+    if not path.exists():
+        return "is a link to nothing" if path.is_symlink() else "is not there"
+    return "is a folder" if path.is_dir() else "is a pipe, a socket or a device"
+
+
+def _misfit(rows: NDArray[np.generic], truth: NDArray[np.generic], prediction: NDArray[np.generic]) -> str | None:
+    """Say why these are no predictions: rows (n,), truth and prediction (n, T); a truth may be missing."""
+    import numpy as np
+
+    kinds = tuple(array.dtype.kind for array in (rows, truth, prediction))
+    if kinds not in {("i", "f", "f"), ("u", "f", "f")}:
+        return f"arrays of the types {', '.join(map(str, (rows.dtype, truth.dtype, prediction.dtype)))}"
+    if rows.ndim != 1 or prediction.ndim != 2 or truth.shape != prediction.shape or len(rows) != len(truth):
+        return f"arrays of the shapes {rows.shape}, {truth.shape}, {prediction.shape}"
+    return None if np.isfinite(prediction).all() else "predictions that are not finite"
+
+
 def _schema(data: bytes) -> int:
     try:
-        return int(json.loads(data)["schema"])
-    except (ValueError, KeyError, TypeError):
+        return int(parse_json(data)["schema"])
+    except (ValueError, KeyError, TypeError, OverflowError):
         return 0

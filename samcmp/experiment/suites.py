@@ -6,7 +6,6 @@ file, the key, what was found, what is allowed and the nearest match.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from samcmp import files
 from samcmp.errors import ConfigError, nearest
 from samcmp.records import BASES, SCHEDULES, Json, arm_name, misfit
 
@@ -94,18 +94,9 @@ class Suites:
 def read(path: Path | None = None, *, cards: Sequence[Path] = ()) -> Suites:
     """Read ``path`` or the file that samcmp ships, and check it. Raises ConfigError."""
     path = path or DEFAULT_FILE
+    content = files.read_toml(path, remedy="Leave --config out to use the file that samcmp ships.")
     try:
-        table = FileTable.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(
-            "there is no such file", where=str(path), remedy="Leave --config out to use the file that samcmp ships."
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f"cannot be read: {error.strerror}", where=str(path), remedy="Name a file with suites."
-        ) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"is not TOML: {error}", where=str(path), remedy="Correct it there and run again.") from None
+        table = FileTable.model_validate(content)
     except ValidationError as error:
         raise _explained(path, error) from None
     suites = Suites(path, _set(table.protocol), table.optimizers, table.suites)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from samcmp import machine
-from samcmp.errors import SamcmpError, UsageError, cause_of
+from samcmp.errors import SamcmpError, UsageError, cause_of, in_one_line
 from samcmp.profiling import contenders as ready
 from samcmp.profiling import facts as profile_facts
 from samcmp.profiling import shares
@@ -86,7 +86,7 @@ def _check_one_family(cases: Mapping[str, Case]) -> None:
 def cause(error: Exception) -> tuple[str, str]:
     """Name why a contender failed: a status and a reason in one line. The others go on."""
     if isinstance(error, SamcmpError):
-        return "error", " ".join(str(error).split())[:300]
+        return "error", in_one_line(error)[:300]
     status, reason = cause_of(error)
     if status == "out-of-memory" and torch.cuda.is_available():
         torch.cuda.empty_cache()

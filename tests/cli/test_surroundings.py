@@ -16,6 +16,7 @@ import pytest
 
 from tests.commands import TINY
 
+ONE_SPLIT = (*TINY, "--repeats", "1")
 SAMCMP = f"{shlex.quote(sys.executable)} -m samcmp"
 CODE = "\x1b["
 ERROR = re.compile(r"^error: .+: .+\n.+", re.MULTILINE)  # where and what, then the remedy
@@ -23,9 +24,9 @@ ERROR = re.compile(r"^error: .+: .+\n.+", re.MULTILINE)  # where and what, then 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a finished comparison."""
+    """A store with a finished comparison on one test set."""
     store = tmp_path_factory.mktemp("finished") / "store"
-    words = ["compare", *TINY, "-o", "adam", "-o", "sam", "--store", str(store)]
+    words = ["compare", *ONE_SPLIT, "-o", "adam", "-o", "sam", "--store", str(store)]
     subprocess.run([sys.executable, "-m", "samcmp", *words], check=True, capture_output=True)
     return store
 
@@ -96,6 +97,52 @@ STREAMS = {
 }
 
 
+EACH = "for f in $STORE/predictions/*/*.npz; do"
+ONE_RECORD = "r=$(ls $STORE/records/*/*.json | head -1)"
+SAME = f"compare {shlex.join(ONE_SPLIT)} -o adam -o sam --store $STORE"
+STORES = {
+    "empty predictions": Try(f"{EACH} : > $f; done; {REPORT}", out=TABLE, err="left out, damaged: "),
+    "cut predictions": Try(f"{EACH} truncate -s 90 $f; done; {REPORT}", out=TABLE, err="left out, damaged: "),
+    "cut predictions, compared again": Try(
+        f"{EACH} truncate -s 90 $f; done; samcmp {SAME}", out=TABLE, err="left out, damaged: "
+    ),
+    "predictions that are pipes": Try(f"{EACH} rm $f; mkfifo $f; done; {REPORT}", out=TABLE, err="is a pipe"),
+    "a cut record": Try(f"{ONE_RECORD}; truncate -s 90 $r; {REPORT}", out=TABLE, err="left out, damaged: "),
+    "a record that is a folder": Try(f"{ONE_RECORD}; rm $r; mkdir $r; {REPORT}", out=TABLE, err="is a folder"),
+    "a record that is a link to nothing": Try(
+        f"{ONE_RECORD}; rm $r; ln -s nowhere $r; {REPORT}", out=TABLE, err="is a link to nothing"
+    ),
+    "a record that is a pipe": Try(f"{ONE_RECORD}; rm $r; mkfifo $r; {REPORT}", out=TABLE, err="is a pipe"),
+    "a record that is a device": Try(
+        f"{ONE_RECORD}; rm $r; ln -s /dev/zero $r; {REPORT}", out=TABLE, err="is a pipe, a socket or a device"
+    ),
+    "a record that is a folder, compared again": Try(
+        f"{ONE_RECORD}; rm $r; mkdir $r; samcmp {SAME}", code=2, err="is a folder"
+    ),
+    "a cut record, compared again": Try(
+        f"{ONE_RECORD}; truncate -s 90 $r; samcmp {SAME}", out=TABLE, err="run again, damaged: "
+    ),
+    "records that are a file": Try(f"rm -r $STORE/records; : > $STORE/records; {REPORT}", code=2, err="no results"),
+    "a suite file with a mark": Try(
+        "(printf '\\xef\\xbb\\xbf'; echo '[suites.a]') > b.toml; samcmp compare --config b.toml --dry-run",
+        code=2, err="b.toml: suites.a.title: ",
+    ),
+    "a suite file with 5,000 digits": Try(
+        "printf 'a = %05000d1' 0 | tr 0 1 > b.toml; samcmp compare --config b.toml", code=2, err="b.toml: is not TOML"
+    ),
+    "a card with 5,000 digits": Try(
+        "mkdir c; printf 'a = %05000d1' 0 | tr 0 1 > c/b.toml; samcmp train -d b --cards c",
+        code=2, err="b.toml: is not TOML",
+    ),
+    "a card that is a pipe": Try(
+        "mkdir c; mkfifo c/b.toml; samcmp train -d b --cards c", code=2, err="b.toml: is no file"
+    ),
+    "a baseline nested deeply": Try(
+        f"python3 -c 'print(\"[\" * 100000)' > b.json; {REPORT} --baseline b.json", code=14, err="not a baseline"
+    ),
+}  # fmt: skip
+
+
 def check(done: subprocess.CompletedProcess[str], wanted: Try) -> None:
     assert done.returncode == wanted.code, done.stderr
     assert wanted.out in done.stdout
@@ -115,6 +162,12 @@ def test_every_kind_of_stream_takes_the_output_or_is_named(shell: Shell, name: s
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", STORES)
+def test_a_damaged_or_foreign_store_or_file_is_named_and_the_rest_is_shown(shell: Shell, name: str) -> None:
+    check(shell(STORES[name].line), STORES[name])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "json", "markdown", "latex"])
 def test_a_forced_color_does_not_reach_what_programs_read(shell: Shell, form: str) -> None:
     done = shell(f"{REPORT} --format {form}", FORCE_COLOR="1")
@@ -131,7 +184,11 @@ def test_a_forced_color_does_not_reach_what_programs_read(shell: Shell, form: st
         (REPORT, {"TERM": "xterm-256color"}, False),
         (f"{REPORT} --output t; cat t", {"FORCE_COLOR": "1"}, False),
         ("samcmp report --store none 2>&1; true", {"FORCE_COLOR": "1"}, False),
-        (f"samcmp compare {shlex.join(TINY)} -o adam --plain --store new 2>&1 >/dev/null", {"FORCE_COLOR": "1"}, False),
+        (
+            f"samcmp compare {shlex.join(ONE_SPLIT)} -o adam --plain --store new 2>&1 >/dev/null",
+            {"FORCE_COLOR": "1"},
+            False,
+        ),
         ("samcmp train --subset 40 --epochs 2 --device cpu 2>&1 >/dev/null", {"FORCE_COLOR": "1"}, False),
     ],
 )

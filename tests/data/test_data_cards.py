@@ -160,7 +160,7 @@ def test_a_broken_plug_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ('url = "https://x/mine.csv"', "needs its SHA-256"),
         ('split = "scafold"', "Did you mean 'scaffold'"),
         ("target_positions = [1, 2]", "one for every target column"),
-        ("title = ", "not valid TOML"),
+        ("title = ", "is not TOML"),
     ],
 )
 def test_a_key_that_does_not_fit_is_named_with_what_is_allowed(change: str, said: str, tmp_path: Path) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from samcmp.errors import StoreError, WriteError
+from samcmp.errors import Damaged, StoreError, WriteError, cause_of
 from samcmp.experiment.store import Store
 from samcmp.records import SCHEMA, Case, Record, content_key
 
@@ -93,3 +95,139 @@ def test_a_full_disk_is_found_before_any_run_and_the_remedy_names_the_option(
         with pytest.raises(WriteError, match=r"(?s)the disk is full.*--store DIR.*finished runs are kept"):
             write()
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def npz(**arrays: object) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+GOOD = {"rows": np.arange(3), "truth": np.zeros((3, 1)), "prediction": np.full((3, 1), 0.5, dtype=np.float32)}
+WHOLE = npz(**GOOD)
+BROKEN_PREDICTIONS = {
+    "empty": b"",
+    "cut": WHOLE[:60],
+    "cut at its end": WHOLE[:-30],
+    "of another kind": b"PK\x03\x04" + b"x" * 50,
+    "one bit turned": WHOLE[:70] + bytes([WHOLE[70] ^ 255]) + WHOLE[71:],
+    "an array alone": WHOLE[WHOLE.index(b"rows") :],
+    "without the truth": npz(rows=GOOD["rows"], prediction=GOOD["prediction"]),
+    "of other lengths": npz(**{**GOOD, "rows": np.arange(4)}),
+    "of other tasks": npz(**{**GOOD, "truth": np.zeros((3, 2))}),
+    "words": npz(**{**GOOD, "truth": np.full((3, 1), "x")}),
+    "objects": npz(**{**GOOD, "truth": np.full((3, 1), None)}),
+    "not finite": npz(**{**GOOD, "prediction": np.full((3, 1), np.nan)}),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN_PREDICTIONS)
+def test_damaged_predictions_are_named_with_their_key(tmp_path: Path, what: str) -> None:
+    store, key = Store(tmp_path), a_record().key
+    path = store.add_predictions(key, rows=np.arange(3), truth=GOOD["truth"], prediction=GOOD["prediction"])
+    path.write_bytes(BROKEN_PREDICTIONS[what])
+    with pytest.raises(Damaged, match=f"predictions of {key[:16]} are damaged: .+"):
+        store.predictions(key)
+
+
+def swap_for(path: Path, kind: str) -> None:
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link to nothing":
+        path.symlink_to(path.with_name("nothing"))
+    elif kind == "link to itself":
+        path.symlink_to(path)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["folder", "link to nothing", "link to itself", "pipe", "device"])
+@pytest.mark.parametrize("place", ["record", "predictions"])
+def test_what_is_no_file_is_never_opened_and_is_named(tmp_path: Path, kind: str, place: str) -> None:
+    store, record = Store(tmp_path), a_record()
+    other = store.add(a_record(1))
+    arrays = {"rows": np.arange(3), "truth": GOOD["truth"], "prediction": GOOD["prediction"]}
+    path = store.add(record) if place == "record" else store.add_predictions(record.key, **arrays)
+    swap_for(path, kind)
+    if place == "record":
+        assert [r.key for r in store.records()] == [other.stem]
+        assert [p for p, _ in store.damaged] == [path]
+        assert store.damaged[0][1].startswith("is ")
+    else:
+        with pytest.raises(Damaged, match=" is "):
+            store.predictions(record.key)
+
+
+def with_text(old: str, new: str) -> Callable[[str], str]:
+    return lambda text: text.replace(old, new, 1)
+
+
+BROKEN_RECORDS: dict[str, Callable[[str], str]] = {
+    "deep": lambda _: "[" * 100_000,
+    "deep in a field": with_text('"machine": {}', '"machine": ' + '{"a":' * 100_000 + "1" + "}" * 100_000),
+    "infinite": with_text('"seconds": 0.0', '"seconds": 1e999'),
+    "infinite in a free field": with_text('"machine": {}', '"machine": {"load": -1e999}'),
+    "NaN": with_text('"seconds": 0.0', '"seconds": NaN'),
+    "Infinity in a free field": with_text('"machine": {}', '"machine": {"load": Infinity}'),
+    "5,000 digits": with_text('"parameters": null', '"parameters": ' + "9" * 5000),
+    "50 digits": with_text('"parameters": null', '"parameters": ' + "9" * 50),
+    "5,000 digits in a free field": with_text('"machine": {}', '"machine": {"load": ' + "9" * 5000 + "}"),
+    "5,000 digits of a schema": with_text(f'"schema": {SCHEMA}', '"schema": ' + "9" * 5000),
+    "half a character": with_text('"reason": null', '"reason": "\\ud800"'),
+    "a list": lambda _: "[]",
+    "null": lambda _: "null",
+    "empty": lambda _: "",
+    "of another key": with_text(a_record().key, a_record(1).key),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN_RECORDS)
+def test_a_record_that_cannot_be_computed_with_is_named_and_left_out(tmp_path: Path, what: str) -> None:
+    store = Store(tmp_path)
+    path = store.add(a_record())
+    text = path.read_text()
+    assert BROKEN_RECORDS[what](text) != text
+    path.write_text(BROKEN_RECORDS[what](text))
+    other = store.add(a_record(2))
+    assert [record.key for record in store.records()] == [other.stem]
+    assert [p for p, _ in store.damaged] == [path]
+    assert store.get(path.stem) is None
+
+
+def test_a_copy_of_a_record_under_another_name_does_not_count_twice(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.add(a_record())
+    copy = path.with_name(f"{path.stem} (copy).json")
+    copy.write_bytes(path.read_bytes())
+    assert len(store.records()) == 1
+    assert [p for p, _ in store.damaged] == [copy]
+
+
+class Unsayable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("half \ud800 a character"), Unsayable(), OSError(2, "x", b"\xff".decode(errors="surrogateescape"))],
+)
+def test_whatever_an_exception_says_its_record_can_be_stored_and_read(tmp_path: Path, error: Exception) -> None:
+    status, reason = cause_of(error)
+    record = dataclasses.replace(a_record(), status=status, reason=reason)
+    store = Store(tmp_path)
+    store.add(record)
+    assert store.get(record.key) == record
+
+
+def test_half_a_character_anywhere_does_not_lose_the_record(tmp_path: Path) -> None:
+    store, record = (
+        Store(tmp_path),
+        dataclasses.replace(a_record(), machine={"settings": {"OMP_NUM_THREADS": "\udcff"}}),
+    )
+    store.add(record)
+    assert store.get(record.key) is not None
