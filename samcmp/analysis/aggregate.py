@@ -26,43 +26,23 @@ def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
     having = [{row.arm for row in cell.rows if row.score} for cell in scored]
     common = set.intersection(*having)
     arms = [row.arm for row in scored[0].rows if row.arm in common]
-    left_out = {
-        arm: f"no score in {sum(arm not in cell for cell in having)} of {len(scored)} cells"
-        for arm in dict.fromkeys(row.arm for cell in cells for row in cell.rows)
-        if arm not in common
-    }
     if len(arms) < 2:
         return None
     rows = [[next(row for row in cell.rows if row.arm == arm) for arm in arms] for cell in scored]
     means = np.array([[row.score.mean if row.score else np.nan for row in line] for line in rows])
-    sign = np.array([1.0 if cell.higher_is_better else -1.0 for cell in scored])
-    goodness = means * sign[:, None]
-    mean_ranks = ranks(goodness).mean(axis=0)
+    goodness = means * np.array([[1.0 if cell.higher_is_better else -1.0] for cell in scored])
     distance = critical_difference(len(scored), len(arms), alpha=settings.alpha)
     costs = _times(rows)
-    profile = performance_profile(costs, np.array(TAU)) if costs is not None else None
-    merit = profile_score(costs) if costs is not None else None
-    pooled = _iqms(scored, rows, settings)
-    standings = [
-        Standing(
-            arm=arm,
-            label=rows[0][k].label,
-            cells=len(scored),
-            mean_rank=float(mean_ranks[k]),
-            tied_with=tuple(
-                o for j, o in enumerate(arms) if o != arm and abs(mean_ranks[j] - mean_ranks[k]) <= distance
-            ),
-            profile_score=None if merit is None else float(merit[k]),
-            iqm=None if pooled is None else pooled[k],
-            speed_to_sam=_speed([line[k] for line in rows], "sam", settings),
-            speed_to_base=_speed([line[k] for line in rows], "base", settings),
-        )
-        for k, arm in enumerate(arms)
-    ]
+    profile = None if costs is None else performance_profile(costs, np.array(TAU))
+    standings = _standings(scored, rows, goodness, costs, distance=distance, settings=settings)
     return Across(
         cells=tuple(cell.name for cell in scored),
         arms=tuple(arms),
-        left_out=left_out,
+        left_out={
+            arm: f"no score in {sum(arm not in cell for cell in having)} of {len(scored)} cells"
+            for arm in dict.fromkeys(row.arm for cell in cells for row in cell.rows)
+            if arm not in common
+        },
         standings=tuple(sorted(standings, key=lambda s: s.mean_rank)),
         friedman_p=friedman(goodness)[1],
         critical_difference=distance,
@@ -76,6 +56,39 @@ def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
             "pairs by Wilcoxon are exploratory: all of them, Holm-adjusted",
         ),
     )
+
+
+def _standings(
+    cells: Sequence[Cell],
+    rows: Sequence[Sequence[Row]],
+    goodness: Array,
+    costs: Array | None,
+    *,
+    distance: float,
+    settings: Settings,
+) -> list[Standing]:
+    """Return each arm's standing from its rows, one of every cell."""
+    mean_ranks = ranks(goodness).mean(axis=0)
+    merit = None if costs is None else profile_score(costs)
+    pooled = _iqms(cells, rows, settings)
+    return [
+        Standing(
+            arm=of_arm[0].arm,
+            label=of_arm[0].label,
+            cells=len(cells),
+            mean_rank=float(mean_ranks[k]),
+            tied_with=tuple(
+                other.arm
+                for j, other in enumerate(rows[0])
+                if j != k and abs(mean_ranks[j] - mean_ranks[k]) <= distance
+            ),
+            profile_score=None if merit is None else float(merit[k]),
+            iqm=None if pooled is None else pooled[k],
+            speed_to_sam=_speed(of_arm, "sam", settings),
+            speed_to_base=_speed(of_arm, "base", settings),
+        )
+        for k, of_arm in enumerate(zip(*rows, strict=True))
+    ]
 
 
 def _times(rows: Sequence[Sequence[Row]]) -> Array | None:

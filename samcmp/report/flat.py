@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samcmp.analysis.comparison import Cell, Comparison, Row, Verdict
+
+if TYPE_CHECKING:
+    import pandas
 
 Value = str | int | float | bool | None
 
@@ -60,20 +62,16 @@ def _flat_verdict(verdict: Verdict | None, role: str) -> dict[str, Value]:
 
 def to_csv(comparison: Comparison) -> str:
     """Return RFC 4180 CSV: a header and a row an arm. A missing value is an empty field."""
-    flat = rows(comparison)
-    text = io.StringIO()
-    if flat:
-        writer = csv.DictWriter(text, fieldnames=list(flat[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
-    return text.getvalue()
+    table = _frame(comparison)
+    return str(table.to_csv(index=False, lineterminator="\n")) if len(table) else ""
 
 
 def to_parquet(comparison: Comparison, path: Path) -> None:
     """Write the rows of :func:`rows` to ``path`` as Parquet."""
-    import pyarrow
-    from pyarrow import parquet
+    _frame(comparison).to_parquet(path, index=False)
 
-    flat = rows(comparison)
-    columns = list(flat[0]) if flat else []
-    parquet.write_table(pyarrow.table({name: [row[name] for row in flat] for name in columns}), path)
+
+def _frame(comparison: Comparison) -> pandas.DataFrame:
+    import pandas
+
+    return pandas.DataFrame(rows(comparison), dtype=object)  # a whole number beside a missing one stays whole

@@ -9,6 +9,7 @@ import math
 import pytest
 from scipy import stats
 
+from samcmp import optim
 from samcmp.analysis import published
 from samcmp.analysis.build import compare
 from samcmp.analysis.comparison import PublishedComparison
@@ -223,6 +224,27 @@ def test_flags_file_is_utf8_and_complete() -> None:
     path = ROOT / "samcmp" / "analysis" / "published_flags.csv"
     lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     assert all(line["why"] and line["about"] in {"accuracy", "speed"} for line in lines)
+
+
+@pytest.mark.parametrize("name", [name for name, suite in suites.read().suites.items() if name.startswith("paper-")])
+def test_every_suite_of_the_paper_runs_the_papers_sam_and_the_one_of_its_authors(name: str) -> None:
+    sam = [case for case in planned(name, suites.read().suites[name]) if case.optimizer == "sam"]
+    defaults = optim.entry("sam").settings
+    schedules = {(s["rho"], s["rho_schedule"]) for case in sam if (s := {**defaults, **case.optimizer_settings})}
+    assert schedules >= {(0.05, "constant"), (0.05, "step")}
+
+
+def test_figure_6_goes_from_an_anchor_an_epoch_to_a_single_one() -> None:
+    cases = planned("paper-figure6", suites.read().suites["paper-figure6"])
+    periods = {case.optimizer_settings["K"] for case in cases if case.optimizer == "graphsam-k"}
+    assert min(periods) == 1
+    assert max(periods) >= max(case.protocol.epochs for case in cases)
+
+
+def test_an_arm_without_a_cell_in_the_suites_table_is_compared_with_the_table_that_has_one() -> None:
+    records = [run(0.95 + 0.01 * block, "sam", block, dataset="bbbp", model="compt") for block in range(3)]
+    (found,) = with_published(compare(records), table=1).published
+    assert (found.table, found.paper) == (8, 0.957)
 
 
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75, 0.9)
