@@ -92,6 +92,10 @@ def modules_after(*words: str) -> set[str]:
         ("compare", "--set", "graphsam.roh=1"),
         ("train", "--model", "grovr"),
         ("compare", "--config", "no-such-file.toml"),
+        ("compare", "--baseline", "no-such-file.json"),
+        ("report", "--store", "no-such-store"),
+        ("report", "--baseline", "no-such-file.json"),
+        ("report", "--figure", "pie=pie.png"),
     ],
     ids=" ".join,
 )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from samcmp.analysis.comparison import Interval
 from samcmp.analysis.paired import Array
@@ -33,6 +32,8 @@ def delong(truth: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *,
     ``truth`` (n,) is 0 or 1, the scores (n,) are higher for 1; equal scores count half. Raises ValueError with fewer
     than two of a class or a score that is NaN.
     """
+    from scipy import special
+
     y = np.asarray(truth)
     positive, negative = y == 1, y == 0
     m, n = int(positive.sum()), int(negative.sum())

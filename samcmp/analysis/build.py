@@ -9,8 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from samcmp.analysis.aggregate import across_cells
-from samcmp.analysis.comparison import Cell, Comparison, Role, Row, Settings, SplitName
+from samcmp.analysis.comparison import Across, Cell, Comparison, Role, Row, Settings, SplitName
 from samcmp.analysis.grouping import Group, groups, machine_of, split_name
 from samcmp.analysis.molecules import Predictions
 from samcmp.analysis.pareto import with_best, with_front
@@ -41,7 +40,7 @@ def compare(
     notes = [note for record in records for note in record.notes]
     return Comparison(
         cells=tuple(cells),
-        across=across_cells(cells, settings),
+        across=_across(cells, settings),
         settings=settings,
         suite=suite,
         machines=_distinct(machine_of(record) for record in records),
@@ -49,6 +48,14 @@ def compare(
         notes=tuple(dict.fromkeys(notes)),
         records=len(records),
     )
+
+
+def _across(cells: Sequence[Cell], settings: Settings) -> Across | None:
+    if len(cells) < 2:
+        return None
+    from samcmp.analysis.aggregate import across_cells  # here: a single cell does without scipy.stats
+
+    return across_cells(cells, settings)
 
 
 def _distinct(values: Iterable[Mapping[str, V]]) -> tuple[Mapping[str, V], ...]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from samcmp.analysis.comparison import Interval, Word
 
@@ -186,11 +185,15 @@ def vector(values: npt.ArrayLike) -> Array:
 
 def t_quantile(p: float, df: int) -> float:
     """Return the t with P(T <= t) = p of Student's t."""
+    from scipy import special  # here, as below: plans and errors do without the time that its import takes
+
     return float(special.stdtrit(df, p))
 
 
 def _t_above(distance: float, *, se: float, df: int) -> float:
     """Return P(T > distance / se); a half where both are zero, since nothing then speaks for either side."""
+    from scipy import special
+
     if distance == 0.0:
         return 0.5
     return float(special.stdtr(df, -distance / se if se > 0.0 else -math.copysign(math.inf, distance)))

@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from samcmp.analysis.comparison import Interval, SpeedWord
 from samcmp.analysis.paired import Array, vector
@@ -53,6 +52,8 @@ def _middle_probabilities(n: int) -> Array:
 
     For an odd n both are the same one. For an even n = 2m and i < j, m draws lie at or below i and m at or above j.
     """
+    from scipy import special
+
     m = (n + 1) // 2
     at_most = np.arange(n + 1) / n
     # P(the m-th smallest draw is value i): m draws or more at or below i, but not at or below i - 1

@@ -72,11 +72,12 @@ def report(
     wanted = _figures(figure or [])
     output_.check(format_, output)
     before = output_.baseline(baseline)
-    from samcmp.analysis import build
     from samcmp.experiment.store import Store
 
     kept = Store(common.store_folder(store))
     records = _chosen(kept, dataset, model, optimizer)
+    from samcmp.analysis import build  # here: nothing is computed of a store without results
+
     comparison = build.compare(records, output_.report_settings(margin), predictions=kept.predictions)
     common.print_damaged(kept)
     if published:

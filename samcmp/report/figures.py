@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samcmp.analysis.comparison import Cell, Comparison, Row, Verdict, labels
+from samcmp.analysis.paired import within_half_widths
 from samcmp.analysis.sentences import metric_name
 from samcmp.errors import UsageError
 from samcmp.records import METRICS
@@ -106,8 +107,6 @@ def _within(rows: Sequence[Row], cell: Cell) -> dict[str, tuple[float, float]]:
     common = sorted(set.intersection(*(set(row.blocks) for row in rows)))
     if len(common) < 2 or len(rows) < 2 or cell.test_over_train is None or len(cell.splits) < 2:
         return {}
-    from samcmp.analysis.paired import within_half_widths  # here, since --figure is checked without scipy
-
     half = within_half_widths(
         [[row.blocks[block] for row in rows] for block in common], test_over_train=cell.test_over_train
     )

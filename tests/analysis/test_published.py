@@ -236,7 +236,8 @@ def test_every_suite_of_the_paper_runs_the_papers_sam_and_the_one_of_its_authors
 
 def test_figure_6_goes_from_an_anchor_an_epoch_to_a_single_one() -> None:
     cases = planned("paper-figure6", suites.read().suites["paper-figure6"])
-    periods = {case.optimizer_settings["K"] for case in cases if case.optimizer == "graphsam-k"}
+    default = optim.entry("graphsam-k").settings["K"]
+    periods = {case.optimizer_settings.get("K", default) for case in cases if case.optimizer == "graphsam-k"}
     assert min(periods) == 1
     assert max(periods) >= max(case.protocol.epochs for case in cases)
 
