@@ -189,18 +189,24 @@ def _verdict(
         mean=test.mean,
         median=test.median,
     )
-    if test.sd is None or test.p is None:
-        return dataclasses.replace(verdict, method="", why="a single run says nothing about chance", blocks_needed=None)
+    if test.sd is None:
+        return dataclasses.replace(verdict, method="", why="a single run says nothing about chance")
+    return _judged(verdict, pairs, test, adjusted, settings)
+
+
+def _judged(
+    verdict: Verdict, pairs: _Pairs, test: Difference, adjusted: Mapping[str, float | None], settings: Settings
+) -> Verdict:
+    """Add what the adjusted tests allow to say, and what more splits could do."""
     p, p_inferior, p_apart = (adjusted[name] for name in ("p", "p_inferior", "p_not_equivalent"))
-    if p is None or p_inferior is None or p_apart is None:
-        raise ValueError("a tested comparison has adjusted p-values")
+    if test.sd is None or p is None or p_inferior is None or p_apart is None:
+        raise ValueError("a tested comparison has a deviation and adjusted p-values")
     word = decide(test.mean, p=p, p_inferior=p_inferior, p_not_equivalent=p_apart, alpha=settings.alpha)
-    accurate = p_inferior < settings.alpha / 2.0
     needed = None
     if word == "inconclusive":
         needed = blocks_needed(
-            test.mean, test.sd, margin=margin, test_over_train=pairs.test_over_train,
-            comparisons=comparisons, alpha=settings.alpha,
+            test.mean, test.sd, margin=verdict.margin or 0.0, test_over_train=pairs.test_over_train,
+            comparisons=verdict.comparisons, alpha=settings.alpha,
         )  # fmt: skip
     least = detectable(test.n, test_over_train=pairs.test_over_train, sd=test.sd, alpha=settings.alpha)
     return dataclasses.replace(
@@ -217,7 +223,7 @@ def _verdict(
         probability_better=probability_better(pairs.differences, alpha=settings.alpha),
         blocks_needed=needed,
         detectable=least if math.isfinite(least) else None,
-        claim=accurate and speed_name == "faster",
+        claim=p_inferior < settings.alpha / 2.0 and verdict.speed_word == "faster",
     )
 
 
