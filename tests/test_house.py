@@ -61,7 +61,7 @@ def test_an_import_only_goes_down(path: Path) -> None:
 
 @pytest.mark.parametrize("path", rooms(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_file_outgrows_its_room(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 330
+    assert len(path.read_text().splitlines()) <= 450
 
 
 def modules_after(*words: str) -> set[str]:

@@ -20,6 +20,7 @@ from samcmp.experiment.keys import Inputs
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from samcmp.cli.options import DataOptions
     from samcmp.data.fetch import Progress
     from samcmp.experiment.store import Store
     from samcmp.training.setup import Options
@@ -172,40 +173,32 @@ class Sources:
 
 
 def sources(
-    datasets: Sequence[str],
-    *,
-    data: Path | None = None,
-    smiles_column: str = "smiles",
-    targets: Sequence[str] = (),
-    task: str | None = None,
-    cards: Sequence[Path] = (),
-    source: str | None = None,
-    split_file: Path | None = None,
-    init_from: Path | None = None,
+    datasets: Sequence[str], data: DataOptions, *, split_file: Path | None = None, init_from: Path | None = None
 ) -> Sources:
     """Check the data options and hash the user's own files, so that a changed file is a changed case."""
     names = list(datasets)
     own = []
-    if data is not None:
+    targets = data.target or []
+    if data.data is not None:
         from samcmp.data import table
         from samcmp.data.user_table import user_card
 
-        content = table.content(data)
-        card = user_card(data, smiles_column, list(targets), task, content=content)
+        content = table.content(data.data)
+        card = user_card(data.data, data.smiles_column, targets, data.task, content=content)
         if card.shortage:
             raise DataError(
                 card.shortage,
-                where=str(data),
+                where=str(data.data),
                 remedy="Add molecules, or choose another --target. Rows are counted from 0 after the header.",
             )
         own.append((card, hashlib.sha256(content).hexdigest()))
         names.append(card.name)
     else:
-        refuse_columns(targets, task, smiles_column)
+        refuse_columns(targets, data.task, data.smiles_column)
     return Sources(
         tuple(names),
-        Catalogue(cards, own),
-        source=source,
+        Catalogue(data.cards or (), own),
+        source=data.source,
         split_file=split_file,
         split_sha256="" if split_file is None else _digest(split_file, option="--split-file"),
         init_from=init_from,

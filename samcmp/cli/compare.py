@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common, options
-from samcmp.cli import output as output_
+from samcmp.cli import common, options, output
 from samcmp.cli.options import DATA
 
 if TYPE_CHECKING:
     from samcmp.analysis.comparison import Comparison
     from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
-    from samcmp.experiment.suites import Suites
 
 RUNNING = "Running"
 
 
+@options.grouped
 def compare(
+    *,
     dataset: options.Datasets = None,
     model: options.Models = None,
     optimizer: options.Optimizers = None,
     suite: Annotated[
         str | None, typer.Option(metavar="NAME", help="A suite of benchmarks.toml, see `samcmp list suites`.")
     ] = None,
-    config: options.Config = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    set_: options.Settings = None,
-    init_from: options.InitFrom = None,
-    split: options.Split = None,
+    settings: options.SettingOptions,
+    training: options.TrainingOptions,
+    splitting: options.SplitOptions,
     folds: Annotated[
         int | None,
         typer.Option(metavar="5", parser=options.whole("--folds"), help="Cross-validation.", rich_help_panel=DATA),
@@ -57,14 +53,7 @@ def compare(
             rich_help_panel=DATA,
         ),
     ] = None,
-    split_file: options.SplitFile = None,
-    subset: options.Subset = None,
-    data: options.DataFile = None,
-    smiles_column: options.SmilesColumn = "smiles",
-    target: options.Target = None,
-    task: options.TaskKind = None,
-    cards: options.Cards = None,
-    from_: options.Source = None,
+    data: options.DataOptions,
     device: options.Device = "auto",
     jobs: Annotated[
         int | None,
@@ -76,7 +65,6 @@ def compare(
             rich_help_panel=RUNNING,
         ),
     ] = None,
-    threads: options.Threads = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -108,11 +96,7 @@ def compare(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, run nothing.", rich_help_panel=RUNNING)
     ] = False,
-    format_: options.Format = "table",
-    output: options.Output = None,
-    margin: options.Margin = None,
-    published: options.Published = False,
-    baseline: options.Baseline = None,
+    out: options.OutputOptions,
     store: options.StoreDir = None,
 ) -> None:
     """Train every optimizer on the same splits, initial weights, batches and dropout; profile them side by side; and
@@ -136,38 +120,28 @@ def compare(
       samcmp compare --suite paper-table2 --dry-run
     """
     from samcmp.experiment import budget as budgets
-    from samcmp.experiment import plan, suites
+    from samcmp.experiment import config, plan, suites
     from samcmp.experiment.store import Store
 
     seconds = None if budget is None else budgets.seconds_of(budget)
-    output_.check(format_, output)
-    before = output_.baseline(baseline)
+    output.check(out.format_, out.output)
+    before = output.baseline(out.baseline)
     where = common.pick_device(device)
-    found = common.sources(
-        dataset or [],
-        data=data,
-        smiles_column=smiles_column,
-        targets=target or (),
-        task=task,
-        cards=cards or (),
-        source=from_,
-        split_file=split_file,
-        init_from=init_from,
-    )
-    request = plan.Request(
+    found = common.sources(dataset or [], data, split_file=splitting.split_file, init_from=settings.init_from)
+    request = config.Request(
         suite=suite,
         datasets=found.datasets,
         models=tuple(model or ()),
         optimizers=tuple(optimizer or ()),
-        settings=tuple(set_ or ()),
+        overrides=tuple(settings.set_ or ()),
         protocol={
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "subset": subset,
-            "threads": threads,
+            "epochs": training.epochs,
+            "batch_size": training.batch_size,
+            "subset": data.subset,
+            "threads": settings.threads,
             "init_from": found.init_sha256,
         },
-        split=found.split(split),
+        split=found.split(splitting.split),
         folds=folds,
         repeats=repeats,
         seed=seed,
@@ -175,8 +149,7 @@ def compare(
         device=where.partition(":")[0],
         inputs=found.inputs(common.fingerprint(where)),
     )
-    known: Suites = suites.read(config, cards=found.catalogue.folders)
-    planned = plan.build(known, request)
+    planned = plan.build(config.read(request, suites.read(settings.config, cards=found.catalogue.folders)))
     kept = Store(common.store_folder(store))
     missing = planned.missing_train(kept, retry=retry_failed) or planned.missing_sessions(kept, retry=retry_failed)
     if dry_run or missing:
@@ -184,7 +157,7 @@ def compare(
     if dry_run:
         from samcmp.cli import dryrun
 
-        dryrun.show(planned, kept, request=request, retry=retry_failed)
+        dryrun.show(planned, kept, retry=retry_failed)
         return
     if missing:
         from samcmp.cli import execute
@@ -193,32 +166,23 @@ def compare(
             found.options(where, planned.code), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed
         )
         planned = execute.run(planned, kept, how=how, budget=seconds)
-    _finish(planned, kept, form=format_, output=output, margin=margin, published=published, before=before)
+    _finish(planned, kept, out, before=before)
 
 
-def _finish(
-    planned: Plan,
-    kept: Store,
-    *,
-    form: str,
-    output: Path | None,
-    margin: float | None,
-    published: bool,
-    before: Comparison | None,
-) -> None:
+def _finish(planned: Plan, kept: Store, out: options.OutputOptions, *, before: Comparison | None) -> None:
     from samcmp.analysis import build
 
     records = planned.records(kept)
     comparison = build.compare(
-        records, output_.report_settings(margin), suite=planned.suite, predictions=kept.predictions
+        records, output.report_settings(out.margin), suite=planned.suite, predictions=kept.predictions
     )
     common.print_damaged(kept)
-    if published:
+    if out.published:
         from samcmp.analysis.published_comparison import with_published
 
         comparison = with_published(comparison, planned.table)
-    output_.deliver(comparison, form=form, output=output)
+    output.deliver(comparison, form=out.format_, output=out.output)
     if before is not None:
-        raise typer.Exit(output_.gate(comparison, before))
+        raise typer.Exit(output.gate(comparison, before))
     if any(record.status != "ok" for record in records) or len(records) < len(planned.keys):
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ from samcmp.cli.common import counted
 from samcmp.experiment import cost
 
 if TYPE_CHECKING:
-    from samcmp.experiment.plan import Plan, Request
+    from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
     from samcmp.records import Case
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Row = tuple[str, str, str, str, str]  # dataset, model, optimizer, split, epochs
 
 
-def show(planned: Plan, kept: Store, *, request: Request, retry: bool) -> None:
+def show(planned: Plan, kept: Store, *, retry: bool) -> None:
     """Print the plan; nothing is run or written, and torch is not imported."""
     console = common.stdout()
     todo = planned.missing_train(kept, retry=retry)

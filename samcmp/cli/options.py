@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -251,3 +253,88 @@ Baseline = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Gate: exit 10-14 when worse than this JSON.", rich_help_panel=OUTPUT),
 ]
+
+# ---------------------------------------------------------------------------------------------- groups of options
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """Which molecules: of a shipped dataset, of a card, or of a table of one's own."""
+
+    subset: Subset = None
+    data: DataFile = None
+    smiles_column: SmilesColumn = "smiles"
+    target: Target = None
+    task: TaskKind = None
+    cards: Cards = None
+    source: Source = None
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOptions:
+    """How they are split."""
+
+    split: Split = None
+    split_file: SplitFile = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """How a model is trained, where the suite does not say it."""
+
+    epochs: Epochs = None
+    batch_size: BatchSize = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingOptions:
+    """Settings of optimizers and models, and what they begin with."""
+
+    config: Config = None
+    set_: Settings = None
+    init_from: InitFrom = None
+    threads: Threads = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """What is made of the results."""
+
+    format_: Format = "table"
+    output: Output = None
+    margin: Margin = None
+    published: Published = False
+    baseline: Baseline = None
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take its options as dataclasses, of which typer sees the fields.
+
+    The parameter ``data: DataOptions`` of ``command`` becomes ``--subset``, ``--data``, ... on the command line.
+    """
+    kinds = get_type_hints(command, include_extras=True)
+    groups = {name: kind for name, kind in kinds.items() if is_dataclass(kind)}
+    flat: list[Parameter] = []
+    for name, parameter in signature(command).parameters.items():
+        if name not in groups:
+            flat.append(parameter.replace(annotation=kinds[name]))
+            continue
+        own = get_type_hints(groups[name], include_extras=True)
+        flat += [
+            Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=own[f.name])
+            for f in fields(groups[name])
+        ]
+
+    def call(**given: Any) -> None:
+        made = {
+            name: kind(**{f.name: given.pop(f.name) for f in fields(kind)})  # type: ignore[operator]
+            for name, kind in groups.items()
+        }
+        command(**made, **given)
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    call.__signature__ = signature(command).replace(  # type: ignore[attr-defined]
+        parameters=[parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in flat]
+    )
+    return call

@@ -15,7 +15,8 @@ from samcmp.errors import UsageError
 from samcmp.records import Protocol
 
 if TYPE_CHECKING:
-    from samcmp.experiment.plan import Plan, Request
+    from samcmp.experiment.config import Request
+    from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
     from samcmp.experiment.suites import Suites
     from samcmp.profiling.found import Wishes
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
     from samcmp.training.setup import Options
 
 
+@options.grouped
 def profile(
+    *,
     dataset: options.Dataset = "demo",
     model: options.Model = "gcn",
     optimizer: Annotated[
         list[str] | None,
         typer.Option("--optimizer", "-o", metavar="NAME", help="Repeat for several.", show_default="all"),
     ] = None,
-    config: options.Config = None,
     budget: Annotated[str, typer.Option(metavar="TIME", help="For a model and dataset: 90s, 5min, 1h.")] = "4min",
     processes: Annotated[
         int,
@@ -43,7 +45,6 @@ def profile(
     batch_size: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Molecules a step; several give a curve.")
     ] = None,
-    threads: options.Threads = None,
     largest_batch: Annotated[
         bool, typer.Option("--largest-batch", help="Find the largest batch that fits, and stop.")
     ] = False,
@@ -53,8 +54,7 @@ def profile(
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a timeline for perfetto.dev.", rich_help_panel=OUTPUT)
     ] = None,
-    set_: options.Settings = None,
-    init_from: options.InitFrom = None,
+    settings: options.SettingOptions,
     seed: Annotated[
         int,
         typer.Option(
@@ -64,13 +64,7 @@ def profile(
             rich_help_panel=TRAINING,
         ),
     ] = 0,
-    subset: options.Subset = None,
-    data: options.DataFile = None,
-    smiles_column: options.SmilesColumn = "smiles",
-    target: options.Target = None,
-    task: options.TaskKind = None,
-    cards: options.Cards = None,
-    from_: options.Source = None,
+    data: options.DataOptions,
     device: options.Device = "auto",
     store: options.StoreDir = None,
     form: Annotated[
@@ -92,7 +86,7 @@ def profile(
     """
     from samcmp.experiment import budget as budgets
     from samcmp.experiment import suites
-    from samcmp.experiment.plan import Request
+    from samcmp.experiment.config import Request
     from samcmp.experiment.store import Store
     from samcmp.report.profile import FORMATS
     from samcmp.training.setup import check_weights
@@ -102,29 +96,19 @@ def profile(
     seconds = budgets.seconds_of(budget)
     sizes = batch_sizes(batch_size)
     where = common.pick_device(device)
-    found = common.sources(
-        [] if data else [dataset],
-        data=data,
-        smiles_column=smiles_column,
-        targets=target or (),
-        task=task,
-        cards=cards or (),
-        source=from_,
-        init_from=init_from,
-    )
-    known = suites.read(config, cards=found.catalogue.folders)
+    found = common.sources([] if data.data else [dataset], data, init_from=settings.init_from)
+    known = suites.read(settings.config, cards=found.catalogue.folders)
     request = Request(
         datasets=found.datasets,
         models=(model,),
         optimizers=tuple(optimizer or _all_optimizers(known)),
-        settings=tuple(set_ or ()),
-        protocol={"subset": subset, "threads": threads, "init_from": found.init_sha256},
+        overrides=tuple(settings.set_ or ()),
+        protocol={"subset": data.subset, "threads": settings.threads, "init_from": found.init_sha256},
         repeats=1,
         seed=seed,
         profile_seconds=seconds,
         device=where.partition(":")[0],
         inputs=found.inputs(common.fingerprint(where)),
-        train=False,
     )
     plans = [_planned(request, known, size) for size in sizes]
     for planned in plans:
@@ -170,16 +154,17 @@ def batch_sizes(text: str | None) -> list[int | None]:
 
 def _all_optimizers(known: Suites) -> Sequence[str]:
     from samcmp import optim
-    from samcmp.experiment import plan
+    from samcmp.experiment import config
 
     base = known.protocol.get("base", Protocol().base)
-    return [name for name in optim.names() if plan.unfit(name, base) is None]
+    return [name for name in optim.names() if config.unfit(name, base) is None]
 
 
 def _planned(request: Request, known: Suites, size: int | None) -> Plan:
-    from samcmp.experiment import plan
+    from samcmp.experiment import config, plan
 
-    return plan.build(known, replace(request, protocol={**request.protocol, "batch_size": size}))
+    sized = replace(request, protocol={**request.protocol, "batch_size": size})
+    return plan.build(config.read(sized, known), train=False)
 
 
 def _session(

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common, options
-from samcmp.cli import output as output_
+from samcmp.cli import common, options, output
 from samcmp.cli.options import OUTPUT
 from samcmp.errors import UsageError, nearest, unknown
 
@@ -28,12 +27,12 @@ FIGURES = {  # and what each is drawn of
 }
 
 
+@options.grouped
 def report(
+    *,
     dataset: options.Datasets = None,
     model: options.Models = None,
     optimizer: options.Optimizers = None,
-    format_: options.Format = "table",
-    output: options.Output = None,
     figure: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,12 +41,10 @@ def report(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    margin: options.Margin = None,
-    published: options.Published = False,
     json_schema: Annotated[
         bool, typer.Option("--json-schema", help="Print the JSON Schema of --format json.", rich_help_panel=OUTPUT)
     ] = False,
-    baseline: options.Baseline = None,
+    out: options.OutputOptions,
     store: options.StoreDir = None,
 ) -> None:
     """Render what the store holds: the table and its verdicts, files in other formats, figures.
@@ -70,26 +67,26 @@ def report(
         typer.echo(text(), nl=False)
         return
     wanted = _figures(figure or [])
-    output_.check(format_, output)
-    before = output_.baseline(baseline)
+    output.check(out.format_, out.output)
+    before = output.baseline(out.baseline)
     from samcmp.experiment.store import Store
 
     kept = Store(common.store_folder(store))
     records = _chosen(kept, dataset, model, optimizer)
     from samcmp.analysis import build  # here: nothing is computed of a store without results
 
-    comparison = build.compare(records, output_.report_settings(margin), predictions=kept.predictions)
+    comparison = build.compare(records, output.report_settings(out.margin), predictions=kept.predictions)
     common.print_damaged(kept)
-    if published:
+    if out.published:
         from samcmp.analysis.published_comparison import with_published
 
         comparison = with_published(comparison)
     drawn = [(path, _draw(kind, path, records=records, comparison=comparison)) for kind, path in wanted]
-    output_.deliver(comparison, form=format_, output=output)
+    output.deliver(comparison, form=out.format_, output=out.output)
     for path, figure_ in drawn:
         _save(figure_, path)
     if before is not None:
-        raise typer.Exit(output_.gate(comparison, before))
+        raise typer.Exit(output.gate(comparison, before))
 
 
 def _figures(figures: Sequence[str]) -> list[tuple[str, Path]]:

@@ -20,17 +20,15 @@ if TYPE_CHECKING:
     from samcmp.training.setup import Options
 
 
+@options.grouped
 def train(
+    *,
     dataset: options.Dataset = "demo",
     model: options.Model = "gcn",
     optimizer: options.Optimizer = "graphsam",
-    config: options.Config = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    threads: options.Threads = None,
-    set_: options.Settings = None,
-    init_from: options.InitFrom = None,
-    split: options.Split = None,
+    settings: options.SettingOptions,
+    training: options.TrainingOptions,
+    splitting: options.SplitOptions,
     fold: Annotated[
         int | None,
         typer.Option(
@@ -40,20 +38,13 @@ def train(
             rich_help_panel=options.DATA,
         ),
     ] = None,
-    split_file: options.SplitFile = None,
     seed: Annotated[
         int,
         typer.Option(
             metavar="N", parser=options.whole("--seed", least=0), help="Of split, weights, batch order and dropout."
         ),
     ] = 0,
-    subset: options.Subset = None,
-    data: options.DataFile = None,
-    smiles_column: options.SmilesColumn = "smiles",
-    target: options.Target = None,
-    task: options.TaskKind = None,
-    cards: options.Cards = None,
-    from_: options.Source = None,
+    data: options.DataOptions,
     device: options.Device = "auto",
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the best weights (safetensors).", rich_help_panel=OUTPUT)
@@ -77,7 +68,7 @@ def train(
 
       samcmp train --data my.csv --target activity --model gcn
     """
-    from samcmp.experiment import plan, suites
+    from samcmp.experiment import config, plan, suites
     from samcmp.experiment.store import Store
     from samcmp.training.setup import check_splits, check_weights
 
@@ -85,31 +76,23 @@ def train(
     common.check_writable(save_split, "--save-split")
     where = common.pick_device(device)
     found = common.sources(
-        [] if data else [dataset],
-        data=data,
-        smiles_column=smiles_column,
-        targets=target or (),
-        task=task,
-        cards=cards or (),
-        source=from_,
-        split_file=split_file,
-        init_from=init_from,
+        [] if data.data else [dataset], data, split_file=splitting.split_file, init_from=settings.init_from
     )
-    chosen = found.split(split)
+    chosen = found.split(splitting.split)
     if fold is not None and chosen not in {None, "cv5"}:
         raise UsageError(
             f"the split {chosen!r} has no folds", where="--fold", remedy="Use --split cv5, or omit --fold."
         )
-    request = plan.Request(
+    request = config.Request(
         datasets=found.datasets,
         models=(model,),
         optimizers=(optimizer,),
-        settings=tuple(set_ or ()),
+        overrides=tuple(settings.set_ or ()),
         protocol={
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "subset": subset,
-            "threads": threads,
+            "epochs": training.epochs,
+            "batch_size": training.batch_size,
+            "subset": data.subset,
+            "threads": settings.threads,
             "init_from": found.init_sha256,
         },
         split="cv5" if fold is not None else chosen,
@@ -117,9 +100,9 @@ def train(
         seed=seed,
         device=where.partition(":")[0],
         inputs=found.inputs(""),
-        profile=False,
     )
-    planned = plan.build(suites.read(config, cards=found.catalogue.folders), request)
+    known = suites.read(settings.config, cards=found.catalogue.folders)
+    planned = plan.build(config.read(request, known), profile=False)
     planned.check_settings()
     cases = list(planned.train.items())
     if fold is not None:

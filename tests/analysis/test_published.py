@@ -15,7 +15,7 @@ from samcmp.analysis.build import compare
 from samcmp.analysis.comparison import PublishedComparison
 from samcmp.analysis.paired import standard_error
 from samcmp.analysis.published_comparison import with_published
-from samcmp.experiment import plan, suites
+from samcmp.experiment import config, plan, suites
 from samcmp.experiment.suites import SuiteTable
 from samcmp.records import Case, Protocol, Record
 from tests.places import ROOT, SHARED
@@ -145,7 +145,7 @@ def test_lipophilicity_is_found_by_each_of_its_names(name: str) -> None:
 def planned(name: str, suite: SuiteTable) -> list[Case]:
     """One Case of every dataset, model and arm that a suite plans."""
     protocol = {"init_from": "0" * 64} if suite.needs_init_from else {}
-    made = plan.build(suites.read(), plan.Request(suite=name, repeats=1, protocol=protocol))
+    made = plan.build(config.read(config.Request(suite=name, repeats=1, protocol=protocol), suites.read()))
     return list({(c.dataset, c.model, c.arm): c for c in made.train.values()}.values())
 
 

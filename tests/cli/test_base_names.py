@@ -11,7 +11,8 @@ import pytest
 from samcmp.analysis.build import compare
 from samcmp.errors import SamcmpError
 from samcmp.experiment import suites
-from samcmp.experiment.plan import Request, build
+from samcmp.experiment.config import Request, read
+from samcmp.experiment.plan import build
 from samcmp.records import BASES, Case, Protocol, Record, from_json, to_json
 from samcmp.report import extras, figures, profile, render, terminal
 from tests.commands import TINY, Run
@@ -44,7 +45,7 @@ def records(base: str, *, dataset: str = "demo") -> list[Record]:
 @pytest.mark.parametrize("asked", ["adam", "its own name"])
 def test_a_plan_calls_the_arm_without_sam_after_its_base(base: str, asked: str, in_empty_folder: Path) -> None:
     name = asked if asked == "adam" else base
-    planned = build(suites.read(config(base)), Request(optimizers=(name, "sam"), repeats=1))
+    planned = build(read(Request(optimizers=(name, "sam"), repeats=1), suites.read(config(base))))
     assert [case.arm for case in planned.train.values()] == [base, "sam"]
     for session in planned.sessions:
         assert {case.peers for case in session.values()} == {tuple(sorted([base, "sam"]))}
@@ -55,7 +56,7 @@ def test_the_name_of_another_base_is_refused_and_both_are_said(base: str, in_emp
     known = suites.read(config(base))
     for other in set(OTHERS) - {base}:
         with pytest.raises(SamcmpError) as refused:
-            build(known, Request(optimizers=(other, "sam")))
+            read(Request(optimizers=(other, "sam")), known)
         assert f"the arm without SAM is called {base}" in str(refused.value)
 
 
@@ -63,7 +64,7 @@ def test_the_name_of_another_base_is_refused_and_both_are_said(base: str, in_emp
 @pytest.mark.parametrize("name", ["adam-loss-weighted", "adam-released-schedule"])
 def test_the_released_adam_arms_do_not_run_around_another_base(base: str, name: str, in_empty_folder: Path) -> None:
     with pytest.raises(SamcmpError, match=f"the base is {base}"):
-        build(suites.read(config(base)), Request(optimizers=(name,)))
+        read(Request(optimizers=(name,)), suites.read(config(base)))
 
 
 @pytest.mark.parametrize("base", BASES)

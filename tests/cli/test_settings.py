@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from samcmp.experiment import plan, suites
+from samcmp.experiment import config, plan, suites
 from samcmp.records import misfit, read_value
 from tests.commands import Run
 
@@ -55,9 +55,9 @@ def test_the_settings_of_every_shipped_suite_are_taken_by_their_optimizers() -> 
 
     known = suites.read()
     for name, suite in known.suites.items():
-        asked = plan.Request(suite=name, protocol={"init_from": "0" * 64} if suite.needs_init_from else {})
-        planned = plan.build(known, asked)
-        assert planned.written == {}, "nobody wrote a setting"
+        request = config.Request(suite=name, protocol={"init_from": "0" * 64} if suite.needs_init_from else {})
+        planned = plan.build(config.read(request, known))
+        assert planned.where == {}, "nobody wrote a setting"
         cases = {case.arm: case for case in planned.train.values()}
         check_settings(cases.values(), dict.fromkeys(cases, name))
 

@@ -12,14 +12,15 @@ from samcmp.data.cards import DatasetCard
 from samcmp.data.catalogue import Catalogue
 from samcmp.errors import SamcmpError
 from samcmp.experiment import suites
+from samcmp.experiment.config import Request, read
 from samcmp.experiment.keys import Inputs
-from samcmp.experiment.plan import Plan, Request, build
+from samcmp.experiment.plan import Plan, build
 from samcmp.experiment.store import Store
 from samcmp.records import Record
 
 
 def a_plan(**request: Any) -> Plan:
-    return build(suites.read(), Request(**request))
+    return build(read(Request(**request), suites.read()))
 
 
 def test_every_optimizer_gets_the_same_splits_and_seeds() -> None:
@@ -54,7 +55,7 @@ def test_an_option_that_was_not_given_leaves_the_suites_protocol_alone() -> None
 
 
 def test_a_sweep_makes_an_arm_of_each_value() -> None:
-    planned = a_plan(optimizers=("adam", "graphsam"), settings=("graphsam.rho=0.05,0.005",), repeats=1)
+    planned = a_plan(optimizers=("adam", "graphsam"), overrides=("graphsam.rho=0.05,0.005",), repeats=1)
     assert sorted(c.arm for c in planned.train.values()) == ["adam", "graphsam", "graphsam[rho=0.005]"]
     assert {c.peers for s in planned.sessions for c in s.values()} == {("adam", "graphsam", "graphsam[rho=0.005]")}
 
@@ -66,11 +67,11 @@ def test_a_sweep_makes_an_arm_of_each_value() -> None:
         ({"models": ("grovr",)}, "Did you mean 'grover'"),
         ({"optimizers": ("grahpsam",)}, "Did you mean 'graphsam'"),
         ({"suite": "paper-tabel2"}, "Did you mean 'paper-table2'"),
-        ({"settings": ("graphsam.roh=1",)}, "Did you mean 'rho'"),
-        ({"settings": ("looksam.k=5",), "optimizers": ("adam",)}, "not among the optimizers"),
-        ({"settings": ("graphsam.rho",)}, "OPTIMIZER.KEY=VALUE"),
-        ({"settings": ("graphsam.rho=inf",)}, "finite"),
-        ({"settings": ("graphsam.rho=wide",)}, "expected a number"),
+        ({"overrides": ("graphsam.roh=1",)}, "Did you mean 'rho'"),
+        ({"overrides": ("looksam.k=5",), "optimizers": ("adam",)}, "not among the optimizers"),
+        ({"overrides": ("graphsam.rho",)}, "OPTIMIZER.KEY=VALUE"),
+        ({"overrides": ("graphsam.rho=inf",)}, "finite"),
+        ({"overrides": ("graphsam.rho=wide",)}, "expected a number"),
         ({"split": "scafold"}, "Did you mean 'scaffold'"),
         ({"folds": 3}, "--repeats 3"),
         ({"split": "scaffold", "folds": 5}, "contradict"),

@@ -1,0 +1,288 @@
+"""One comparison as one checked object: what flags, ``--set`` and benchmarks.toml say together.
+
+:func:`read` is where names, types and contradictions are refused; further down nobody checks them again. Ranges are
+checked by the constructor that takes the setting, before any run (:meth:`samcmp.experiment.plan.Plan.check_settings`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+from samcmp.errors import UsageError, unknown
+from samcmp.experiment import suites as suite_file
+from samcmp.experiment.keys import Inputs
+from samcmp.experiment.suites import Arm, Suites, SuiteTable
+from samcmp.records import BASES, Json, Protocol, differing, read_value, to_json
+
+FOLDS = 5  # of cv5
+MOST_RUNS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line says; None and empty mean: as the suite says."""
+
+    suite: str | None = None
+    datasets: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    optimizers: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()  # entries of --set: owner.key=value[,value...]
+    protocol: Mapping[str, Json] = field(default_factory=dict)
+    split: str | None = None
+    folds: int | None = None
+    repeats: int | None = None
+    seed: int | None = None
+    profile_seconds: float | None = None
+    device: str = "cpu"
+    inputs: Inputs = field(default_factory=Inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What the runs of a comparison share: a split and the seed of weights, batch order and dropout."""
+
+    split: str
+    split_seed: int
+    fold: int | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A checked comparison: every dataset x model x arm, on every block."""
+
+    suite: str
+    title: str
+    table: int | None  # of the paper, where its numbers belong beside ours
+    datasets: tuple[str, ...]
+    models: Mapping[str, Mapping[str, Json]]  # with their settings
+    arms: tuple[Arm, ...]
+    protocol: Protocol
+    blocks: tuple[Block, ...]
+    profile_seconds: float
+    device: str
+    inputs: Inputs
+    where: Mapping[str, str]  # arm or model -> where a user wrote its settings
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One ``--set owner.key=value[,value...]``."""
+
+    owner: str  # an optimizer or a model
+    key: str
+    values: tuple[Json, ...]
+    where: str  # as it was typed
+
+
+def read(request: Request, suites: Suites) -> Config:
+    """Expand ``request`` against the suite file. Raises UsageError or ConfigError for what does not fit."""
+    name, suite = _suite(suites, request)
+    protocol = _protocol(suites, suite, request)
+    if suite.needs_init_from and not protocol.init_from:
+        raise UsageError(
+            f"suite {name!r} starts from pre-trained weights",
+            where=f"--suite {name}",
+            remedy="Name the checkpoint: --init-from FILE.",
+        )
+    written_in = f"{suites.path}: suites.{name}.optimizers"
+    entries = [Arm(optimizer) for optimizer in request.optimizers] or suite_file.arms_of(suite.optimizers, where=name)
+    suite_file.check_members("optimizer", request.optimizers, where="--optimizer")
+    entries = [_named_after_base(arm, protocol.base, request, written_in) for arm in entries]
+    models = tuple(dict.fromkeys(request.models or suite.models))
+    suite_file.check_members("model", request.models, where="--model")
+    overrides = read_overrides(request.overrides, [arm.optimizer for arm in entries], models)
+    arms = _arms(suites, entries, overrides, where=written_in)
+    config = Config(
+        suite=name,
+        title=suite.title,
+        table=suite.table,
+        datasets=_datasets(suite, request),
+        models={model: {o.key: o.values[0] for o in overrides if o.owner == model} for model in models},
+        arms=tuple(arms),
+        protocol=protocol,
+        blocks=_blocks(suite, request),
+        profile_seconds=request.profile_seconds or suite.profile_seconds,
+        device=request.device,
+        inputs=request.inputs,
+        where=_where_written(suites, arms, overrides=overrides, models=models),
+    )
+    _refuse_too_many(config, suites, request)
+    return config
+
+
+def _suite(suites: Suites, request: Request) -> tuple[str, SuiteTable]:
+    name = "default" if request.suite is None else request.suite
+    if name not in suites.suites:
+        raise unknown("suite", name, suites.suites, where="--suite")
+    suite = suites.suites[name]
+    if request.suite is None and (request.datasets or request.models):
+        # the default suite's short protocol is tuned to its own dataset; other data gets the paper's
+        plain = suite.model_copy(update={"protocol": suite_file.ProtocolTable(), "title": "", "profile_seconds": 60.0})
+        return "custom", plain
+    return name, suite
+
+
+def _protocol(suites: Suites, suite: SuiteTable, request: Request) -> Protocol:
+    known = {f.name for f in fields(Protocol)}
+    flags = {key: value for key, value in request.protocol.items() if value is not None}
+    merged = {**suites.protocol, **suite.protocol.model_dump(exclude_none=True), **flags}
+    standard = to_json(Protocol())
+    return Protocol(**(standard | differing({key: merged[key] for key in merged.keys() & known}, standard)))
+
+
+def _datasets(suite: SuiteTable, request: Request) -> tuple[str, ...]:
+    shipped = [name for name in request.datasets if name not in request.inputs.datasets.own]
+    suite_file.check_members("dataset", shipped, where="--dataset", cards=request.inputs.datasets.folders)
+    return tuple(dict.fromkeys(request.datasets or suite.datasets))
+
+
+# ------------------------------------------------------------------------------------------------ arms and settings
+
+
+def read_overrides(entries: Sequence[str], optimizers: Sequence[str], models: Sequence[str]) -> list[Override]:
+    """Read the entries of ``--set``. Raises UsageError for one that does not belong to this run."""
+    overrides: dict[tuple[str, str], Override] = {}
+    for entry in entries:
+        one = _override(entry)
+        if one.owner not in {*optimizers, *models}:
+            raise _not_of_this_run(one, optimizers, models)
+        if len(one.values) > 1 and one.owner in models:
+            raise UsageError(
+                "a model's setting takes one value", where=one.where, remedy="Run the command once for each value."
+            )
+        if (one.owner, one.key) in overrides:
+            raise UsageError(
+                f"{one.owner}.{one.key} is set twice",
+                where=one.where,
+                remedy=f"Set it once; several values are a sweep: --set {one.owner}.{one.key}=VALUE,VALUE.",
+            )
+        overrides[one.owner, one.key] = one
+    return list(overrides.values())
+
+
+def _override(entry: str) -> Override:
+    target, equals, text = entry.partition("=")
+    owner, dot, key = target.strip().rpartition(".")
+    if not (equals and dot and owner and key and text.strip()):
+        raise UsageError(
+            f"{entry!r} is not of the form OPTIMIZER.KEY=VALUE or MODEL.KEY=VALUE",
+            where="--set",
+            remedy="For example --set graphsam.rho=0.05, or a sweep: --set graphsam.rho=0.05,0.005.",
+        )
+    values = tuple(read_value(part.strip()) for part in text.split(","))
+    return Override(owner, key.replace("-", "_"), values, f"--set {entry}")
+
+
+def _not_of_this_run(override: Override, optimizers: Sequence[str], models: Sequence[str]) -> UsageError:
+    """Refuse a setting of something that is not part of this run, or that does not exist."""
+    for kind, members in (("optimizer", optimizers), ("model", models)):
+        if override.owner in suite_file.catalogue(kind):
+            return UsageError(
+                f"{override.owner!r} is not among the {kind}s of this run",
+                where=override.where,
+                remedy=f"Add --{kind} {override.owner}, or set one of: {', '.join(dict.fromkeys(members))}.",
+            )
+    return unknown("optimizer or model", override.owner, {*optimizers, *models}, where=override.where)
+
+
+def _arms(suites: Suites, entries: Iterable[Arm], overrides: Sequence[Override], *, where: str) -> list[Arm]:
+    """Give every optimizer its settings; one with several values makes an arm of each. Raises ConfigError."""
+    from samcmp import optim
+
+    arms: list[Arm] = []
+    for entry in entries:
+        own = [override for override in overrides if override.owner == entry.optimizer]
+        for values in itertools.product(*(override.values for override in own)):
+            swept = dict(zip((override.key for override in own), values, strict=True))
+            arm = Arm(entry.optimizer, {**suites.settings.get(entry.optimizer, {}), **entry.settings, **swept})
+            suite_file.check_arm(arm, where=" ".join(override.where for override in own) or where)
+            arm = Arm(arm.optimizer, differing(arm.settings, optim.entry(arm.optimizer).settings))
+            if arm not in arms:
+                arms.append(arm)
+    return arms
+
+
+def unfit(optimizer: str, base: str) -> str | None:
+    """Say why an arm without SAM is not one of a comparison with this base, or None."""
+    from samcmp import optim
+
+    if optimizer in BASES:
+        return None if optimizer in {"adam", base} else f"the base is {base}, so the arm without SAM is called {base}"
+    entry = optim.entry(optimizer)
+    if base != "adam" and (entry.module, entry.class_name) == ("samcmp.optim.base", "Plain"):
+        return f"it is an arm of the released code, whose base is adam; here the base is {base}"
+    return None
+
+
+def _named_after_base(arm: Arm, base: str, request: Request, where: str) -> Arm:
+    """Name the arm without SAM after the base: suites say "adam" for it, whichever the base is."""
+    problem = unfit(arm.optimizer, base)
+    if problem is not None:
+        needed = arm.optimizer if arm.optimizer in BASES else "adam"
+        raise UsageError(
+            f"{arm.optimizer} cannot be run: {problem}",
+            where=f"--optimizer {arm.optimizer}" if request.optimizers else where,
+            remedy=f'Leave it out, or set base = "{needed}" in [protocol].',
+        )
+    return replace(arm, optimizer=base) if arm.optimizer in BASES else arm
+
+
+def _where_written(
+    suites: Suites, arms: Iterable[Arm], *, overrides: Sequence[Override], models: Iterable[str]
+) -> Mapping[str, str]:
+    """Say of each arm and model where a user wrote its settings; those of the shipped file are known to be good."""
+    typed = {owner: " ".join(o.where for o in overrides if o.owner == owner) for owner in {o.owner for o in overrides}}
+    where: dict[str, str] = {}
+    for arm in arms:
+        if arm.optimizer in typed or (arm.settings and suites.path != suite_file.DEFAULT_FILE):
+            where[arm.name] = typed.get(arm.optimizer, f"{suites.path}: {arm.name}")
+    for model in models:
+        if model in typed or ":" in model:
+            where[model] = typed.get(model, f"--model {model}")
+    return where
+
+
+# ------------------------------------------------------------------------------------------------ blocks
+
+
+def _blocks(suite: SuiteTable, request: Request) -> tuple[Block, ...]:
+    """Splits and seeds vary together from block to block. Raises UsageError for a split that has no such folds."""
+    split = request.split or suite.split
+    folds = request.folds if request.folds is not None else suite.folds
+    if request.split and request.folds is None and request.split not in {"random", "cv5"}:
+        folds = None
+    suite_file.check_split(split, folds, where="--split")
+    if folds is not None and folds != FOLDS:
+        instead = f", or --repeats {folds} for {folds} random splits" if folds > 1 else ""
+        raise UsageError(
+            f"cross-validation here has {FOLDS} folds, got {folds}",
+            where="--folds",
+            remedy=f"Use --folds {FOLDS}{instead}.",
+        )
+    first = suite.seed if request.seed is None else request.seed
+    repeats = range(first, first + (request.repeats or suite.repeats))
+    return tuple(itertools.chain.from_iterable(_repeat("cv5" if folds else split, r, first) for r in repeats))
+
+
+def _repeat(split: str, repeat: int, first: int) -> Iterator[Block]:
+    if split == "cv5":
+        yield from (Block("cv5", repeat, fold, FOLDS * repeat + fold) for fold in range(FOLDS))
+    elif split in {"scaffold", "file"}:  # one partition whatever the seed: only the model's seed varies
+        yield Block(split, 0, None, repeat)
+    else:
+        yield Block(split, first if split == "fixed" else repeat, None, repeat)
+
+
+def _refuse_too_many(config: Config, suites: Suites, request: Request) -> None:
+    runs = len(config.datasets) * len(config.models) * len(config.arms) * len(config.blocks)
+    if runs > MOST_RUNS:
+        raise UsageError(
+            f"{runs:,} runs are more than can be planned at once ({MOST_RUNS:,})",
+            where=f"--repeats {request.repeats}"
+            if request.repeats
+            else f"{suites.path}: suites.{config.suite}.repeats",
+            remedy="Take fewer repeats, or a part of the datasets, models and settings at a time.",
+        )
