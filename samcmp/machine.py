@@ -25,7 +25,7 @@ _SETTINGS = (
 )  # fmt: skip
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_PACKAGES = ("torch", "numpy", "numba", "scipy", "rdkit", "torch-geometric", "nvidia-ml-py", "samcmp")
+_PACKAGES = ("torch", "numpy", "scipy", "rdkit", "torch-geometric", "nvidia-ml-py", "samcmp")
 
 
 def metadata(device: Any = None) -> dict[str, Any]:

@@ -13,21 +13,23 @@ from samcmp.conformance.trial import STEPS, Net, Run, Subject, adam, batch, same
 SCALE = 2.0**10
 
 
-def two_phase_step(run: Run, t: int, *, scaler: Any = None, parts: int = 1, spoil: str = "") -> None:
-    """Take step ``t`` in the two-phase form: ``parts`` micro-batches a pass, an inf in the gradient of a pass."""
+def two_phase_step(run: Run, t: int, *, scaler: Any = None, parts: int = 1, spoil: str = "") -> list[str]:
+    """Take step ``t`` in the two-phase form: ``parts`` micro-batches a pass, an inf in the gradient of a pass.
+
+    Returns the passes that were taken: "clean", "updating".
+    """
+    taken: list[str] = []
     optimizer = run.optimizer
     x, y = batch(t, next(run.model.parameters()).dtype)
 
     def backward(name: str) -> None:
+        taken.append(name)
         optimizer.zero_grad()
         for some_x, some_y in zip(x.chunk(parts), y.chunk(parts), strict=True):
             loss = functional.binary_cross_entropy_with_logits(run.model(some_x), some_y) / parts
             (loss if scaler is None else scaler.scale(loss)).backward()
         if spoil == name:
             next(p for p in run.model.parameters() if p.grad is not None).grad.view(-1)[0] = torch.inf  # type: ignore[union-attr]
-        if hasattr(optimizer, "anchor_loss"):
-            with torch.no_grad():
-                optimizer.anchor_loss = functional.binary_cross_entropy_with_logits(run.model(x), y)
 
     if optimizer.needs_clean:
         backward("clean")
@@ -39,6 +41,7 @@ def two_phase_step(run: Run, t: int, *, scaler: Any = None, parts: int = 1, spoi
     else:
         scaler.step(optimizer)
         scaler.update()
+    return taken
 
 
 def accumulation(subject: Subject) -> None:
@@ -91,8 +94,8 @@ def scaler_overflow(subject: Subject) -> None:
             run, scaler = _scaled(subject)
             for t in range(STEPS):
                 before = run.weights()
-                two_phase_step(run, t, scaler=scaler, spoil=spoil if t == at else "")
-                if t == at and spoil == "updating" and not same(run.weights(), before):
+                taken = two_phase_step(run, t, scaler=scaler, spoil=spoil if t == at else "")
+                if t == at and spoil == taken[-1] and not same(run.weights(), before):
                     raise Broken("a step whose last pass overflowed changed the weights")
                 if not all(bool(torch.isfinite(w).all()) for w in run.weights()):
                     raise Broken(f"weights are not finite after an overflow in the {spoil} pass of step {at}")

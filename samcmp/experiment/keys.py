@@ -14,7 +14,7 @@ from samcmp import modules
 from samcmp.data.catalogue import Catalogue
 from samcmp.records import Case, content_key
 
-_PACKAGES = ("torch", "rdkit", "numba")  # whose versions change bits; numba may be absent
+_PACKAGES = ("torch", "rdkit")  # whose versions change bits
 KEY_VERSION = 2  # raised when the meaning of a Case changes without its fields changing
 
 Roots = tuple[str, ...]

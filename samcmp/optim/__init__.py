@@ -5,10 +5,10 @@
     from samcmp.optim import GraphSAM
 
     optimizer = GraphSAM(torch.optim.Adam(model.parameters()), rho=0.05, beta=0.99, anchor_every=len(loader))
-    loss = optimizer.step(closure)  # closure: zero_grad, forward, backward, return the loss
+    loss = optimizer.step(closure)  # closure: forward, backward, return the loss
 
 This module is the catalogue by name; it does not import torch before an optimizer is asked for. Other packages add
-optimizers through the entry-point group ``samcmp.optimizers``: each entry point is an :class:`Entry`.
+optimizers through the entry-point group ``samcmp.optimizers``: each entry point is an :class:`OptimizerEntry`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from samcmp.errors import unknown
 from samcmp.machine import plugins
-from samcmp.optim.entries import (
+from samcmp.optim.entry import (
     ADAPTIVE,
     ANCHOR_EVERY_EPOCH,
     ANCHOR_EVERY_K_EPOCHS,
@@ -28,9 +28,8 @@ from samcmp.optim.entries import (
     DRAWN,
     LAST_EPOCHS,
     SCHEDULED,
-    Entry,
+    OptimizerEntry,
     Recipe,
-    StepKinds,
 )
 
 if TYPE_CHECKING:
@@ -40,61 +39,52 @@ ENTRY_POINTS = "samcmp.optimizers"
 
 
 def _entry(
-    where: str,
-    summary: str,
-    paper: str,
-    passes: str,
-    kinds: StepKinds | None = None,
-    /,
-    *,
-    rho: float | None = None,
-    **settings: Any,
-) -> Entry:
+    where: str, summary: str, paper: str, passes: str, /, *, like: Mapping[str, Any] | None = None, **own: Any
+) -> OptimizerEntry:
+    """A line of the catalogue; ``own`` are its settings with their defaults, after those that it shares."""
+    about = {key: own.pop(key) for key in ("kinds", "loss_power", "schedule") if key in own}
     module, class_name = where.split(":")
-    radius = {} if rho is None else {"rho": rho, **SCHEDULED}
-    return Entry(f"samcmp.optim.{module}", class_name, summary, paper, passes, {**radius, **settings}, kinds=kinds)
+    settings = {**(like or {}), **own}
+    return OptimizerEntry(f"samcmp.optim.{module}", class_name, summary, paper, passes, settings, **about)
 
 
-def _ball(*args: Any, rho: float, **settings: Any) -> Entry:
-    return _entry(*args, rho=rho, **settings, **ADAPTIVE)
-
-
-_GRAPHSAM = "Wang et al., ICLR 2024"
+_BALL = {"rho": 0.05, **SCHEDULED, **ADAPTIVE}
+_GRAPHSAM = {**_BALL, "rho_schedule": "step", "beta": 0.99, "anchor": "raw", "norm": "global"}
+_WANG = "Wang et al., ICLR 2024"
 _DU = "Du et al., NeurIPS 2022, arXiv:2205.14083"
 
-OPTIMIZERS: dict[str, Entry] = {
-    "adam": _entry("base:Plain", "Adam alone, where it is the base", "Kingma and Ba, ICLR 2015", "1"),
-    "adamw": _entry("base:Plain", "AdamW alone, where it is the base", "Loshchilov and Hutter, ICLR 2019", "1"),
-    "sgd": _entry("base:Plain", "SGD with momentum alone, where it is the base", "Polyak 1964", "1"),
-    "sam": _ball("sam:SAM", "the gradient at the worst point of a ball", "Foret et al., ICLR 2021", "2", rho=0.05),
+OPTIMIZERS: dict[str, OptimizerEntry] = {
+    "adam": _entry("base:Plain", "the base optimizer alone", "Kingma and Ba, ICLR 2015", "1"),
+    "sam": _entry("sam:SAM", "the gradient at the worst point of a ball", "Foret et al., ICLR 2021", "2", like=_BALL),
     "asam": _entry(
-        "asam:ASAM", "SAM in units of the weights", "Kwon et al., ICML 2021", "2", rho=0.5, eta=0.01, all_tensors=False
+        "asam:ASAM", "SAM in units of the weights", "Kwon et al., ICML 2021", "2", like=SCHEDULED,
+        rho=0.5, eta=0.01, all_tensors=False,
     ),
-    "sam-one": _ball(
-        "sam_k:SAMOne", "the first SAM direction for ever", f"{_GRAPHSAM}, Section 4.1", "1 + 1/T", rho=0.05
+    "sam-one": _entry(
+        "sam_k:SAMOne", "the first SAM direction for ever", f"{_WANG}, Section 4.1", "1 + 1/T", like=_BALL
     ),
-    "sam-k": _ball(
-        "sam_k:SAMk", "a SAM direction for k steps", f"{_GRAPHSAM}, Section 4.1", "1 + 1/k", ANCHOR_EVERY_K_STEPS,
-        rho=0.05, k=8,
+    "sam-k": _entry(
+        "sam_k:SAMk", "a SAM direction for k steps", f"{_WANG}, Section 4.1", "1 + 1/k",
+        kinds=ANCHOR_EVERY_K_STEPS, like=_BALL, k=8,
     ),
-    "sam-k-skip": _ball(
-        "sam_k:SAMkSkip", "a SAM step every k steps", "Liu et al., CVPR 2022", "1 + 1/k", ANCHOR_EVERY_K_STEPS,
-        rho=0.05, k=8,
+    "sam-k-skip": _entry(
+        "sam_k:SAMkSkip", "a SAM step every k steps", "Liu et al., CVPR 2022", "1 + 1/k",
+        kinds=ANCHOR_EVERY_K_STEPS, like=_BALL, k=8,
     ),
-    "looksam": _ball(
+    "looksam": _entry(
         "looksam:LookSAM", "re-uses the part of SAM's gradient that changes slowly", "Liu et al., CVPR 2022",
-        "1 + 1/k", ANCHOR_EVERY_K_STEPS, rho=1e-4, k=8, alpha=0.2, norm="global",
+        "1 + 1/k", kinds=ANCHOR_EVERY_K_STEPS, like=_BALL, rho=1e-4, k=8, alpha=0.2, norm="global",
     ),
-    "ae-sam": _ball(
+    "ae-sam": _entry(
         "ae_sam:AESAM", "a SAM step where the gradient is unusually long", "Jiang et al., ICLR 2023", "1 + q",
-        BY_GRADIENT, rho=0.05, delta=0.9, lambda1=-1.0, lambda2=1.0, late=False,
+        kinds=BY_GRADIENT, like=_BALL, delta=0.9, lambda1=-1.0, lambda2=1.0, late=False,
     ),
-    "rst": _ball(
-        "rst:RST", "a SAM step with probability p", "Zhao et al., 2022", "1 + p", DRAWN, rho=0.05, p=0.5
+    "rst": _entry(
+        "rst:RST", "a SAM step with probability p", "Zhao et al., 2022", "1 + p", kinds=DRAWN, like=_BALL, p=0.5
     ),
-    "esam": _ball(
+    "esam": _entry(
         "esam:ESAM", "random tensors perturbed, the most affected samples updated on", "Du et al., ICLR 2022",
-        "2 + 2 forward", rho=0.05, beta=0.6, gamma_data=0.5,
+        "2 + 2 forward", like=_BALL, beta=0.6, gamma_data=0.5,
     ),
     "saf": _entry(
         "saf:SAF", "stays near its own earlier predictions", _DU, "1", lam=0.3, tau=5.0, gap=2, start_epoch=5,
@@ -104,60 +94,60 @@ OPTIMIZERS: dict[str, Entry] = {
         "mesa:MESA", "stays near the predictions of its averaged weights", _DU, "1 + 1 forward", lam=0.8, tau=5.0,
         decay=0.9995, start_epoch=5, outputs="auto",
     ),
-    "vasso": _ball(
-        "vasso:VaSSO", "SAM along an average of gradients", "Li and Giannakis, NeurIPS 2023", "2", rho=0.05, theta=0.9
+    "vasso": _entry(
+        "vasso:VaSSO", "SAM along an average of gradients", "Li and Giannakis, NeurIPS 2023", "2", like=_BALL, theta=0.9
     ),
-    "graphsam": _ball(
-        "graphsam:GraphSAM", "along the average of past gradients, anchored once an epoch", f"{_GRAPHSAM}, Algorithm 1",
-        "1 + 1/N", ANCHOR_EVERY_EPOCH, rho=0.05, rho_schedule="step", beta=0.99, anchor="raw", norm="global",
+    "graphsam": _entry(
+        "graphsam:GraphSAM", "along the average of past gradients, anchored once an epoch", f"{_WANG}, Algorithm 1",
+        "1 + 1/N", kinds=ANCHOR_EVERY_EPOCH, like=_GRAPHSAM,
     ),
-    "graphsam-k": _ball(
-        "graphsam:GraphSAM", "GraphSAM anchored every K epochs", f"{_GRAPHSAM}, Section 5.4", "1 + 1/(K N)",
-        ANCHOR_EVERY_K_EPOCHS, rho=0.05, rho_schedule="step", beta=0.99, K=2, anchor="raw", norm="global",
+    "graphsam-k": _entry(
+        "graphsam:GraphSAM", "GraphSAM anchored every K epochs", f"{_WANG}, Section 5.4", "1 + 1/(K N)",
+        kinds=ANCHOR_EVERY_K_EPOCHS, like=_GRAPHSAM, K=2,
     ),
-    "graphsam-released": Entry(
-        "samcmp.optim.graphsam_released", "GraphSAMReleased", "GraphSAM as its authors' code really does it",
-        f"{_GRAPHSAM}, released code", "1 + 1/N",
-        {"rho": 0.05, **SCHEDULED, "rho_schedule": "compounded", "tensor_radius": None, "beta": 0.99, "adaptive": True,
-         "first_group_only": False},
-        loss_power=2, kinds=ANCHOR_EVERY_EPOCH,
+    "graphsam-released": _entry(
+        "graphsam_released:GraphSAMReleased", "GraphSAM as its authors' code really does it",
+        f"{_WANG}, released code", "1 + 1/N", kinds=ANCHOR_EVERY_EPOCH, like=SCHEDULED, rho=0.05,
+        rho_schedule="compounded", tensor_radius=None,
+        beta=0.99, adaptive=True, first_group_only=False, loss_power=2,
     ),
-    "s2-sam": _ball("s2_sam:S2SAM", "SAM along the last gradient", "Ji et al., NeurIPS 2024", "1", rho=0.05),
-    "msam": _ball("msam:MSAM", "against the base's momentum", "Becker et al., 2024", "1", rho=0.05),
-    "f-sam": _ball(
-        "f_sam:FSAM", "SAM without the full-batch part of its direction", "Li et al., CVPR 2024", "2", rho=0.2,
-        sigma=1.0, lmbda=0.9,
+    "s2-sam": _entry("s2_sam:S2SAM", "SAM along the last gradient", "Ji et al., NeurIPS 2024", "1", like=_BALL),
+    "msam": _entry(  # rho: the authors' 1 around Adam's family, 0.3 around SGD
+        "msam:MSAM", "against the base's momentum", "Becker et al., 2024", "1", like=_BALL, rho=None
     ),
-    "gsam": _ball(
-        "gsam:GSAM", "also closes the gap between perturbed and plain loss", "Zhuang et al., ICLR 2022", "2", rho=0.05,
-        alpha=0.4,
+    "f-sam": _entry(
+        "f_sam:FSAM", "SAM without the full-batch part of its direction", "Li et al., CVPR 2024", "2", like=_BALL,
+        rho=0.2, sigma=1.0, lmbda=0.9,
     ),
-    "wsam": _ball(
-        "wsam:WSAM", "weighs sharpness against loss", "Yue et al., KDD 2023", "2", rho=0.05, weight=0.9, decoupled=True
+    "gsam": _entry(
+        "gsam:GSAM", "also closes the gap between perturbed and plain loss", "Zhuang et al., ICLR 2022", "2",
+        like=_BALL, alpha=0.4,
     ),
-    "late-sam": _ball(
-        "late_sam:LateSAM", "SAM in the last epochs only", "Zhou et al., ICLR 2025", "1 + share", LAST_EPOCHS,
-        rho=0.05, share=0.2,
+    "wsam": _entry(
+        "wsam:WSAM", "weighs sharpness against loss", "Yue et al., KDD 2023", "2", like=_BALL, weight=0.9,
+        decoupled=True,
     ),
-    "adam-loss-weighted": Entry(
-        "samcmp.optim.base", "Plain", "Adam on gradients multiplied by the loss", f"{_GRAPHSAM}, released SAM arms",
-        "1", loss_power=2,
+    "late-sam": _entry(
+        "late_sam:LateSAM", "SAM in the last epochs only", "Zhou et al., ICLR 2025", "1 + share",
+        kinds=LAST_EPOCHS, like=_BALL, share=0.2,
     ),
-    "adam-released-schedule": Entry(
-        "samcmp.optim.base", "Plain", "Adam with the learning rates of the released Adam arm",
-        f"{_GRAPHSAM}, released CoMPT code", "1", schedule="compt-adam-released",
+    "adam-loss-weighted": _entry(
+        "base:Plain", "Adam on losses that are weighted by themselves", f"{_WANG}, released SAM arms", "1",
+        loss_power=2,
+    ),
+    "adam-released-schedule": _entry(
+        "base:Plain", "Adam with the learning rates of the released Adam arm", f"{_WANG}, released CoMPT code", "1",
+        schedule="compt-adam-released",
     ),
 }  # fmt: skip
 
-_CLASSES = {
-    entry.class_name: entry.module for entry in OPTIMIZERS.values()
-} | {
-    **dict.fromkeys(("SharpnessAware", "Ask"), "samcmp.optim.base"),
+_CLASSES = {entry.class_name: entry.module for entry in OPTIMIZERS.values()} | {
+    **dict.fromkeys(("SharpnessAware", "Phase"), "samcmp.optim.base"),
     **dict.fromkeys(("Ball", "BallPerTensor", "Adaptive", "Radius"), "samcmp.optim.radius"),
     **dict.fromkeys(
         ("RhoSchedule", "ConstantRho", "StepRho", "CompoundedRho", "ProportionalRho"), "samcmp.optim.schedules"
     ),
-}  # fmt: skip
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -170,8 +160,8 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_CLASSES])
 
 
-def _third_party() -> Mapping[str, Entry]:
-    return plugins(ENTRY_POINTS, Entry)
+def _third_party() -> Mapping[str, OptimizerEntry]:
+    return plugins(ENTRY_POINTS, OptimizerEntry)
 
 
 def names() -> list[str]:
@@ -179,12 +169,12 @@ def names() -> list[str]:
     return [*OPTIMIZERS, *(name for name in _third_party() if name not in OPTIMIZERS)]
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> OptimizerEntry:
     """Return the catalogue's line for ``name``. Raises UsageError with the nearest name for an unknown one."""
-    found = OPTIMIZERS.get(name) or _third_party().get(name)
-    if found is None:
+    known = OPTIMIZERS.get(name) or _third_party().get(name)
+    if known is None:
         raise unknown("optimizer", name, names())
-    return found
+    return known
 
 
 def build(

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samcmp.optim import vectors
-from samcmp.optim.base import Context, Lines, SharpnessAware
+from samcmp.optim.base import Lines, SharpnessAware
 from samcmp.optim.radius import Radius
-from samcmp.optim.vector import Vector
+from samcmp.optim.tensors import Vector, dot, zero_if_overflown_
 
 
 class AESAM(SharpnessAware):
@@ -36,38 +35,37 @@ class AESAM(SharpnessAware):
         lambda2: float = 1.0,
         late: bool = False,
         radius: Radius | None = None,
-        flat: bool = True,
-        no_sync: Context | None = None,
     ) -> None:
         if total_steps < 1:
             raise ValueError(f"total_steps is the length of training and must be >= 1, got {total_steps}")
         if not 0 <= delta <= 1:
             raise ValueError(f"delta is the share of the old statistics and must be in [0, 1], got {delta}")
-        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=rho, radius=radius)
         self.total_steps, self.delta, self.lambda1, self.lambda2, self.late = total_steps, delta, lambda1, lambda2, late
         self.numbers |= {"mu": 0.0, "s": math.exp(-10)}
-        self._arriving: tuple[Tensor, Any] | None = None  # n of the last step on its way to the host
+        self._sent: tuple[Tensor, Any] | None = None  # n of the last step on its way to the host
 
     def lines(self) -> Lines:
         if self.late:
             yield from self._decided_before()
         else:
-            g = yield from self.clean_gradient()  # g = ∇L(θ)
+            g = yield from self.clean_gradient(guarded=False)  # g = ∇L(θ)
             if self._is_sharp(float(self._squared(g))):
-                yield from self.updating_gradient(g)  # ω = ∇L(θ + ρ g/‖g‖)
+                yield from self.updating_gradient(g, release=True)  # ω = ∇L(θ + ρ g/‖g‖)
             else:
-                yield from self.reused_gradient()  # ω = g
-        self.descend()  # θ ← base(ω)
+                yield from self.clean_as_updating_gradient()  # ω = g
+        self.base_step()  # θ ← base(ω)
 
     def _decided_before(self) -> Lines:
-        n = self._arrived()
+        n = self._received()
         if n is None or self._is_sharp(n):
-            g = yield from self.clean_gradient()
+            g = yield from self.clean_gradient(guarded=False)
             self._send(self._squared(g))
-            yield from self.updating_gradient(g)
+            zero_if_overflown_(g)
+            yield from self.updating_gradient(g, release=True)
         else:
             g = yield from self.updating_gradient()
-            self._send(vectors.dot(self.space, g, g))  # a GradScaler has unscaled it by now
+            self._send(dot(g, g))  # a GradScaler has unscaled it by now
 
     def _is_sharp(self, n: float) -> bool:
         """Take n into the statistics and decide. An overflown gradient leaves them alone and takes a plain step."""
@@ -82,32 +80,30 @@ class AESAM(SharpnessAware):
 
     def _squared(self, g: Vector) -> Tensor:
         """Return n = ‖g‖², free of the loss scale."""
-        n = vectors.dot(self.space, g, g)
-        scale = self.loss_scale
-        return n if scale is None else n / scale.to(n.device).square()
+        n = dot(g, g)
+        return n / self.loss_scale(n.device).square()
 
     def _send(self, n: Tensor) -> None:
         if n.device.type != "cuda":
-            self._arriving = (n, None)
+            self._sent = (n, None)
             return
         host = torch.empty((), dtype=n.dtype, pin_memory=True)
         host.copy_(n, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(n.device))  # not the current device's, where that is another
-        self._arriving = (host, event)
+        self._sent = (host, event)
 
-    def _arrived(self) -> float | None:
-        if self._arriving is None:
-            last: float | None = self.numbers.get("late_n")
-            return last
-        value, event = self._arriving
+    def _received(self) -> float | None:
+        sent, self._sent = self._sent, None
+        if sent is None:
+            return None
+        value, event = sent
         if event is not None:
             event.synchronize()
-        self._arriving = None
         return float(value)
 
     def extra_state(self) -> dict[str, Any]:
-        return {"late_n": self._arriving and float(self._arriving[0])}
+        return {"late_n": None if self._sent is None else float(self._sent[0])}
 
     def load_extra_state(self, own: Any) -> None:
-        self._arriving = None if own["late_n"] is None else (torch.tensor(own["late_n"], dtype=torch.float64), None)
+        self._sent = None if own["late_n"] is None else (torch.tensor(own["late_n"], dtype=torch.float64), None)

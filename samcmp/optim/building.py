@@ -11,7 +11,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from samcmp.errors import UsageError, unknown
-from samcmp.optim.entries import SCHEDULED, Entry, Recipe
+from samcmp.optim.entry import SCHEDULED, OptimizerEntry, Recipe
 from samcmp.optim.radius import Adaptive, every_tensor, is_weight
 from samcmp.optim.schedules import SCHEDULES, CompoundedRho, ProportionalRho, RhoSchedule, StepRho
 
@@ -20,7 +20,7 @@ RENAMED = {"gamma_data": "gamma", "weight": "gamma"}  # "gamma" by itself is the
 
 def assemble(
     name: str,
-    entry: Entry,
+    entry: OptimizerEntry,
     base: Optimizer,
     *,
     steps_per_epoch: int,
@@ -37,9 +37,8 @@ def assemble(
     takes = inspect.signature(maker).parameters
     _refuse_idle(settings, chosen)
     scheduling = {key: chosen.pop(key) for key in SCHEDULED} if "rho_schedule" in chosen else {}
-    facts: dict[str, Any] = {"anchor_every": steps_per_epoch, "total_steps": steps_per_epoch * epochs, "seed": seed}
-    facts["weighted"] = entry.loss_power == 2
-    arguments = {key: value for key, value in facts.items() if key in takes and key not in chosen}
+    of_training = {"anchor_every": steps_per_epoch, "total_steps": steps_per_epoch * epochs, "seed": seed}
+    arguments: dict[str, Any] = {key: value for key, value in of_training.items() if key in takes and key not in chosen}
     if "share" in chosen:
         share = float(chosen.pop("share"))
         if not 0 <= share <= 1:

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samcmp.optim.base import Ask, Closure, Context, Lines, SharpnessAware
+from samcmp.optim.base import Closure, Lines, SharpnessAware
 from samcmp.optim.radius import Ball, Radius
-from samcmp.optim.vector import Vector
 
 DELTA = 1e-7  # the authors' code adds it to the norm
 
@@ -35,30 +34,25 @@ class ESAM(SharpnessAware):
         gamma: float = 0.5,
         seed: int = 0,
         radius: Radius | None = None,
-        flat: bool = True,
-        no_sync: Context | None = None,
     ) -> None:
         if not 0 < beta <= 1 or not 0 < gamma <= 1:
             raise ValueError(f"beta and gamma are shares in (0, 1], got {beta} and {gamma}")
-        super().__init__(base, rho=rho, radius=Ball(DELTA) if radius is None else radius, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=rho, radius=Ball(DELTA) if radius is None else radius)
         self.beta, self.gamma = beta, gamma
         self.generator = random.Random(seed)
-        self.kept_tensors: list[bool] | None = None
-        self._before: Tensor | None = None
+        self.kept_tensors: list[bool] = []
+        self._losses_at_theta: Tensor | None = None
 
     def lines(self) -> Lines:
         g = yield from self.clean_gradient()  # g = ∇L(θ)
-        keep = self._drawn()
-        g_hat = Vector([part if kept else None for part, kept in zip(g.parts, keep, strict=True)])
-        del g
-        yield from self.updating_gradient(g_hat, sign=1 / self.beta)  # ω = ∇L_selected(θ + ρ ĝ/(β‖ĝ‖))
-        self.kept_tensors = [self.generator.random() < self.beta for _ in keep]
-        self.descend()  # θ ← base(ω)
-
-    def _drawn(self) -> list[bool]:
-        if self.kept_tensors is None or len(self.kept_tensors) != len(self.space.params):
-            return [True] * len(self.space.params)
-        return self.kept_tensors
+        if len(self.kept_tensors) != len(g):
+            self.kept_tensors = [True] * len(g)
+        g_hat = [part if kept else None for part, kept in zip(g, self.kept_tensors, strict=True)]
+        g.clear()
+        rho = [r / self.beta for r in self.rhos]
+        yield from self.updating_gradient(g_hat, rho=rho, release=True)  # ω = ∇L_selected(θ + ρ ĝ/(β‖ĝ‖))
+        self.kept_tensors = [self.generator.random() < self.beta for _ in self.kept_tensors]
+        self.base_step()  # θ ← base(ω)
 
     def select(self, before: Tensor, after: Tensor) -> Tensor:
         """Return which of G samples enter ω: (G,) losses at θ and at θ + ε -> (G,) boolean."""
@@ -69,22 +63,20 @@ class ESAM(SharpnessAware):
         keep = rise > torch.topk(rise, count).values[-1]
         return keep | ~keep.any()  # all where no loss rises more than another, as at ρ = 0
 
-    def _evaluate(self, closure: Closure) -> Any:
+    def call(self, closure: Closure) -> Any:
         if not (hasattr(closure, "losses") and hasattr(closure, "on")):
             raise ValueError(
                 "ESAM selects samples: its closure needs losses() -> (G,) and on(keep) -> loss beside being called"
             )
-        if self._ask is Ask.CLEAN:
-            loss = super()._evaluate(closure)
-            seen = getattr(closure, "last_losses", None)
-            self._before = closure.losses() if seen is None else seen
+        if not self.second_pass:
+            loss = closure()
+            remembered = getattr(closure, "last_losses", None)
+            self._losses_at_theta = closure.losses() if remembered is None else remembered
             return loss
-        if self._before is None:
-            raise RuntimeError("no losses at θ to compare with")
-        keep = self.select(self._before, closure.losses())
-        self._before = None
-        with torch.enable_grad():
-            return closure.on(keep)
+        before, self._losses_at_theta = self._losses_at_theta, None
+        if before is None:
+            raise RuntimeError("there are no losses at θ to compare with")
+        return closure.on(self.select(before, closure.losses()))
 
     def extra_state(self) -> dict[str, Any]:
         version, words, gauss = self.generator.getstate()
@@ -93,4 +85,4 @@ class ESAM(SharpnessAware):
     def load_extra_state(self, own: Mapping[str, Any]) -> None:
         version, words, gauss = own["random"]
         self.generator.setstate((version, tuple(words), gauss))
-        self.kept_tensors = own["kept_tensors"]
+        self.kept_tensors = list(own["kept_tensors"])

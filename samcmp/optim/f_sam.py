@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch.optim import Optimizer
 
-from samcmp.optim import vectors
-from samcmp.optim.base import Context, Lines, SharpnessAware
+from samcmp.optim.base import Lines, SharpnessAware
 from samcmp.optim.radius import Radius
+from samcmp.optim.tensors import axpby_, copy_
 
 
 class FSAM(SharpnessAware):
-    """ω = ∇L(θ + ρ d/‖d‖), d = g − σm, m ← λm + (1−λ)g, d₀ = g₀. Two passes; one parameter size of state, one more.
+    """ω = ∇L(θ + ρ d/‖d‖), d = g − σm, m ← λm + (1−λ)g, d₀ = g₀. Two passes; one parameter size of state, two more.
 
     As in the authors' code d takes the m of the steps before; for σ = 1 the direction is the paper's.
     """
@@ -25,26 +25,23 @@ class FSAM(SharpnessAware):
         sigma: float = 1.0,
         lmbda: float = 0.9,
         radius: Radius | None = None,
-        flat: bool = True,
-        no_sync: Context | None = None,
     ) -> None:
         if not 0 <= lmbda < 1:
             raise ValueError(f"lmbda is the share of the old average and must be in [0, 1), got {lmbda}")
-        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=rho, radius=radius)
         self.sigma, self.lmbda = sigma, lmbda
         self.numbers["begun"] = False
 
     def lines(self) -> Lines:
         g = yield from self.clean_gradient()  # g = ∇L(θ)
-        m = self.keep("m", precise=True)
-        sane = vectors.one_if_finite(vectors.norm(g))
+        m = self.own("m", precise=True)
+        d = [None if part is None else part.clone() for part in g]  # d₀ = g₀
         if self.numbers["begun"]:
-            # d = g − σm is built in g's place, and g = d + σm is put into m from there: no third buffer.
-            vectors.axpy_(self.space, g, m, -self.sigma)  # d = g − σ m
-            vectors.multiply_(m, self.lmbda + (1 - self.lmbda) * self.sigma)
-            vectors.add_(self.space, m, g, divisor=sane, values=1 - self.lmbda)  # m ← λ m + (1−λ) g
+            axpby_(1, d, -self.sigma, m)  # d = g − σ m
+            axpby_(self.lmbda, m, 1 - self.lmbda, g)  # m ← λ m + (1−λ) g
         else:
-            vectors.average_(self.space, m, g, share=1.0)
+            copy_(m, g)  # m₀ = g₀
             self.numbers["begun"] = True
-        yield from self.updating_gradient(g)  # ω = ∇L(θ + ρ d/‖d‖)
-        self.descend()  # θ ← base(ω)
+        g.clear()
+        yield from self.updating_gradient(d, release=True)  # ω = ∇L(θ + ρ d/‖d‖)
+        self.base_step()  # θ ← base(ω)

@@ -6,12 +6,9 @@ from typing import Literal
 
 from torch.optim import Optimizer
 
-from samcmp.optim import vectors
-from samcmp.optim.base import Context, Lines, SharpnessAware
+from samcmp.optim.base import Lines, SharpnessAware
 from samcmp.optim.radius import Radius
-from samcmp.optim.vector import Vector
-
-_SMALLEST_DECAY = 1e-6  # of the deferred factor; far from where float32 loses digits
+from samcmp.optim.tensors import DELTA, axpby_, norm, norms
 
 
 class GraphSAM(SharpnessAware):
@@ -37,8 +34,6 @@ class GraphSAM(SharpnessAware):
         anchor: Literal["raw", "unit"] = "raw",
         norm: Literal["global", "tensor"] = "global",
         radius: Radius | None = None,
-        flat: bool = True,
-        no_sync: Context | None = None,
     ) -> None:
         if not 0 <= beta <= 1:
             raise ValueError(f"beta is the share of the old direction and must be in [0, 1], got {beta}")
@@ -48,44 +43,22 @@ class GraphSAM(SharpnessAware):
             raise ValueError(f"anchor is 'raw' or 'unit', got {anchor!r}")
         if norm not in ("global", "tensor"):
             raise ValueError(f"norm is 'global' or 'tensor', got {norm!r}")
-        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=rho, radius=radius)
         self.beta, self.period, self.anchor, self.norm = beta, anchor_every * K, anchor, norm
-        self.numbers |= {
-            "anchored": -1,
-            "decay": 1.0,
-            "length": None,
-        }  # period of the last anchor; d is decay · kept["d"]
+        self.numbers["anchored"] = -1  # the period of the last anchor
 
     def lines(self) -> Lines:
-        d = self.keep("d", precise=True)
+        d = self.own("d", precise=True)
         if self.clock // self.period != self.numbers["anchored"]:
             g = yield from self.clean_gradient()  # g = ∇L(θ)
-            self._anchor(d, g)  # d ← g
+            axpby_(0, d, 1.0 if self.anchor == "raw" else 1 / (norm(g) + DELTA), g)  # d ← g, or g/‖g‖
             del g
-        omega = yield from self.updating_gradient(d, length=self.numbers["length"])  # ω = ∇L(θ + ρ d/‖d‖)
-        self._average(d, omega)  # d ← β d + (1−β) ω/‖ω‖
-        self.descend()  # θ ← base(ω)
-
-    def _anchor(self, d: Vector, g: Vector) -> None:
-        length = vectors.norm(g)
-        if self.anchor == "unit":
-            divisor = length + vectors.DELTA
-        else:  # an overflown gradient anchors nowhere
-            divisor = vectors.one_if_finite(length)
-        vectors.zero_(d)
-        vectors.add_(self.space, d, g, divisor=divisor, values=1.0)
-        self.numbers |= {"anchored": self.clock // self.period, "decay": 1.0, "length": None}
-
-    def _average(self, d: Vector, omega: Vector) -> None:
-        # Only the direction matters to ε, so the decay of d is deferred: one pass over memory fewer a step.
-        decay = self.numbers["decay"] * self.beta
-        if decay < _SMALLEST_DECAY:  # at once where β = 0
-            vectors.multiply_(d, decay)
-            decay = 1.0
-        self.numbers["decay"] = decay
-        if self.norm == "tensor":
-            vectors.add_units_(d, omega, (1 - self.beta) / decay)
-            self.numbers["length"] = None
-            return
-        length, share = vectors.length(omega) + vectors.DELTA, (1 - self.beta) / decay
-        self.numbers["length"] = vectors.add_measured_(self.space, d, omega, divisor=length, value=share)
+            self.numbers["anchored"] = self.clock // self.period
+        omega = yield from self.updating_gradient(d)  # ω = ∇L(θ + ρ d/‖d‖)
+        lengths = norm(omega) if self.norm == "global" else norms(omega)  # ‖ω‖, or of each tensor
+        beta = self.beta
+        if isinstance(lengths, list):
+            axpby_(beta, d, [(1 - beta) / (length + DELTA) for length in lengths], omega)
+        else:
+            axpby_(beta, d, (1 - beta) / (lengths + DELTA), omega)  # d ← β d + (1−β) ω/‖ω‖
+        self.base_step()  # θ ← base(ω)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samcmp.optim import vectors
-from samcmp.optim.base import Ask, Closure, Context, Lines, SharpnessAware
-from samcmp.optim.space import Space
-from samcmp.optim.vector import Vector
-from samcmp.optim.vectors import Length
+from samcmp.optim.base import Closure, Lines, SharpnessAware
+from samcmp.optim.tensors import DELTA, axpby_, copy_, norm
 
 ROUNDING = 1e-8  # the released code adds it to every element before it takes a tensor's norm
 
@@ -23,15 +20,15 @@ class GraphSAMReleased(SharpnessAware):
 
     At the first step of an epoch the length is ASAM's, ρ/‖|θ|⊙g‖; at the others the released code divides by the norm
     of gradients it has just zeroed, so that every tensor moves by exactly ``radius``. Its schedule compounds, for
-    ``rho`` and ``radius`` (:class:`samcmp.optim.CompoundedRho`). Its closure multiplies gradients by the loss, but the
-    pass at the anchor does not: with ``weighted`` the closure weights every gradient (``loss_power`` 2 in the training
-    loop), and the anchor is divided by the loss again. In the two-phase form set ``anchor_loss`` to it.
-    ``adaptive=False`` drops θ². Only the first param group is perturbed where ``first_group_only``: the released GROVER
-    head never is. Passes and memory are GraphSAM's.
+    ``rho`` and ``radius`` (:class:`samcmp.optim.CompoundedRho`). Its closure weights losses by themselves, but the
+    pass at the anchor does not: a closure that does so (``loss_power`` 2 in the training loop) offers the gradient of
+    the mean loss as ``plain()``; in the two-phase form take that one where ``needs_clean``. ``adaptive=False`` drops
+    θ². With ``first_group_only`` the first param group alone is perturbed: the released GROVER head never is. Passes
+    are GraphSAM's; one parameter size more while it is perturbed.
     """
 
-    syncs_clean: ClassVar[bool] = True
-    scale_free: ClassVar[bool] = False
+    syncs_clean = True
+    scale_free = False
 
     def __init__(
         self,
@@ -42,90 +39,50 @@ class GraphSAMReleased(SharpnessAware):
         beta: float = 0.99,
         anchor_every: int,
         adaptive: bool = True,
-        weighted: bool = False,
         first_group_only: bool = False,
-        flat: bool = True,
-        no_sync: Context | None = None,
     ) -> None:
         if not 0 <= beta <= 1:
             raise ValueError(f"beta is the share of the old direction and must be in [0, 1], got {beta}")
         if anchor_every < 1:
             raise ValueError(f"anchor_every counts steps, from 1, got {anchor_every}")
-        super().__init__(base, rho=rho, flat=flat, no_sync=no_sync)
-        self.radius = Capped(self, adaptive=adaptive)
-        self.beta, self.period, self.first_group_only = beta, anchor_every, first_group_only
+        if first_group_only and len(base.param_groups) < 2:
+            raise ValueError("first_group_only changes nothing: this model's parameters are all in one group")
+        super().__init__(base, rho=rho)
+        self.beta, self.period, self.adaptive = beta, anchor_every, adaptive
+        self.first_group_only = first_group_only
         for group in base.param_groups:
             group.setdefault("radius", rho if tensor_radius is None else tensor_radius)
-        self.numbers["anchored"] = -1
-        self.weighted = weighted
-        self.anchor_loss: Any = None
-        self.fresh = False  # d is this very step's gradient
+        self.numbers["anchored"] = -1  # the period of the last anchor
+        self._is_anchor = False
 
     def lines(self) -> Lines:
-        d = self.keep("d", precise=True)
-        self.fresh = self.clock // self.period != self.numbers["anchored"]
-        if self.fresh:
+        d = self.own("d", precise=True)
+        self._is_anchor = self.clock // self.period != self.numbers["anchored"]
+        if self._is_anchor:
             g = yield from self.clean_gradient()  # g = ∇L(θ)
-            self._anchor(d, g)  # d ← g
+            copy_(d, g)  # d ← g
             del g
             self.numbers["anchored"] = self.clock // self.period
-        omega = yield from self.updating_gradient(d)  # ω = ∇L(θ + ε)
-        self._average(d, omega)  # d_k ← β d_k + (1−β) ω_k/‖ω_k‖
-        self.descend()  # θ ← base(ω)
+        perturbed = len(self.param_groups[0]["params"]) if self.first_group_only else len(d)
+        direction = [part if k < perturbed else None for k, part in enumerate(d)]
+        omega = yield from self.updating_gradient(direction)  # ω = ∇L(θ + ε)
+        lengths = [DELTA if w is None else torch.linalg.vector_norm(w + ROUNDING) for w in omega]
+        share = [(1 - self.beta) / length for length in lengths]
+        axpby_(self.beta, d, share, omega)  # d_k ← β d_k + (1−β) ω_k/‖ω_k‖
+        self.base_step()  # θ ← base(ω)
 
-    def _evaluate(self, closure: Closure) -> Any:
-        loss = super()._evaluate(closure)
-        if self._ask is Ask.CLEAN:
-            self.anchor_loss = loss
-        return loss
+    def call(self, closure: Closure) -> Any:
+        plain = getattr(closure, "plain", None)
+        return closure() if self.second_pass or not self._is_anchor or plain is None else plain()
 
-    def _anchor(self, d: Vector, g: Vector) -> None:
-        vectors.average_(self.space, d, g, share=1.0)
-        loss, self.anchor_loss = self.anchor_loss, None
-        if self.weighted:
-            if loss is None:
-                raise RuntimeError("set anchor_loss to the clean pass's loss: the gradient was multiplied by it")
-            for tensor in d.tensors:
-                tensor.div_(loss.detach().to(tensor.device, tensor.dtype) if isinstance(loss, Tensor) else loss)
-
-    def _average(self, d: Vector, omega: Vector) -> None:
-        for mean, grad in zip(d.parts, omega.parts, strict=True):
-            if mean is None or grad is None:
-                continue
-            length = torch.linalg.vector_norm(grad.to(mean.dtype) + ROUNDING)
-            sane = torch.isfinite(length) & (length > 0)
-            share = torch.where(sane, (1 - self.beta) / length, 0)
-            mean.mul_(self.beta).addcmul_(torch.where(sane, grad, 0).to(mean.dtype), share)
-
-
-class Capped:
-    """ε_k = c θ_k²⊙d_k, shortened to ``group["radius"]`` where it is longer; c = ρ/‖|θ|⊙d‖, or unbounded."""
-
-    def __init__(self, owner: GraphSAMReleased, *, adaptive: bool) -> None:
-        self.owner, self.adaptive = owner, adaptive
-
-    def climb(
-        self, space: Space, home: Vector, direction: Vector, *, rho: Sequence[float], length: Length | None = None
-    ) -> None:
-        steps: list[Tensor | None] = [None] * len(space.params)
-        for k, (theta, start, d) in enumerate(zip(space.theta.parts, home.parts, direction.parts, strict=True)):
-            if theta is None or start is None:
-                continue
-            if d is None or (self.owner.first_group_only and space.group_of[k] > 0):
-                theta.copy_(start)
-            else:
-                # ε is built where θ + ε will be; beside it where the weights have fewer bits
-                step = steps[k] = theta if theta.dtype == d.dtype else torch.empty_like(d)
-                torch.mul(d, start, out=step) if self.adaptive else step.copy_(d)  # ±|θ|⊙d
-        whole = vectors.norm(Vector(steps)) if self.owner.fresh else torch.zeros(())
-        for k, (theta, start, made) in enumerate(zip(space.theta.parts, home.parts, steps, strict=True)):
-            if theta is not None and start is not None and made is not None:
-                group = space.group_of[k]
-                step = made.mul_(start) if self.adaptive else made  # θ²⊙d
-                c = rho[group] / (whole.to(step.device) + vectors.DELTA)
-                self._stretch(step, c, self.owner.param_groups[group]["radius"])
-                theta.copy_(start + step) if step is not theta else theta.add_(start)
-
-    def _stretch(self, step: Tensor, c: Tensor, cap: float) -> None:
-        length = torch.linalg.vector_norm(step) * c.abs()
-        step.mul_(c * torch.where(length > cap, cap / length, 1.0)).masked_fill_(~torch.isfinite(length), 0)
+    def perturb(self, theta: Sequence[Tensor], d: Sequence[Tensor], rho: Sequence[float]) -> None:
+        """ε_k = c θ_k²⊙d_k, shortened to ``group["radius"]`` where it is longer; c = ρ/‖|θ|⊙d‖ at an anchor."""
+        radius = {p: float(group["radius"]) for group in self.param_groups for p in group["params"]}
+        scaled = torch._foreach_mul(list(d), list(theta)) if self.adaptive else [part.clone() for part in d]  # ±|θ|⊙d
+        length = norm(scaled) if self._is_anchor else torch.zeros((), dtype=scaled[0].dtype)
+        for p, eps, r in zip(theta, scaled, rho, strict=True):
+            eps.mul_(r / (length.to(eps.device) + DELTA))
+            if self.adaptive:
+                eps.mul_(p)
+            own = torch.linalg.vector_norm(eps)
+            p.add_(eps.mul_(torch.where(own > radius[p], radius[p] / own, 1.0)))

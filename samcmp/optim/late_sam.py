@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch.optim import Optimizer
 
-from samcmp.optim.base import Context
 from samcmp.optim.radius import Radius
 from samcmp.optim.sam import SAM
 
@@ -12,19 +11,10 @@ from samcmp.optim.sam import SAM
 class LateSAM(SAM):
     """Plain steps until step ``start``, SAM steps from there on. 1 + f passes, f the share of late steps."""
 
-    def __init__(
-        self,
-        base: Optimizer,
-        *,
-        start: int,
-        rho: float = 0.05,
-        radius: Radius | None = None,
-        flat: bool = True,
-        no_sync: Context | None = None,
-    ) -> None:
+    def __init__(self, base: Optimizer, *, start: int, rho: float = 0.05, radius: Radius | None = None) -> None:
         if start < 0:
             raise ValueError(f"start is a step and must be >= 0, got {start}")
-        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=rho, radius=radius)
         self.start = start
 
     def perturbs(self) -> bool:

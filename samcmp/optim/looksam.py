@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
-from samcmp.optim import vectors
-from samcmp.optim.base import Context, Lines, SharpnessAware
+from samcmp.optim.base import Lines, SharpnessAware
 from samcmp.optim.radius import Radius
-from samcmp.optim.vector import Vector
+from samcmp.optim.tensors import Vector, axpby_, copy_, dot, norm, ratio
+
+ROUNDING = 1e-8  # the public per-tensor codes add it to ‖g_v‖: on one element g_v is nothing but rounding
 
 
 class LookSAM(SharpnessAware):
     """t % k = 0: ω = g_s = ∇L(θ + ρ g/‖g‖), g_v = g_s − (⟨g, g_s⟩/‖g‖²) g; else ω = g + α (‖g‖/‖g_v‖) g_v.
 
-    Norms and inner products run over all parameters; ``per_tensor`` takes them tensor by tensor, as two public
+    Norms and inner products run over all parameters; ``norm="tensor"`` takes them tensor by tensor, as two public
     implementations do. 1 + 1/k passes a step; one parameter size of state and two in a refresh.
     """
 
@@ -32,55 +31,33 @@ class LookSAM(SharpnessAware):
         alpha: float = 0.7,
         norm: Literal["global", "tensor"] = "global",
         radius: Radius | None = None,
-        flat: bool = True,
-        no_sync: Context | None = None,
     ) -> None:
         if k < 1:
             raise ValueError(f"k counts steps, from 1, got {k}")
         if norm not in ("global", "tensor"):
             raise ValueError(f"norm is 'global' or 'tensor', got {norm!r}")
-        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=rho, radius=radius)
         self.k, self.alpha, self.norm = k, alpha, norm
-        # A tensor of one element has no part across its gradient: there g_v is rounding, which 1e-8 keeps small.
-        self.floor = 0.0 if norm == "global" else 1e-8
-        self.numbers["refreshed"] = -1
+        self.numbers["refreshed"] = -1  # the period of the last g_v
 
     def lines(self) -> Lines:
-        g_v = self.keep("g_v")
+        g_v = self.own("g_v")
         if self.clock // self.k != self.numbers["refreshed"]:
-            g = yield from self.clean_gradient()  # g = ∇L(θ)
-            kept = self.hold(g)
-            g_s = yield from self.updating_gradient(kept)  # ω = g_s = ∇L(θ + ρ g/‖g‖)
-            self._project(g_v, g_s, kept)  # g_v = g_s − (⟨g, g_s⟩/‖g‖²) g
+            g = yield from self.clean_gradient(keep=True)  # g = ∇L(θ)
+            g_s = yield from self.updating_gradient(g)  # ω = g_s = ∇L(θ + ρ g/‖g‖)
+            copy_(g_v, g_s)
+            for v, s, part in self._pieces(g_v, g_s, g):
+                axpby_(1, v, -ratio(dot(part, s), dot(part, part)), part)  # g_v = g_s − (⟨g, g_s⟩/‖g‖²) g
             self.numbers["refreshed"] = self.clock // self.k
         else:
             g = yield from self.updating_gradient()  # g = ∇L(θ)
-            self._reuse(g, g_v)  # ω = g + α (‖g‖/‖g_v‖) g_v
-        self.descend()  # θ ← base(ω)
-
-    def _project(self, g_v: Vector, g_s: Vector, g: Vector) -> None:
-        vectors.copy_(self.space, g_v, g_s)
-        for v, s, clean in self._pieces(g_v, g_s, g):
-            overlap = vectors.dot(self.space, s, clean)
-            vectors.add_(self.space, v, clean, divisor=vectors.dot(self.space, clean, clean) / overlap, values=-1.0)
-
-    def _reuse(self, g: Vector, g_v: Vector) -> None:
-        for part, v in self._pieces(g, g_v):
-            length = vectors.norm(v)
-            # infinite where g = 0 or g_v = 0: nothing is added
-            divisor = torch.where(length > 0, (length + self.floor) / vectors.norm(part), torch.inf)
-            vectors.add_(self.space, part, v, divisor=divisor, values=self.alpha)
+            small = 0.0 if self.norm == "global" else ROUNDING
+            for part, v in self._pieces(g, g_v):
+                axpby_(1, part, self.alpha * ratio(norm(part), norm(v) + small), v)  # ω = g + α (‖g‖/‖g_v‖) g_v
+        self.base_step()  # θ ← base(ω)
 
     def _pieces(self, *vs: Vector) -> list[tuple[Vector, ...]]:
-        """The vectors themselves, or one tensor of them at a time."""
+        """Return the vectors themselves, or one tensor of them at a time."""
         if self.norm == "global":
             return [vs]
-        count = len(self.space.params)
-        present = [k for k in range(count) if all(v.parts[k] is not None for v in vs)]
-
-        def only(v: Vector, k: int) -> Vector:
-            parts: list[Tensor | None] = [None] * count
-            parts[k] = v.parts[k]
-            return Vector(parts)
-
-        return [tuple(only(v, k) for v in vs) for k in present]
+        return [tuple([part] for part in parts) for parts in zip(*vs, strict=True)]

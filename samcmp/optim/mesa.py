@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samcmp.optim import vectors
-from samcmp.optim.base import Context, Lines, SharpnessAware
+from samcmp.optim.base import Lines, SharpnessAware
+from samcmp.optim.tensors import axpby_, copy_
 from samcmp.optim.trajectory import OUTPUTS, Outputs, divergence
 
 
@@ -23,8 +23,6 @@ class MESA(SharpnessAware):
     forward pass a step; one parameter size of state, one while the teacher is in.
     """
 
-    has_rho: ClassVar[bool] = False
-
     def __init__(
         self,
         base: Optimizer,
@@ -34,22 +32,29 @@ class MESA(SharpnessAware):
         decay: float = 0.9995,
         start_epoch: int = 5,
         outputs: Outputs = "auto",
-        flat: bool = True,
-        no_sync: Context | None = None,
     ) -> None:
         if not 0 <= decay <= 1:
             raise ValueError(f"decay is the share of the old average and must be in [0, 1], got {decay}")
-        super().__init__(base, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=None)
         self.decay = decay
-        with torch.no_grad():
-            vectors.copy_(self.space, self.keep("v", precise=True), self.space.theta)
+        self.averages()
         self.term = TeacherPredictions(self, lam=lam, tau=tau, start_epoch=start_epoch, outputs=outputs)
 
+    @torch.no_grad()
+    def averages(self) -> list[Tensor]:
+        """Return v, which begins as θ for every parameter."""
+        known = set(self.vectors.get("v", ()))
+        v = self.own("v", precise=True)
+        for p, mean in zip(self.params, v, strict=True):
+            if p not in known:
+                mean.copy_(p)
+        return v
+
     def lines(self) -> Lines:
-        v = self.keep("v", precise=True)
+        v = self.averages()
         yield from self.updating_gradient()  # ω = ∇(L + λτ² KL)(θ)
-        self.descend()  # θ ← base(ω)
-        vectors.average_(self.space, v, self.space.theta, share=1 - self.decay)  # v ← β v + (1−β) θ
+        self.base_step()  # θ ← base(ω)
+        axpby_(self.decay, v, 1 - self.decay, self.params)  # v ← β v + (1−β) θ
 
     def extra_state(self) -> dict[str, Any]:
         return {"epoch": self.term.epoch}
@@ -75,14 +80,14 @@ class TeacherPredictions:
 
     @contextlib.contextmanager
     def teacher(self) -> Iterator[None]:
-        """Hold the averaged weights in the model inside, bit-for-bit home again after; no gradients."""
+        """Hold the averaged weights in the model inside, θ bit for bit after; predict under torch.no_grad()."""
         optimizer = self.optimizer
-        v = optimizer.keep("v", precise=True)
-        with (
-            torch.no_grad(),
-            optimizer.displaced(lambda _: vectors.copy_(optimizer.space, optimizer.space.theta, v)),
-        ):
+        v = optimizer.averages()
+        try:
+            copy_(optimizer.displace(optimizer.params, silently=True), v)
             yield
+        finally:
+            optimizer.restore()
 
     def start_epoch(self, epoch: int) -> None:
         """Begin epoch ``epoch``, from 0."""

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from torch.optim import Optimizer
 
-from samcmp.optim.base import Context
 from samcmp.optim.radius import Radius
 from samcmp.optim.sam import SAM
 
@@ -21,19 +20,11 @@ class RST(SAM):
     """
 
     def __init__(
-        self,
-        base: Optimizer,
-        *,
-        rho: float = 0.05,
-        p: float = 0.5,
-        seed: int = 0,
-        radius: Radius | None = None,
-        flat: bool = True,
-        no_sync: Context | None = None,
+        self, base: Optimizer, *, rho: float = 0.05, p: float = 0.5, seed: int = 0, radius: Radius | None = None
     ) -> None:
         if not 0 <= p <= 1:
             raise ValueError(f"p is a probability, got {p}")
-        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=rho, radius=radius)
         self.p = p
         self.generator = np.random.default_rng(seed)
 

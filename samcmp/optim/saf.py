@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samcmp.optim.base import Context, Plain
+from samcmp.optim.base import Plain
 from samcmp.optim.trajectory import OUTPUTS, Outputs, divergence
 
 
@@ -21,8 +21,6 @@ class SAF(Plain):
     ``optimizer.term.start_epoch(e)``. One pass; a prediction for every sample and kept epoch.
     """
 
-    has_rho: ClassVar[bool] = False
-
     def __init__(
         self,
         base: Optimizer,
@@ -32,10 +30,8 @@ class SAF(Plain):
         gap: int = 2,
         start_epoch: int = 5,
         outputs: Outputs = "auto",
-        flat: bool = True,
-        no_sync: Context | None = None,
     ) -> None:
-        super().__init__(base, flat=flat, no_sync=no_sync)
+        super().__init__(base)
         self.term = PastPredictions(lam=lam, tau=tau, gap=gap, start_epoch=start_epoch, outputs=outputs)
 
     def extra_state(self) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch.optim import Optimizer
 
-from samcmp.optim import vectors
-from samcmp.optim.base import Context, Lines, SharpnessAware
+from samcmp.optim.base import Lines, SharpnessAware
 from samcmp.optim.radius import Radius
 from samcmp.optim.sam import SAM
+from samcmp.optim.tensors import copy_
 
 
 class SAMk(SharpnessAware):
@@ -17,65 +17,39 @@ class SAMk(SharpnessAware):
     one parameter size of state and one while perturbed.
     """
 
-    def __init__(
-        self,
-        base: Optimizer,
-        *,
-        rho: float = 0.05,
-        k: int | None = 8,
-        radius: Radius | None = None,
-        flat: bool = True,
-        no_sync: Context | None = None,
-    ) -> None:
+    def __init__(self, base: Optimizer, *, rho: float = 0.05, k: int | None = 8, radius: Radius | None = None) -> None:
         if k is not None and k < 1:
             raise ValueError(f"k counts steps, from 1, got {k}")
-        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=rho, radius=radius)
         self.k = k
-        self.numbers["refreshed"] = -1  # turn of the last refresh
+        self.numbers["refreshed"] = -1  # the period of the last clean gradient
 
     def lines(self) -> Lines:
-        d = self.keep("d")
-        turn = 0 if self.k is None else self.clock // self.k
-        if turn != self.numbers["refreshed"]:
+        d = self.own("d")
+        period = 0 if self.k is None else self.clock // self.k
+        if period != self.numbers["refreshed"]:
             g = yield from self.clean_gradient()  # g = ∇L(θ)
-            vectors.average_(self.space, d, g, share=1.0)  # d ← g; nothing of a gradient that overflowed
+            copy_(d, g)  # d ← g
             del g
-            self.numbers["refreshed"] = turn
+            self.numbers["refreshed"] = period
         yield from self.updating_gradient(d)  # ω = ∇L(θ + ρ d/‖d‖)
-        self.descend()  # θ ← base(ω)
+        self.base_step()  # θ ← base(ω)
 
 
 class SAMOne(SAMk):
     """SAM-k with one clean gradient in the whole training."""
 
-    def __init__(
-        self,
-        base: Optimizer,
-        *,
-        rho: float = 0.05,
-        radius: Radius | None = None,
-        flat: bool = True,
-        no_sync: Context | None = None,
-    ) -> None:
-        super().__init__(base, rho=rho, k=None, radius=radius, flat=flat, no_sync=no_sync)
+    def __init__(self, base: Optimizer, *, rho: float = 0.05, radius: Radius | None = None) -> None:
+        super().__init__(base, rho=rho, k=None, radius=radius)
 
 
 class SAMkSkip(SAM):
     """A SAM step when t % k = 0, a plain step otherwise: LookSAM's baseline. 1 + 1/k passes; one parameter size."""
 
-    def __init__(
-        self,
-        base: Optimizer,
-        *,
-        rho: float = 0.05,
-        k: int = 8,
-        radius: Radius | None = None,
-        flat: bool = True,
-        no_sync: Context | None = None,
-    ) -> None:
+    def __init__(self, base: Optimizer, *, rho: float = 0.05, k: int = 8, radius: Radius | None = None) -> None:
         if k < 1:
             raise ValueError(f"k counts steps, from 1, got {k}")
-        super().__init__(base, rho=rho, radius=radius, flat=flat, no_sync=no_sync)
+        super().__init__(base, rho=rho, radius=radius)
         self.k = k
 
     def perturbs(self) -> bool:

@@ -37,9 +37,9 @@ class PhasedClosure(StepClosure):
         with self.phases.inside("forward"):
             return super()._loss(batch)
 
-    def _backward(self, loss: Tensor) -> Tensor:
+    def _backward(self, loss: Tensor, weight: Tensor | None = None) -> Tensor:
         with self.phases.inside("backward"):
-            return super()._backward(loss)
+            return super()._backward(loss, weight)
 
     def losses(self) -> Tensor:
         with self.phases.inside("forward"):

@@ -119,25 +119,31 @@ class StepClosure:
             self.model.train(was_training)
 
     def __call__(self) -> Tensor:
-        batch = self.batch
-        if batch is None:
-            raise ValueError("set .batch before the optimizer's step")
-        return self._backward(self._loss(batch))
+        loss = self._loss(self._batch())
+        # With power 2 the gradient is L dL, that of L^2/2: the released SAM and GraphSAM closures do this.
+        return self._backward(loss, weight=loss.detach() if self.loss_power == 2 else None)
 
-    def _backward(self, loss: Tensor) -> Tensor:
+    def plain(self) -> Tensor:
+        """As calling, but with the gradient of the mean loss, whatever ``loss_power`` is."""
+        return self._backward(self._loss(self._batch()))
+
+    def _batch(self) -> GraphBatch:
+        if self.batch is None:
+            raise ValueError("set .batch before the optimizer's step")
+        return self.batch
+
+    def _backward(self, loss: Tensor, weight: Tensor | None = None) -> Tensor:
         self.passes += 1
         for p in self.parameters:
             p.grad = None
-        # With power 2 the gradient is L dL, that of L^2/2: the released SAM and GraphSAM closures do this.
-        loss.backward(loss.detach() if self.loss_power == 2 else None)  # type: ignore[no-untyped-call]
+        loss.backward(weight)  # type: ignore[no-untyped-call]
         return loss.detach()
 
     @torch.no_grad()
     def losses(self) -> Tensor:
         """Return each graph's loss at the current weights, (G,), without gradients."""
-        if self.batch is None:
-            raise ValueError("set .batch before the optimizer's step")
-        return self.criterion.per_graph(self.model(self.batch), self.batch.y)
+        batch = self._batch()
+        return self.criterion.per_graph(self.model(batch), batch.y)
 
     def on(self, keep: Tensor) -> Tensor:
         """As calling, but with the mean over the graphs in ``keep``, (G,) boolean.
@@ -145,10 +151,9 @@ class StepClosure:
         The graphs left out keep their place in the forward pass (a 0/1 weight on their labels): the gradient is that
         of the sub-batch, the saving of a smaller batch is not taken.
         """
-        if self.batch is None:
-            raise ValueError("set .batch before the optimizer's step")
-        y = torch.where(keep[:, None], self.batch.y, torch.nan)  # (G, T)
-        return self._backward(self._loss(replace(self.batch, y=y)))
+        batch = self._batch()
+        y = torch.where(keep[:, None], batch.y, torch.nan)  # (G, T)
+        return self._backward(self._loss(replace(batch, y=y)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,12 +66,10 @@ class Closure:
             loss = loss + self.extra.term(self.rows, z, self.y, **reference)
         return loss
 
-    def __call__(self, keep: Tensor | None = None) -> Tensor:
+    def __call__(self, keep: Tensor | None = None, *, loss_power: int | None = None) -> Tensor:
         self.passes += 1
-        for p in self.model.parameters():
-            p.grad = None
         loss = self._loss(keep)
-        loss.backward(loss.detach() if self.loss_power == 2 else None)
+        loss.backward(loss.detach() if (loss_power or self.loss_power) == 2 else None)
         self.seen.append(float(loss.detach()))
         return loss.detach()
 
@@ -80,6 +78,9 @@ class Closure:
         with torch.no_grad():
             z = self.model(self.x)
             return functional.binary_cross_entropy_with_logits(z, self.y, reduction="none")[:, 0]
+
+    def plain(self) -> Tensor:
+        return self(loss_power=1)
 
     def on(self, keep: Tensor) -> Tensor:
         return self(keep)

@@ -90,34 +90,7 @@ def test_graphsam_with_beta_0_walks_along_the_last_gradient_as_s2_sam_does() -> 
     assert apart(NoAnchor, lambda b: optim.S2SAM(b)) <= 1e-12
 
 
-@pytest.mark.parametrize("name", optim.OPTIMIZERS)
-def test_flat_buffers_do_not_change_the_numbers(name: str) -> None:
-    entry = optim.OPTIMIZERS[name]
-    module = __import__(entry.module, fromlist=[entry.class_name])
-    maker = getattr(module, entry.class_name)
-    if name == "esam":
-        pytest.skip("its closure selects samples; the conformance trial covers it")
-    facts = {"anchor_every": 4} if "anchor_every" in maker.__init__.__annotations__ else {}
-    facts |= {"total_steps": STEPS} if "total_steps" in maker.__init__.__annotations__ else {}
-    facts |= {"start": 4} if "start" in maker.__init__.__annotations__ else {}
-    assert apart(lambda b: maker(b, flat=True, **facts), lambda b: maker(b, flat=False, **facts)) <= 1e-12
-
-
-def test_parameters_whose_storage_is_shared_stay_where_they_are() -> None:
-    whole = torch.randn(8)
-    tied, alone = nn.Parameter(whole[:4]), nn.Parameter(torch.randn(4))
-    held = nn.Parameter(torch.randn(4))
-    alias = held.detach()
-    before = [p.data_ptr() for p in (tied, held)]
-    optimizer = optim.SAM(torch.optim.SGD([tied, alone, held], lr=0.1))
-    assert [p.data_ptr() for p in (tied, held)] == before
-    with torch.no_grad():
-        alias.fill_(2.0)
-    assert torch.equal(held.detach(), torch.full((4,), 2.0))
-    assert len(optimizer.space.blocks) == 3
-
-
-def test_parameters_that_move_to_another_dtype_are_laid_out_anew() -> None:
+def test_own_vectors_follow_parameters_that_move_to_another_dtype() -> None:
     model = Wide()
     optimizer = optim.GraphSAM(torch.optim.SGD(model.parameters(), lr=0.1), anchor_every=2)
     model.double()

@@ -355,8 +355,9 @@ def s2_sam(p: Problem, theta: Vector, base: Base, /, *, rho: float = 0.05) -> Tw
         yield theta, 1
 
 
-def msam(p: Problem, theta: Vector, base: Base, /, *, rho: float) -> Twin:
-    """Becker et al.: against the base's momentum; nothing at the first step."""
+def msam(p: Problem, theta: Vector, base: Base, /) -> Twin:
+    """Becker et al.: against the base's momentum, nothing at the first step; ρ 0.3 for SGD, 1 for Adam's family."""
+    rho = 0.3 if isinstance(base, SGD) else 1.0
     for t in range(T):
         theta = base(theta, p.gradient(theta - rho * unit(base.momentum), t))
         yield theta, 1

@@ -50,7 +50,7 @@ BY_GRADIENT = StepKinds(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class OptimizerEntry:
     """One name of the catalogue. ``settings`` are what a user may set, with their defaults."""
 
     module: str
@@ -59,13 +59,9 @@ class Entry:
     paper: str
     passes: str  # gradient evaluations a step; N steps an epoch, T steps in all
     settings: Mapping[str, Any] = field(default_factory=dict)
-    loss_power: int = 1  # 2: the updating gradient is multiplied by the loss
+    loss_power: int = 1  # 2: losses are weighted by themselves, as half the sum of their squares is
     schedule: str | None = None  # a released learning-rate schedule in place of the protocol's
     kinds: StepKinds | None = None  # None: every step is alike
-
-    @property
-    def has_rho(self) -> bool:
-        return "rho" in self.settings
 
 
 @dataclass(frozen=True, slots=True)
