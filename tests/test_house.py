@@ -22,7 +22,7 @@ LAYERS: dict[str, int] = {  # docs/architecture.md draws them
     "cli": 7,
 }
 STRANGERS = {"optim", "backbones"}  # an optimizer never sees a model, a model never an optimizer
-HEAVY = ("torch", "numba", "pandas", "scipy", "sklearn", "matplotlib", "rdkit", "torch_geometric")
+HEAVY = ("torch", "pandas", "scipy", "sklearn", "matplotlib", "rdkit", "torch_geometric")
 
 
 def rooms() -> list[Path]:

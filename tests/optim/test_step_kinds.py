@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from samcmp import optim
-from samcmp.optim.entries import StepKinds
+from samcmp.optim.entry import StepKinds
 
 N, EPOCHS = 12, 20
 MIXED = [name for name, entry in optim.OPTIMIZERS.items() if entry.kinds is not None]
