@@ -133,6 +133,19 @@ class Accuracy:
 
 
 Ratio = tuple[float, float | None, float | None]
+SpeedWord = Literal["faster", "slower", "same", "ambiguous"]
+
+
+def speed_word(low: float | None, high: float | None, *, threshold: float = 0.02) -> SpeedWord:
+    """Name a speed ratio by its interval: beyond, within or across a practical margin around 1. None: unbounded."""
+    top = 1.0 + threshold
+    if low is not None and low > top:
+        return "faster"
+    if high is not None and high < 1.0 / top:
+        return "slower"
+    if low is not None and high is not None and low >= 1.0 / top and high <= top:
+        return "same"
+    return "ambiguous"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,21 +286,6 @@ def canonical_json(value: Any) -> str:
 def content_key(value: Any) -> str:
     """SHA-256 of the canonical JSON, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def read_value(text: str) -> Json:
-    """Read a value from a command line: true, false, none, a number, else the text itself."""
-    lowered = text.lower()
-    if lowered in {"true", "false"}:
-        return lowered == "true"
-    if lowered in {"none", "null"}:
-        return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def differing(settings: Mapping[str, Json], defaults: Mapping[str, Json]) -> dict[str, Json]:

@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from samcmp.records import from_json, parse_json, to_json
+from samcmp.records import SpeedWord, from_json, parse_json, to_json
 
 SCHEMA = 1  # of an exported Comparison: raised when a reader of the old form would misread the new one
 
 Role = Literal["base", "sam"]
 Word = Literal["better", "worse", "equivalent", "non-inferior", "inconclusive"]
-SpeedWord = Literal["faster", "slower", "same", "ambiguous"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Speed ratios from the times of rounds: estimate, interval, word. Arrays in, numbers out."""
+"""Speed ratios from the times of rounds: estimate and interval. Arrays in, numbers out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from samcmp.analysis.comparison import Interval, SpeedWord
+from samcmp.analysis.comparison import Interval
 from samcmp.analysis.paired import Array, vector
 
 
@@ -85,17 +85,3 @@ def independent_ratio(
     theirs = np.median(b[rng.integers(0, b.size, (draws, b.size))], axis=1)
     low, high = np.quantile(theirs / mine, [alpha / 2.0, 1.0 - alpha / 2.0])
     return Interval(value, float(low), float(high))
-
-
-def speed_word(ratio: Interval, *, threshold: float = 0.02) -> SpeedWord:
-    """Name a speed ratio: faster or slower where its interval excludes 1 by more than the threshold."""
-    if ratio.low is None or ratio.high is None:
-        return "ambiguous"
-    top = 1.0 + threshold
-    if ratio.low > top:
-        return "faster"
-    if ratio.high < 1.0 / top:
-        return "slower"
-    if ratio.low >= 1.0 / top and ratio.high <= top:
-        return "same"
-    return "ambiguous"

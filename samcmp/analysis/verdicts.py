@@ -24,8 +24,7 @@ from samcmp.analysis.paired import (
     probability_better,
 )
 from samcmp.analysis.power import detectable
-from samcmp.analysis.speed import speed_word
-from samcmp.records import Accuracy, Record
+from samcmp.records import Accuracy, Record, speed_word
 
 CORRECTED = "corrected resampled t"
 SEEDS_ONLY = "paired t over seeds of one split"
@@ -170,7 +169,7 @@ def _verdict(
     settings: Settings,
 ) -> Verdict:
     speed = row.speed_to.get(role)
-    speed_name = speed_word(speed, threshold=settings.speed_threshold) if speed else None
+    speed_name = speed_word(speed.low, speed.high, threshold=settings.speed_threshold) if speed else None
     blank = Verdict(
         arm=row.arm, reference=reference, role=role, word="inconclusive",
         why=None, blocks=0, blocks_of=0, splits=0, method="", mean=None, median=None, sd=None, low=None, high=None,

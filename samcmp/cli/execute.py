@@ -108,7 +108,7 @@ def _profile(view: _View, sessions: list[Mapping[str, Case]], kept: Store, *, op
     for cases in sessions:
         first = next(iter(cases.values()))
         view.measuring(f"{first.dataset} {first.model}: throughput of {len(cases)} optimizers")
-        records = profiling.profile(cases, options, budget_seconds=seconds, say=view.say)
+        records = profiling.profile(cases, options, session=profiling.SessionOptions(seconds), say=view.say)
         for record in records:
             kept.add(record)
             view.done(record)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
     from samcmp.experiment.suites import Suites
-    from samcmp.profiling.found import Wishes
+    from samcmp.profiling.session import SessionOptions
     from samcmp.records import Case, Record
     from samcmp.training.setup import Options
 
@@ -121,13 +121,13 @@ def profile(
     if largest_batch:
         _largest(plans[0], how)
         return
-    from samcmp.profiling.found import Wishes
+    from samcmp.profiling.session import SessionOptions
 
     share = seconds / len(plans)
     done: list[list[Record]] = []
     for planned in plans:
-        wishes = Wishes(detail=detail, trace=None if trace is None else str(trace))
-        done.append(_session(planned, kept, how, seconds=share, processes=processes, wishes=wishes))
+        session = SessionOptions(share, detail=detail, trace=None if trace is None else str(trace))
+        done.append(_session(planned, kept, how, processes=processes, session=session))
         if any(record.status == "partial" for record in done[-1]):
             break  # interrupted: what was measured is shown, nothing further is started
     _deliver(done, form=form)
@@ -167,11 +167,9 @@ def _planned(request: Request, known: Suites, size: int | None) -> Plan:
     return plan.build(config.read(sized, known), train=False)
 
 
-def _session(
-    planned: Plan, kept: Store, how: Options, *, seconds: float, processes: int, wishes: Wishes
-) -> list[Record]:
-    session = planned.sessions[0]
-    first = next(iter(session.values()))
+def _session(planned: Plan, kept: Store, how: Options, *, processes: int, session: SessionOptions) -> list[Record]:
+    cases = planned.sessions[0]
+    first = next(iter(cases.values()))
     console = common.stderr()
 
     def say(text: str) -> None:
@@ -181,28 +179,27 @@ def _session(
             status.update(f"{first.dataset} {first.model}: {text}".replace("[", "\\["))
 
     with console.status(f"profiling {first.model} on {first.dataset}", spinner="dots") as status:
-        records = _measured(session, how, seconds=seconds, processes=processes, wishes=wishes, say=say)
+        records = _measured(cases, how, processes=processes, session=session, say=say)
     for record in records:
         kept.add(record)
     return records
 
 
 def _measured(
-    session: Mapping[str, Case],
+    cases: Mapping[str, Case],
     how: Options,
     *,
-    seconds: float,
     processes: int,
-    wishes: Wishes,
+    session: SessionOptions,
     say: Callable[[str], None],
 ) -> list[Record]:
     if processes == 1:
         from samcmp.profiling.session import profile as here
 
-        return here(session, how, budget_seconds=seconds, wishes=wishes, say=say)
-    from samcmp.profiling.processes import profile as apart
+        return here(cases, how, session=session, say=say)
+    from samcmp.profiling.processes import profile as several
 
-    return apart(session, how, processes=processes, budget_seconds=seconds, wishes=wishes, say=say)
+    return several(cases, how, processes=processes, session=session, say=say)
 
 
 def _deliver(done: Sequence[Sequence[Record]], *, form: str) -> None:
@@ -226,9 +223,9 @@ def title(case: Case, records: Sequence[Record]) -> str:
 
 
 def _largest(planned: Plan, how: Options) -> None:
-    from samcmp.profiling import largest
+    from samcmp.profiling import largest_batch
 
     session: Mapping[str, Case] = planned.sessions[0]
     console = common.stderr()
-    for found in largest.batches(session, how, say=lambda text: console.print(text, markup=False)):
+    for found in largest_batch.batches(session, how, say=lambda text: console.print(text, markup=False)):
         typer.echo(found.sentence)

@@ -14,7 +14,7 @@ from samcmp.errors import UsageError, unknown
 from samcmp.experiment import suites as suite_file
 from samcmp.experiment.keys import Inputs
 from samcmp.experiment.suites import Arm, Suites, SuiteTable
-from samcmp.records import BASES, Json, Protocol, differing, read_value, to_json
+from samcmp.records import BASES, Json, Protocol, differing, to_json
 
 FOLDS = 5  # of cv5
 MOST_RUNS = 100_000
@@ -174,6 +174,21 @@ def _override(entry: str) -> Override:
         )
     values = tuple(read_value(part.strip()) for part in text.split(","))
     return Override(owner, key.replace("-", "_"), values, f"--set {entry}")
+
+
+def read_value(text: str) -> Json:
+    """Read a value from a command line: true, false, none, a number, else the text itself."""
+    lowered = text.lower()
+    if lowered in {"true", "false"}:
+        return lowered == "true"
+    if lowered in {"none", "null"}:
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _not_of_this_run(override: Override, optimizers: Sequence[str], models: Sequence[str]) -> UsageError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,7 @@ from typing import Any, Protocol
 
 AGREEMENT = 0.01  # events and host may differ by 1 % of a block
 
-Mark = Callable[[], None]  # called after a step: notes the time without waiting for it
-Work = Callable[[Mark], Sequence[int]]  # runs the steps of a block, returns the gradient evaluations of each
+Work = Callable[[], Sequence[int]]  # runs the steps of a block, returns the gradient evaluations of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +22,8 @@ class Timed:
     host_seconds: float
     cpu_seconds: float  # of this process, all threads
     launch_seconds: float  # until the host had issued everything; on a CPU the whole block
-    step_seconds: tuple[float, ...]  # empty where steps were not marked
     passes: tuple[int, ...]  # gradient evaluations of each step
-    mhz: float | None = None  # SM clock meanwhile, where a watch saw it
+    mhz: float | None = None  # SM clock meanwhile, where it was sampled
 
     @property
     def agrees(self) -> bool:
@@ -46,11 +43,7 @@ class Clock(Protocol):
 
     def now(self) -> float: ...
 
-    def block(self, work: Work, *, marked: bool = False) -> Timed: ...
-
-
-def _unmarked() -> None:
-    return None
+    def block(self, work: Work) -> Timed: ...
 
 
 class HostClock:
@@ -70,21 +63,17 @@ class HostClock:
     def now(self) -> float:
         return self._counter() / 1e9
 
-    def block(self, work: Work, *, marked: bool = False) -> Timed:
+    def block(self, work: Work) -> Timed:
         """Run ``work`` between two readings, the garbage collector off."""
         counter = self._counter
-        marks: list[int] = []
-        mark = (lambda: marks.append(counter())) if marked else _unmarked
         with collector_off():
             cpu = self._cpu_counter()
             start = counter()
-            passes = work(mark)
+            passes = work()
             end = counter()
             cpu = self._cpu_counter() - cpu
         seconds = (end - start) / 1e9
-        edges = [start, *marks]
-        steps = tuple((b - a) / 1e9 for a, b in itertools.pairwise(edges))
-        return Timed(seconds, seconds, cpu / 1e9, seconds, steps, tuple(passes))
+        return Timed(seconds, seconds, cpu / 1e9, seconds, tuple(passes))
 
 
 def working_after(
@@ -139,30 +128,25 @@ class CudaClock:
         event.record(self._cuda.current_stream(self._device))
         return event
 
-    def block(self, work: Work, *, marked: bool = False) -> Timed:
+    def block(self, work: Work) -> Timed:
         """Run ``work`` between two events on the current stream, the garbage collector off."""
         counter = self._counter
-        marks: list[Any] = []
-        mark = (lambda: marks.append(self._event())) if marked else _unmarked
         with collector_off():
             self._cuda.synchronize(self._device)
             cpu = self._cpu_counter()
             host = counter()
             start = self._event()
-            passes = work(mark)
+            passes = work()
             end = self._event()
             issued = counter()
             self._cuda.synchronize(self._device)
             done = counter()
             cpu = self._cpu_counter() - cpu
-        edges = [start, *marks]
-        steps = tuple(a.elapsed_time(b) / 1e3 for a, b in itertools.pairwise(edges))
         return Timed(
             start.elapsed_time(end) / 1e3,
             (done - host) / 1e9,
             cpu / 1e9,
             (issued - host) / 1e9,
-            steps,
             tuple(passes),
         )
 

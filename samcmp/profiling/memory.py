@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from samcmp import machine
 from samcmp.profiling.nvml import Gpu
 from samcmp.records import Memory
 
@@ -139,6 +140,48 @@ def cpu_memory(make: Callable[[], Subject], device: Any, *, status: Path = _STAT
         reason = "the resident set grew by less than the tensors kept: memory freed before was used again"
         return Memory(None, split_bytes=parts, missing={**absent, "peak_bytes": reason})
     return Memory(grown, split_bytes=parts, how=_HOW_CPU, missing=absent)
+
+
+FILLABLE = 0.8  # of the memory that is free: beyond it the system would end the process, not the allocation
+
+
+def free_bytes() -> int | None:
+    """Return the bytes that this process may still take: of the machine's and of its control group's."""
+    import psutil
+
+    limit = machine.memory_limit()
+    free = int(psutil.virtual_memory().available)
+    if limit is None:
+        return free
+    return min(free, max(0, limit - int(psutil.Process().memory_info().rss)))
+
+
+class HostMemory:
+    """What the optimizers of a session took on a CPU, one after the other, and whether another one would fit.
+
+    A GPU's allocator tells, by refusing; a CPU's would not: the system ends a process that took too much.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self._before = resident_bytes()
+
+    def note(self) -> None:
+        """One more optimizer is in memory."""
+        now = resident_bytes()
+        if now is not None and self._before is not None:
+            self.sizes.append(max(0, now - self._before))
+        self._before = now
+
+    def full(self) -> str | None:
+        """Say why one as large as the largest so far would not fit, or None."""
+        free = free_bytes()
+        largest = max(self.sizes, default=0)
+        if free is None or largest <= FILLABLE * free:
+            return None
+        return (
+            f"{len(self.sizes)} in memory, the next may take {largest / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free"
+        )
 
 
 # ---------------------------------------------------------------------------------------------- CUDA

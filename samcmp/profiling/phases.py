@@ -1,11 +1,30 @@
-"""Named phases within a stretch of work; nested ones count once, for the innermost."""
+"""Where a step's time goes (--detail) and its timeline (--trace): a pass of its own, because it slows what it sees."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from samcmp.errors import UsageError
+from samcmp.training.loop import StepClosure, Trainer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from samcmp.graphs.batch import GraphBatch
+    from samcmp.profiling.arms import Arm
+    from samcmp.training.setup import Setup
+
+STEPS = 16
+TRACE_STEPS = 4
+ADDS_UP = 0.01
+PHASES = ("loading", "forward", "backward", "optimizer")
 
 
 class Phases(Protocol):
@@ -18,64 +37,59 @@ class Phases(Protocol):
     def stop(self) -> tuple[dict[str, float], float]: ...
 
 
-class _Stack:
-    """Edges between phases: at each, the phase that was on top gets the time since the last."""
+class _Edges:
+    """Readings at the edges between phases: at each, the phase that was innermost gets the time since the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[], Any], between: Callable[[Any, Any], float]) -> None:
+        self.read = read
+        self.between = between  # seconds between two readings
         self.names: list[str] = []
-        self.edges: list[tuple[Any, str | None]] = []  # (when, phase that ended or was interrupted here)
-
-    def edge(self, when: Any) -> None:
-        self.edges.append((when, self.names[-1] if self.names else None))
-
-
-class HostPhases:
-    """Phases by the host's clock."""
-
-    def __init__(self, counter: Callable[[], int] = time.perf_counter_ns) -> None:
-        self._counter = counter
-        self._stack = _Stack()
-        self._start = 0
-
-    def start(self) -> None:
-        self._stack = _Stack()
-        self._start = self._counter()
+        self.edges: list[tuple[Any, str | None]] = []  # (reading, phase that ended or was interrupted here)
 
     @contextlib.contextmanager
     def inside(self, name: str) -> Iterator[None]:
         """Count the time inside for ``name``, except what an inner phase takes."""
-        stack = self._stack
-        stack.edge(self._counter())
-        stack.names.append(name)
+        self.edges.append((self.read(), self.names[-1] if self.names else None))
+        self.names.append(name)
         try:
             yield
         finally:
-            stack.edge(self._counter())
-            stack.names.pop()
+            self.edges.append((self.read(), name))
+            self.names.pop()
+
+    def seconds(self) -> dict[str, float]:
+        seconds: dict[str, float] = {}
+        for (before, _), (after, name) in itertools.pairwise(self.edges):
+            if name is not None:
+                seconds[name] = seconds.get(name, 0.0) + self.between(before, after)
+        return seconds
+
+
+class HostPhases(_Edges):
+    """Phases by the host's clock."""
+
+    def __init__(self, counter: Callable[[], int] = time.perf_counter_ns) -> None:
+        super().__init__(counter, lambda before, after: float(after - before) / 1e9)
+        self._start = 0
+
+    def start(self) -> None:
+        self._start = self.read()
 
     def stop(self) -> tuple[dict[str, float], float]:
         """Return seconds by phase, and of the whole stretch."""
-        wall = self._counter() - self._start
-        seconds: dict[str, float] = {}
-        for (before, _), (after, name) in zip(self._stack.edges, self._stack.edges[1:], strict=False):
-            if name is not None:
-                seconds[name] = seconds.get(name, 0.0) + (after - before) / 1e9
-        return seconds, wall / 1e9
+        wall = self.read() - self._start
+        return self.seconds(), wall / 1e9
 
 
-class CudaPhases:
+class CudaPhases(_Edges):
     """Phases by CUDA events on the current stream; the wall time is the host's, between two synchronisations."""
 
     def __init__(self, device: Any, *, cuda: Any = None, counter: Callable[[], int] = time.perf_counter_ns) -> None:
-        if cuda is None:
-            import torch
-
-            cuda = torch.cuda
-        self._cuda = cuda
+        self._cuda = torch.cuda if cuda is None else cuda
         self._device = device
         self._counter = counter
-        self._stack = _Stack()
         self._start = 0
+        super().__init__(self._event, lambda before, after: float(before.elapsed_time(after)) / 1e3)
 
     def _event(self) -> Any:
         event = self._cuda.Event(enable_timing=True)
@@ -84,32 +98,108 @@ class CudaPhases:
 
     def start(self) -> None:
         self._cuda.synchronize(self._device)
-        self._stack = _Stack()
         self._start = self._counter()
-
-    @contextlib.contextmanager
-    def inside(self, name: str) -> Iterator[None]:
-        """Count the device's time inside for ``name``, except what an inner phase takes."""
-        stack = self._stack
-        stack.edge(self._event())
-        stack.names.append(name)
-        try:
-            yield
-        finally:
-            stack.edge(self._event())
-            stack.names.pop()
 
     def stop(self) -> tuple[dict[str, float], float]:
         """Wait for the device; return seconds by phase, and of the whole stretch."""
         self._cuda.synchronize(self._device)
         wall = self._counter() - self._start
-        seconds: dict[str, float] = {}
-        for (before, _), (after, name) in zip(self._stack.edges, self._stack.edges[1:], strict=False):
-            if name is not None:
-                seconds[name] = seconds.get(name, 0.0) + before.elapsed_time(after) / 1e3
-        return seconds, wall / 1e9
+        return self.seconds(), wall / 1e9
 
 
 def phases_for(device: Any) -> Phases:
     """Return what takes phases apart on a ``torch.device``."""
     return CudaPhases(device) if device.type == "cuda" else HostPhases()
+
+
+# ---------------------------------------------------------------------------------------------- the pass
+
+
+class PhasedClosure(StepClosure):
+    """A step's closure that notes where forward ends and backward begins."""
+
+    def __init__(self, plain: StepClosure, phases: Phases) -> None:
+        super().__init__(plain.model, plain.criterion, loss_power=plain.loss_power, loss_term=plain.loss_term)
+        self.phases = phases
+
+    def _loss(self, batch: GraphBatch) -> Tensor:
+        with self.phases.inside("forward"):
+            return super()._loss(batch)
+
+    def _backward(self, loss: Tensor, weight: Tensor | None = None) -> Tensor:
+        with self.phases.inside("backward"):
+            return super()._backward(loss, weight)
+
+    def losses(self) -> Tensor:
+        with self.phases.inside("forward"):
+            return super().losses()
+
+
+def phases_of(arm: Arm, setup: Setup) -> dict[str, Any]:
+    """Time loading, forward, backward and optimizer apart, in a mean step of a training through the data path."""
+    timed = [(share, *_timed(steps.trainer, setup)) for share, steps in zip(arm.shares, arm.steps, strict=True)]
+    seconds = {name: sum(share * found.get(name, 0.0) for share, found, _ in timed) for name in PHASES}
+    wall = sum(share * wall for share, _, wall in timed)
+    over = sum(seconds.values()) / wall
+    return {
+        "phases_seconds": seconds,
+        "phases_wall_seconds": wall,
+        "phases_steps": STEPS * len(timed),
+        "phases_sum_over_wall": over,
+        "phases_add_up": abs(over - 1) <= ADDS_UP,
+    }
+
+
+def _timed(trainer: Trainer, setup: Setup) -> tuple[dict[str, float], float]:
+    """Return the seconds of each phase and of the whole, a step."""
+    phases = phases_for(setup.device)
+    plain = trainer.closure
+    trainer.closure = PhasedClosure(plain, phases)
+    try:
+        source = itertools.chain.from_iterable(setup.train_batches(epoch) for epoch in itertools.count(2))
+        phases.start()
+        with phases.inside("optimizer"):  # around all steps: on a GPU an event between two of them takes time itself
+            for _ in range(STEPS):
+                with phases.inside("loading"):
+                    batch = next(source)
+                trainer.step(batch)
+        seconds, wall = phases.stop()
+    finally:
+        trainer.closure = plain
+    return {name: value / STEPS for name, value in seconds.items()}, wall / STEPS
+
+
+def flops(trainer: Trainer, batches: Sequence[GraphBatch]) -> float:
+    """Count the floating-point operations of a gradient over the mean batch: matrix products and the like."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    closure = trainer.closure
+    closure.batch = batches[0]
+    before = closure.passes
+    with FlopCounterMode(display=False) as counter:
+        closure()
+    closure.passes = before
+    mean_atoms = sum(b.num_atoms for b in batches) / len(batches)
+    return float(counter.get_total_flops() * mean_atoms / batches[0].num_atoms)
+
+
+def trace(arms: Sequence[Arm], batches: Sequence[GraphBatch], device: torch.device, *, path: Path) -> None:
+    """Write a timeline of a few steps of each arm, in the format that chrome://tracing and perfetto.dev read."""
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    activities = [ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as profiler:
+        for arm in arms:
+            with arm.loaded():
+                for kind, i in itertools.product(arm.steps, range(TRACE_STEPS)):
+                    with record_function(f"{arm.name} step {i}"):
+                        kind.trainer.step(batches[i % len(batches)])
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        profiler.export_chrome_trace(str(path))
+    except OSError as error:
+        raise UsageError(f"the trace cannot be written: {error.strerror}", where=f"--trace {path}") from None

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 from samcmp.errors import DeviceError, SamcmpError
 from samcmp.profiling import WARNING
-from samcmp.profiling.found import Wishes
 from samcmp.profiling.ratios import across
 from samcmp.records import Case, Ratio, Record, Throughput
 
 if TYPE_CHECKING:
+    from samcmp.profiling.session import SessionOptions
     from samcmp.training.setup import Options
 
 Say = Callable[[str], None]
@@ -35,8 +35,7 @@ def profile(
     options: Options,
     *,
     processes: int,
-    budget_seconds: float,
-    wishes: Wishes,
+    session: SessionOptions,
     say: Say = lambda text: None,
 ) -> list[Record]:
     """Measure as :func:`samcmp.profiling.session.profile` does, in ``processes`` fresh ones that share the budget.
@@ -46,12 +45,13 @@ def profile(
     runs: list[list[Record]] = []
     lost: list[str] = []
     for k in range(processes):
-        asked = wishes if k == 0 else replace(wishes, detail=False, trace=None, energy=False, memory=False)
+        own = replace(session, seconds=session.seconds / processes, process=k)
+        if k:
+            own = replace(own, detail=False, trace=None, energy=False, memory=False)
         made = _in_a_process(
             cases,
             options,
-            seconds=budget_seconds / processes,
-            wishes=replace(asked, draw=k),
+            own,
             say=lambda text, k=k: say(f"process {k + 1} of {processes}: {text}"),  # type: ignore[misc]
         )
         if isinstance(made, str):
@@ -73,15 +73,15 @@ def profile(
 
 
 def _in_a_process(
-    cases: Mapping[str, Case], options: Options, *, seconds: float, wishes: Wishes, say: Say
+    cases: Mapping[str, Case], options: Options, session: SessionOptions, *, say: Say
 ) -> list[Record] | str:
     """Run one session in a process of its own: its Records, or how the process ended without any."""
     context = mp.get_context("spawn")
     pipe, other = context.Pipe()
-    process = context.Process(target=_work, args=(other, cases, options, seconds, wishes), daemon=True)
+    process = context.Process(target=_work, args=(other, cases, options, session), daemon=True)
     process.start()
     other.close()
-    asked = False
+    ending = False
     try:
         while True:
             try:
@@ -96,9 +96,9 @@ def _in_a_process(
                 process.join()
                 return f"ended with exit code {process.exitcode}"
             except KeyboardInterrupt:  # passed on once, as a request to end; what was measured then comes as usual
-                if asked:
+                if ending:
                     raise
-                asked = True
+                ending = True
                 process.terminate()
     finally:
         process.kill()
@@ -106,13 +106,13 @@ def _in_a_process(
         pipe.close()
 
 
-def _work(pipe: Connection, cases: Mapping[str, Case], options: Options, seconds: float, wishes: Wishes) -> None:
+def _work(pipe: Connection, cases: Mapping[str, Case], options: Options, session: SessionOptions) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches both: the parent passes it on
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from samcmp.profiling import session
+    from samcmp.profiling.session import profile as here
 
     try:
-        pipe.send(session.profile(cases, options, budget_seconds=seconds, wishes=wishes, say=pipe.send))
+        pipe.send(here(cases, options, session=session, say=pipe.send))
     except SamcmpError as error:
         pipe.send(error)
     except KeyboardInterrupt:  # before there was anything to keep
@@ -140,7 +140,7 @@ def merged(group: Sequence[Record]) -> Record:
 def _joined(timed: Sequence[Throughput]) -> Throughput:
     first = timed[0]
     peers = [peer for peer in first.ratio_to if all(peer in speed.ratio_to for speed in timed)]
-    error = float(first.details.get("rhythm", {}).get("log_error") or 0.0)
+    error = float(first.details.get("step_kinds", {}).get("log_error") or 0.0)
     each = [
         {
             "graphs_per_second": speed.graphs_per_second,

@@ -10,15 +10,14 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Verdict = Literal["fast", "same", "slow", "ambiguous"]
+from samcmp.records import SpeedWord, speed_word
 
-MARGIN = 0.02  # a difference that matters in practice
+Floats = NDArray[np.float64]
+
 NORMAL = 1.96  # standard errors in half a 95 % interval
 _FEW = 6  # below this no signed-rank interval reaches 95 %
 
@@ -41,8 +40,8 @@ class Ratio:
         return (math.log(self.high) - math.log(self.low)) / 2
 
     @property
-    def verdict(self) -> Verdict:
-        return verdict(self.low, self.high)
+    def word(self) -> SpeedWord:
+        return speed_word(self.low, self.high)
 
     def widened(self, error: float) -> Ratio:
         """Return the ratio with an independent standard error of its logarithm in the interval, too."""
@@ -52,18 +51,6 @@ class Ratio:
         low = middle - math.hypot(middle - math.log(self.low), extra)
         high = middle + math.hypot(math.log(self.high) - middle, extra)
         return replace(self, low=math.exp(low), high=math.exp(high))
-
-
-def verdict(low: float, high: float, *, margin: float = MARGIN) -> Verdict:
-    """Say whether an interval of a speed ratio lies beyond, within or across a practical margin around 1."""
-    edge = 1 + margin
-    if low > edge:
-        return "fast"
-    if high < 1 / edge:
-        return "slow"
-    if low >= 1 / edge and high <= edge:
-        return "same"
-    return "ambiguous"
 
 
 def ratio(log_ratios: Floats, *, level: float = 0.95) -> Ratio:

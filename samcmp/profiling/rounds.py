@@ -7,7 +7,7 @@ first. Speed ratios are later taken within rounds, where the machine was in one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from gc import collect
@@ -15,10 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from samcmp.profiling.clocks import Clock, Mark, Timed, collected
-from samcmp.profiling.composed import Composer
+from samcmp.profiling.clocks import Clock, Timed, collected
+from samcmp.profiling.gpu_monitor import GpuMonitor, NoMonitor
 from samcmp.profiling.ratios import Floats, Ratio, noise_is_stable, ratio
-from samcmp.profiling.watch import NoWatch, Watch
 
 MIN_ROUNDS = 10
 MIN_SECONDS = 2.0  # timed, per contender
@@ -29,33 +28,35 @@ LEVEL, LEVEL_AFTER_LOOKING = 0.95, 0.96
 MOST_DISCARDED = 0.2  # of the rounds
 
 Stopped = Literal["precision", "noise", "budget", "interrupted"]
-Run = Callable[[int, int, Mark], Sequence[int]]  # (first step of the recorded list, steps, mark) -> passes per step
-Held = Callable[[], AbstractContextManager[object]]
+Run = Callable[[int, int], Sequence[int]]  # (first step of the recorded list, steps) -> passes of each
+Loaded = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Steps of one kind. ``weight`` is its share in the time of a mean step (see :mod:`samcmp.profiling.composed`)."""
+    """Steps of one kind, and the share of such steps in a training."""
 
     run: Run
     steps: int
-    weight: float = 1.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """What is timed: blocks of ``parts[0]``, and of further parts where rare steps are measured on their own.
+    """What is timed: a block of every kind of step. The time of a mean step is the sum of share x time of a step.
 
-    ``whole`` says that a block is whole periods; where it is not, steps are marked and the time of a mean step is
-    composed from ``shares`` (passes of a step -> share of all steps; None: those that the session really took).
-    ``held`` is entered around the blocks of a round: it brings what the steps need into memory, untimed.
+    ``loaded`` is entered around the blocks of a round: it brings what the steps need into memory, untimed.
     """
 
     name: str
     parts: tuple[Part, ...]
-    whole: bool = True
-    shares: Mapping[int, float] | None = None
-    held: Held = nullcontext
+    loaded: Loaded = nullcontext
+
+    def step_seconds(self, blocks: Sequence[Timed]) -> float:
+        """Return the time of a mean step of a training, from a round's block of every kind."""
+        return sum(
+            part.share * block.seconds / len(block.passes) for part, block in zip(self.parts, blocks, strict=True)
+        )
 
 
 @dataclass(slots=True)
@@ -117,13 +118,13 @@ class Session:
 
 def orders(names: Sequence[str], rng: np.random.Generator) -> Callable[[], list[str]]:
     """Return a function that gives the next round's order: a random one, then the same reversed, and so on."""
-    held: list[list[str]] = []
+    reversed_order: list[list[str]] = []
 
     def following() -> list[str]:
-        if held:
-            return held.pop()
+        if reversed_order:
+            return reversed_order.pop()
         order = [names[i] for i in rng.permutation(len(names))]
-        held.append(order[::-1])
+        reversed_order.append(order[::-1])
         return order
 
     return following
@@ -149,7 +150,7 @@ class Rounds:
         seconds: float,
         seed: int = 0,
         pairs: Sequence[tuple[str, str]] | None = None,
-        watch: Watch | None = None,
+        monitor: GpuMonitor | NoMonitor | None = None,
         start: float | None = None,
         expected_seconds: float = 0.0,
         failing: Callable[[Exception], tuple[str, str] | None] = lambda error: None,
@@ -164,16 +165,13 @@ class Rounds:
         self.seconds = seconds
         first = contenders[0].name
         self.pairs = [(c.name, first) for c in contenders[1:]] if pairs is None else list(pairs)
-        self.watch = watch or NoWatch()
+        self.monitor = monitor or NoMonitor()
         self.start = clock.now() if start is None else start
         self.expected_seconds = expected_seconds
         self.failing = failing
         self.on_round = on_round
         self.rng = np.random.default_rng(seed)
         self.session = Session({c.name: Track(c.name) for c in contenders})
-        self.composers = {
-            c.name: Composer([p.weight for p in c.parts], whole=c.whole, shares=c.shares) for c in contenders
-        }
         self._round_seconds: list[float] = []
         self._first_step = 0
         self._looks: list[bool] = []
@@ -209,7 +207,7 @@ class Rounds:
             if self.session.tracks[name].failure is not None:
                 continue
             try:
-                with self.contenders[name].held():
+                with self.contenders[name].loaded():
                     done[name], spoiled = self._blocks(self.contenders[name])
                     cause = spoiled or cause
             except Exception as error:
@@ -222,16 +220,16 @@ class Rounds:
 
     def _blocks(self, contender: Contender) -> tuple[tuple[Timed, ...], str | None]:
         collect()
-        self.watch.begin()
+        self.monitor.begin()
         try:
-            blocks = tuple(self._block(contender, part) for part in contender.parts)
+            blocks = tuple(self._block(part) for part in contender.parts)
         finally:
-            cause = self.watch.end()
-        return tuple(replace(block, mhz=self.watch.mhz) for block in blocks), cause
+            cause = self.monitor.end()
+        return tuple(replace(block, mhz=self.monitor.mhz) for block in blocks), cause
 
-    def _block(self, contender: Contender, part: Part) -> Timed:
+    def _block(self, part: Part) -> Timed:
         first = self._first_step
-        return self.clock.block(lambda mark: part.run(first, part.steps, mark), marked=not contender.whole)
+        return self.clock.block(lambda: part.run(first, part.steps))
 
     def _advance(self) -> None:
         self._first_step += max(self.contenders[name].parts[0].steps for name in self.contenders)
@@ -314,11 +312,7 @@ class Rounds:
             return "noise"
         return None
 
-    def mix(self, name: str, shares: Mapping[int, float]) -> None:
-        """Compose the time of a mean step of ``name`` anew, from shares (passes -> share) known better by now."""
-        self.composers[name].shares = shares
-        self._compose()
-
     def _compose(self) -> None:
         for name, track in self.session.tracks.items():
-            self.session.step_seconds[name] = self.composers[name].step_seconds(track.blocks)
+            times = [self.contenders[name].step_seconds(blocks) for blocks in track.blocks]
+            self.session.step_seconds[name] = np.array(times, dtype=np.float64)

@@ -12,15 +12,14 @@ import torch
 from torch import nn
 
 from samcmp import optim
-from samcmp.profiling import cadence
-from samcmp.profiling.clocks import Clock, Mark, clock_for, working_after
-from samcmp.profiling.contenders import composed
+from samcmp.optim.entry import NEVER
+from samcmp.profiling.clocks import Clock, clock_for, working_after
 from samcmp.profiling.memory import measure as weigh
 from samcmp.profiling.phases import phases_for
 from samcmp.profiling.ratios import Ratio
 from samcmp.profiling.rounds import Contender, Part, Rounds, Session
-from samcmp.profiling.runners import EPOCHS
 from samcmp.profiling.session import STILL_BUSY
+from samcmp.profiling.steps import EPOCHS
 
 SLOWDOWN = 0.02
 STEPS = 8
@@ -62,12 +61,11 @@ class Toy:
     def step(self) -> None:
         self.optimizer.step(self.closure)
 
-    def run(self, first: int = 0, steps: int = STEPS, mark: Mark = lambda: None) -> Sequence[int]:
+    def run(self, first: int = 0, steps: int = STEPS) -> Sequence[int]:
         taken = []
         for _ in range(steps):
             before = self.passes
             self.step()
-            mark()
             taken.append(self.passes - before)
         return taken
 
@@ -148,7 +146,7 @@ def clocks(device: torch.device, clock: Clock) -> Check:
     toy = Toy(device, lambda base: base)
     toy.run()
     other = time.monotonic()
-    timed = clock.block(lambda mark: toy.run(0, 200, mark))
+    timed = clock.block(lambda: toy.run(0, 200))
     other = time.monotonic() - other
     if device.type == "cuda":
         share = timed.seconds / timed.host_seconds
@@ -212,7 +210,7 @@ def careless(device: torch.device, clock: Clock) -> Check:
         toy.run(0, 1)
         time.sleep(0.0 if device.type == "cuda" else 1.5 * Careless.busy_seconds)
     if device.type == "cuda":
-        good, bad = clock.block(lambda mark: honest.run(0, 200, mark)), clock.block(lambda mark: guilty.run(0, 4, mark))
+        good, bad = clock.block(lambda: honest.run(0, 200)), clock.block(lambda: guilty.run(0, 4))
         text = (
             f"events/host {good.seconds / good.host_seconds:.3f} honest, {bad.seconds / bad.host_seconds:.3f} careless"
         )
@@ -227,32 +225,32 @@ def careless(device: torch.device, clock: Clock) -> Check:
 
 
 def equal(session: Session, name: str) -> Check:
-    """The same optimizer twice must not come out fast or slow."""
+    """The same optimizer twice must not come out faster or slower."""
     return alike(f"{name} against itself", session, f"{name} again", name)
 
 
 def alike(what: str, session: Session, name: str, reference: str) -> Check:
-    """Two ways to the same time must not come out fast or slow."""
+    """Two ways to the same time must not come out faster or slower."""
     found = session.ratio(name, reference)
-    passed = None if found.verdict == "ambiguous" else found.verdict == "same"
-    return Check(what, passed, f"{shown(found)}: {found.verdict}, {session.rounds} rounds")
+    passed = None if found.word == "ambiguous" else found.word == "same"
+    return Check(what, passed, f"{shown(found)}: {found.word}, {session.rounds} rounds")
 
 
 def whole_epochs(device: torch.device, clock: Clock, *, seconds: float, seed: int) -> Check:
     """GraphSAM's mean step, composed from blocks of plain and of anchored steps, must be that of whole epochs."""
 
-    def build(base: Any, steps_per_epoch: int, epochs: int) -> Any:
-        return optim.build("graphsam", base, steps_per_epoch=steps_per_epoch, epochs=epochs, seed=seed)
+    def part(steps_per_epoch: int, steps: int, share: float) -> Part:
+        def wrap(base: Any) -> Any:
+            return optim.build("graphsam", base, steps_per_epoch=steps_per_epoch, epochs=EPOCHS, seed=seed).optimizer
 
-    def toy(steps_per_epoch: int) -> Toy:
-        made = Toy(device, lambda base: build(base, steps_per_epoch, EPOCHS).optimizer)
-        made.run(0, EPOCH_STEPS + 1)
-        return made
+        toy = Toy(device, wrap)
+        toy.run(0, EPOCH_STEPS)
+        return Part(toy.run, steps, share)
 
-    rhythm = cadence.of(build, steps_per_epoch=EPOCH_STEPS, epochs=EPOCHS)
-    whole = Contender("whole epochs", (Part(toy(EPOCH_STEPS).run, EPOCH_STEPS),))
-    parts = composed("composed", toy(EPOCH_STEPS).run, toy(1).run, rhythm, steps=STEPS)
-    session = Rounds([whole, parts], clock, seconds=seconds, seed=seed).run()
+    anchors = 1 / EPOCH_STEPS
+    whole = Contender("whole epochs", (part(EPOCH_STEPS, EPOCH_STEPS, 1.0),))
+    kinds = Contender("composed", (part(NEVER, STEPS, 1 - anchors), part(1, STEPS // 4, anchors)))
+    session = Rounds([whole, kinds], clock, seconds=seconds, seed=seed).run()
     return alike("a composed epoch is a whole one", session, "composed", "whole epochs")
 
 
@@ -275,7 +273,7 @@ def slowdown(device: torch.device, clock: Clock, *, seconds: float, seed: int) -
     for toy in toys.values():
         toy.synchronize = synchronize  # type: ignore[attr-defined]
         toy.run()
-    step = min(clock.block(lambda mark: toys["as it is"].run(0, STEPS, mark)).seconds for _ in range(9)) / STEPS
+    step = min(clock.block(lambda: toys["as it is"].run(0, STEPS)).seconds for _ in range(9)) / STEPS
     toys["slower"].seconds = SLOWDOWN / (1 - SLOWDOWN) * step  # type: ignore[attr-defined]
     session = rounds(toys, clock, seconds=seconds, seed=seed, pairs=[("slower", "as it is")])
     found = session.ratio("slower", "as it is")

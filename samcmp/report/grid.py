@@ -12,6 +12,7 @@ class Entry:
     text: str
     bold: bool = False
     note: int | None = None  # number of its footnote
+    style: str = ""  # colour on a terminal
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,14 +31,14 @@ def _escaped(match: re.Match[str]) -> str:
 def render(comparison: Comparison) -> str:
     """Return the table, footnotes, sentences and splits as Markdown, ending in a line break."""
     layout = table(comparison)
-    lines = _grid(layout.main)
+    lines = grid_lines(layout.main)
     for i, text in enumerate(layout.footnotes, start=1):
         lines += ["", f"<sup>{i}</sup> {escape(text)}"]
     for headline, sentences in layout.verdicts:
         lines += ["", f"**{escape(headline)}**", ""]
         lines += [f"- {escape(sentence)}" for sentence in sentences]
     for grid in layout.extras:
-        lines += ["", f"**{escape(grid.title)}**", "", *_grid(grid)]
+        lines += ["", f"**{escape(grid.title)}**", "", *grid_lines(grid)]
         lines += ["", *(f"- {escape(remark)}" for remark in grid.remarks)] if grid.remarks else []
     if layout.remarks:
         lines += ["", *(f"- {escape(remark)}" for remark in layout.remarks)]
@@ -47,7 +47,7 @@ def render(comparison: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _grid(grid: Grid) -> list[str]:
+def grid_lines(grid: Grid) -> list[str]:
     lines = ["| " + " | ".join(escape(column.title) for column in grid.columns) + " |"]
     lines.append("|" + "|".join("---:" if column.right else ":---" for column in grid.columns) + "|")
     return lines + ["| " + " | ".join(_cell(entry) for entry in row) + " |" for row in grid.rows]

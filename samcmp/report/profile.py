@@ -1,4 +1,4 @@
-"""What a profile session says, as plain data, and the same as a table, Markdown, CSV or JSON."""
+"""What a profile session measured: a table on the screen or in Markdown, CSV, or JSON."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from samcmp.analysis.numbers import memory, rate
 from samcmp.profiling import WARNING
-from samcmp.profiling.ratios import verdict
-from samcmp.records import Record, Throughput, to_json
+from samcmp.records import Ratio, Record, Throughput, speed_word, to_json
+from samcmp.report.grid import Column, Entry, Grid
+from samcmp.report.markdown import escape, grid_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 FORMATS = ("table", "markdown", "csv", "json")
 MISSING = "n/a"
+PHASES = ("loading", "forward", "backward", "optimizer")
+STYLES = {"faster": "green", "slower": "red", "ambiguous": "yellow"}
 
 
 def rows(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -26,7 +30,7 @@ def rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _row(record: Record) -> dict[str, Any]:
-    speed, memory, energy = record.throughput, record.memory, record.energy
+    speed, peak, energy = record.throughput, record.memory, record.energy
     row: dict[str, Any] = {
         "optimizer": record.case.arm,
         "status": record.status,
@@ -37,85 +41,106 @@ def _row(record: Record) -> dict[str, Any]:
         "atoms_per_second": speed.atoms_per_second if speed else None,
         "passes_per_step": speed.passes_per_step if speed else None,
         "of_bound": speed.efficiency if speed else None,
-        "peak_bytes": memory.peak_bytes if memory else None,
+        "peak_bytes": peak.peak_bytes if peak else None,
         "joules_per_graph": energy.joules_per_graph if energy else None,
         "rounds": speed.rounds if speed else None,
         "stopped": speed.stopped if speed else None,
     }
-    for peer, (ratio, low, high) in (speed.ratio_to if speed else {}).items():
-        row[f"x_{peer}"] = {
-            "ratio": ratio,
-            "low": low,
-            "high": high,
-            "verdict": verdict(low or 0.0, math.inf if high is None else high),
-        }
+    for peer, ratio in (speed.ratio_to if speed else {}).items():
+        row[f"x_{peer}"] = {"ratio": ratio[0], "low": ratio[1], "high": ratio[2], "verdict": _word(ratio)}
     return row
 
 
-def anchors(records: Sequence[Record]) -> list[str]:
+def _word(ratio: Ratio | Sequence[float | None]) -> str:
+    return speed_word(ratio[1], ratio[2])
+
+
+def references(records: Sequence[Record]) -> list[str]:
     """Return the references of the ratios: SAM first, then the base."""
     found = dict.fromkeys(peer for r in records if r.throughput for peer in r.throughput.ratio_to)
     return sorted(found, key=lambda peer: peer != "sam")
 
 
-def columns(records: Sequence[Record]) -> list[str]:
-    """Return the titles of the printed table."""
-    ratios = [f"× {peer}" for peer in anchors(records)]
-    energy = ["J/graph"] if any(r.energy and r.energy.joules_per_graph is not None for r in records) else []
-    return ["optimizer", "graphs/s", "with loading", *ratios, "passes", "of bound", "peak memory", *energy]
+# ---------------------------------------------------------------------------------------------- tables
 
 
-def cells(record: Record, peers: Sequence[str], *, energy: bool) -> list[str]:
-    """Return the printed cells of one optimizer."""
-    row = _row(record)
-    if row["graphs_per_second"] is None:
-        return [row["optimizer"], record.status, *[""] * (5 + len(peers) - 1 + energy)]
+def table(records: Sequence[Record], *, title: str = "") -> Grid:
+    """Lay out speeds, ratios, passes and memory, a row an optimizer."""
+    peers = references(records)
+    energy = any(r.energy and r.energy.joules_per_graph is not None for r in records)
+    titles = ["graphs/s", "with loading", *(f"× {peer}" for peer in peers), "passes", "of bound", "peak memory"]
+    columns = [Column("optimizer", right=False), *map(Column, [*titles, *["J/graph"] * energy])]
+    lines = tuple(_line(record, peers, energy=energy) for record in records)
+    return Grid(tuple(columns), lines, title=title, remarks=tuple(remarks(records)))
+
+
+def _line(record: Record, peers: Sequence[str], *, energy: bool) -> tuple[Entry, ...]:
+    speed, peak = record.throughput, record.memory
+    if speed is None:
+        return (Entry(record.case.arm), Entry(record.status), *[Entry("")] * (len(peers) + 4 + energy))
     shown = [
-        row["optimizer"],
-        number(row["graphs_per_second"]),
-        number(row["pipeline_graphs_per_second"]),
-        *(_ratio(row.get(f"x_{peer}"), same=record.case.optimizer == peer) for peer in peers),
-        MISSING if row["passes_per_step"] is None else f"{row['passes_per_step']:.2f}",
-        MISSING if row["of_bound"] is None else f"{row['of_bound']:.2f}",
-        size(row["peak_bytes"]),
+        Entry(record.case.arm),
+        Entry(_or_missing(rate(speed.graphs_per_second))),
+        Entry(_or_missing(rate(speed.pipeline_graphs_per_second))),
+        *(_ratio(speed.ratio_to.get(peer), same=record.case.arm == peer) for peer in peers),
+        Entry(MISSING if speed.passes_per_step is None else f"{speed.passes_per_step:.2f}"),
+        Entry(MISSING if speed.efficiency is None else f"{speed.efficiency:.2f}"),
+        Entry(_or_missing(memory(peak.peak_bytes if peak else None))),
     ]
-    return [*shown, number(row["joules_per_graph"], digits=3)] if energy else shown
+    joules = record.energy.joules_per_graph if record.energy else None
+    return (*shown, *[Entry(MISSING if joules is None else f"{joules:.3g}")] * energy)
 
 
-def _ratio(found: Mapping[str, Any] | None, *, same: bool) -> str:
-    if found is None:
-        return "1" if same else MISSING
-    if not found["low"] or found["high"] is None or not math.isfinite(found["high"]):
-        return f"{found['ratio']:.2f} (one round)"
-    return f"{found['ratio']:.2f} [{found['low']:.2f}, {found['high']:.2f}] {found['verdict']}"
+def _or_missing(text: str | None) -> str:
+    return MISSING if text is None else text
 
 
-def number(value: float | None, *, digits: int = 0) -> str:
-    """Return a number with three significant digits or more, or n/a."""
-    if value is None:
-        return MISSING
-    if digits:
-        return f"{value:.{digits}g}"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def _ratio(ratio: Ratio | None, *, same: bool) -> Entry:
+    if ratio is None:
+        return Entry("1" if same else MISSING)
+    value, low, high = ratio
+    if not low or high is None or not math.isfinite(high):
+        return Entry(f"{value:.2f} (one round)")
+    word = _word(ratio)
+    return Entry(f"{value:.2f} [{low:.2f}, {high:.2f}] {word}", style=STYLES.get(word, ""))
 
 
-def size(count: int | None) -> str:
-    """Return bytes as MiB or GiB, or n/a."""
-    if count is None:
-        return MISSING
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+def detail_table(records: Sequence[Record]) -> Grid:
+    """Lay out where a step's time goes, for the optimizers whose phases were timed."""
+    columns = ("optimizer", *(f"{name} ms" for name in PHASES), "sum/wall", "TFLOP/s", "atoms/s")
+    lines = [_details(record.case.arm, record.throughput) for record in records if record.throughput]
+    return Grid(tuple(Column(name, right=i > 0) for i, name in enumerate(columns)), tuple(filter(None, lines)))
+
+
+def _details(arm: str, speed: Throughput) -> tuple[Entry, ...]:
+    seconds = speed.details.get("phases_seconds")
+    if seconds is None:
+        return ()
+    adds_up = "" if speed.details["phases_add_up"] else " (does not add up)"
+    tflops = speed.details.get("tflop_per_second")
+    texts = (
+        arm,
+        *(f"{seconds.get(name, 0.0) * 1e3:.2f}" for name in PHASES),
+        f"{speed.details['phases_sum_over_wall']:.3f}{adds_up}",
+        MISSING if tflops is None else f"{tflops:.3g}",
+        _or_missing(rate(speed.atoms_per_second)),
+    )
+    return tuple(map(Entry, texts))
+
+
+# ---------------------------------------------------------------------------------------------- remarks
 
 
 def remarks(records: Sequence[Record]) -> list[str]:
     """Return what stands below the table: how it ended, the device, and each warning once."""
     timed = [r.throughput for r in records if r.throughput]
-    said = [sessions(timed[0])] if timed else []
+    said = [rounds(timed[0])] if timed else []
     said += [text for r in records if (text := disagreement(r)) is not None]
-    said += [text for r in records if (text := mixture(r)) is not None]
+    said += [text for r in records if (text := mean_of(r)) is not None]
     said += device_lines(records[0].machine) if records else []
     said += shared(records, {r.case.arm: f"{r.status}: {r.reason}" for r in records if r.status != "ok"})
-    weightless = {r.case.arm: r.memory.missing.get("peak_bytes") for r in records if r.memory}
-    said += shared(records, {arm: f"no peak memory: {why}" for arm, why in weightless.items() if why})
+    unweighed = {r.case.arm: r.memory.missing.get("peak_bytes") for r in records if r.memory}
+    said += shared(records, {arm: f"no peak memory: {why}" for arm, why in unweighed.items() if why})
     missing = {r.energy.missing for r in records if r.energy and r.energy.joules_per_graph is None}
     said += [f"energy n/a: {reason}" for reason in sorted(missing) if reason]
     notes = dict.fromkeys(note for record in records for note in record.notes)
@@ -123,15 +148,15 @@ def remarks(records: Sequence[Record]) -> list[str]:
     return said + [f"note: {note}" for note in notes if not note.startswith(WARNING)] + warned
 
 
-def sessions(speed: Throughput) -> str:
+def rounds(speed: Throughput) -> str:
     """Say how the rounds went: how many, in how many processes, why they ended, by which clock."""
     each = speed.details.get("processes") or [{"rounds": speed.rounds}]
-    rounds = " + ".join(str(one["rounds"]) for one in each)
+    counts = " + ".join(str(one["rounds"]) for one in each)
     where = "one process" if len(each) == 1 else f"{len(each)} fresh processes, whose spread is in the intervals"
-    alone = ", each optimizer in memory alone" if speed.details.get("apart") else ""
+    alone = ", each optimizer in memory alone" if speed.details.get("one_at_a_time") else ""
     why = {"precision": " (all ratios within 0.5 %)", "noise": " (the noise no longer changed)"}.get(speed.stopped, "")
     return (
-        f"{rounds} interleaved rounds of {speed.details.get('block_steps')} steps in {where}{alone}; "
+        f"{counts} interleaved rounds of {speed.details.get('block_steps')} steps in {where}{alone}; "
         f"stopped: {speed.stopped}{why}; clock: {speed.details.get('clock')}"
     )
 
@@ -141,16 +166,11 @@ def disagreement(record: Record) -> str | None:
     said = []
     each = (record.throughput.details.get("processes") if record.throughput else None) or []
     for peer in record.throughput.ratio_to if record.throughput else ():
-        words = [_word(one["ratio_to"].get(peer)) for one in each]
+        ratios = [one["ratio_to"].get(peer) for one in each]
+        words = [MISSING if ratio is None else _word(ratio) for ratio in ratios]
         if len(set(words)) > 1:
             said.append(f"× {peer}: {', '.join(words)}")
     return f"{record.case.arm}: processes differ, {'; '.join(said)}" if said else None
-
-
-def _word(ratio: Sequence[float | None] | None) -> str:
-    if ratio is None:
-        return MISSING
-    return verdict(ratio[1] or 0.0, math.inf if ratio[2] is None else ratio[2])
 
 
 def shared(records: Sequence[Record], said: Mapping[str, str]) -> list[str]:
@@ -161,67 +181,51 @@ def shared(records: Sequence[Record], said: Mapping[str, str]) -> list[str]:
     return [f"{'all' if len(of) == len(records) > 1 else ', '.join(of)}: {text}" for text, of in arms.items()]
 
 
-def mixture(record: Record) -> str | None:
-    """Say of which steps of a training the speed is the mean, where they differ from phase to phase."""
-    rhythm = record.throughput.details.get("rhythm", {}) if record.throughput else {}
-    shares = {int(passes): share for passes, share in rhythm.get("shares", {}).items()}
-    name = f"{record.case.arm}: the mean over a training of {rhythm.get('training_epochs')} epochs"
-    if "early_share" in rhythm:
-        return f"{name}: {rhythm['early_share']:.0%} of the steps come before its term begins"
-    if rhythm.get("kind") == "late":
-        return f"{name}: the last {shares[max(shares)]:.0%} of the steps take {max(shares)} passes"
-    if rhythm.get("kind") != "data-dependent" or not rhythm.get("by_third"):
-        return None
-    thirds = [MISSING if x is None or math.isnan(x) else f"{x:.2f}" for x in rhythm["by_third"]]
-    if MISSING in thirds:
-        return f"{record.case.arm}: the beginning of training only: {thirds[0]} passes, from {rhythm['steps']} steps"
-    return f"{name}: {', '.join(thirds)} passes in its thirds, counted over {rhythm['steps']} steps"
+def mean_of(record: Record) -> str | None:
+    """Say of which steps a speed is the mean, where they differ in ways that a reader may not expect."""
+    details = record.throughput.details if record.throughput else {}
+    kinds = details.get("step_kinds") or {}
+    arm, epochs = record.case.arm, kinds.get("training_epochs")
+    if "first_epochs_share" in kinds:
+        share = kinds["first_epochs_share"]
+        return f"{arm}: the mean over {epochs} epochs: {share:.0%} of the steps come before its term begins"
+    if kinds.get("share_is") == "counted":
+        return _counted(arm, kinds)
+    if kinds:
+        share = kinds["two_pass_share"]
+        return f"{arm}: {share:.2%} of its steps take two passes, as in a training of {epochs} epochs"
+    undeclared = details.get("undeclared_passes")
+    if undeclared:
+        return f"{arm}: steps of {undeclared[0]} to {undeclared[1]} passes, timed as they came: it declares no kinds"
+    return None
+
+
+def _counted(arm: str, kinds: Mapping[str, Any]) -> str:
+    """A share that the gradients decide is that of a model at the beginning of its training."""
+    thirds = [MISSING if x is None or math.isnan(x) else f"{x:.2f}" for x in kinds["passes_by_third"]]
+    return (
+        f"{arm}: {kinds['two_pass_share']:.0%} of its steps take two passes, counted over {kinds['counted_steps']} "
+        f"steps ({', '.join(thirds)} passes in the thirds of a training's clock) of a model that was hardly trained; "
+        "`samcmp compare` takes the share that its training runs had"
+    )
 
 
 def device_lines(machine: Mapping[str, Any]) -> list[str]:
     """Describe the device: processor or GPU, driver, clocks, throttling, whether it was ours alone."""
-    lines = []
-    if machine.get("gpu"):
-        measured = machine.get("measured", {})
-        state = measured.get("nvml") or {}
-        lines.append(f"{machine['gpu']}, driver {state.get('driver') or MISSING}, CUDA {machine.get('cuda')}")
-        exclusive = measured.get("exclusive")
-        alone = "unknown (" + str(measured.get("exclusive_unknown")) + ")" if exclusive is None else exclusive
-        lines.append(
-            f"SM clock MHz 5/50/95 %: {measured.get('sm_clock_mhz') or MISSING}; "
-            f"throttled: {measured.get('throttle_shares') or ('none' if measured.get('nvml') else MISSING)}; "
-            f"temperature: {measured.get('temperature_celsius') or MISSING}; exclusive: {alone}"
-        )
-    else:
+    if not machine.get("gpu"):
         cores = machine.get("cpu_quota") or machine.get("usable_cores")
-        lines.append(
-            f"{machine.get('processor')}, {cores} cores, {machine.get('threads')} threads, load {machine.get('load')}"
-        )
-    return lines
-
-
-# ---------------------------------------------------------------------------------------------- details
-
-
-def detail_columns() -> list[str]:
-    return ["optimizer", "loading ms", "forward ms", "backward ms", "optimizer ms", "sum/wall", "TFLOP/s", "atoms/s"]
-
-
-def detail_cells(record: Record) -> list[str] | None:
-    """Return the cells of --detail, or None where there are none."""
-    speed = record.throughput
-    phases = speed.details.get("phases_seconds") if speed else None
-    if speed is None or phases is None:
-        return None
-    times = [f"{phases.get(name, 0.0) * 1e3:.2f}" for name in ("loading", "forward", "backward", "optimizer")]
-    over = speed.details["phases_sum_over_wall"]
-    sums = f"{over:.3f}" + ("" if speed.details["phases_add_up"] else " (does not add up)")
-    rate = speed.details.get("tflop_per_second")
-    return [record.case.arm, *times, sums, number(rate, digits=3), number(speed.atoms_per_second)]
-
-
-def details(records: Sequence[Record]) -> list[list[str]]:
-    return [cells for record in records if (cells := detail_cells(record)) is not None]
+        threads, load = machine.get("threads"), machine.get("load")
+        return [f"{machine.get('processor')}, {cores} cores, {threads} threads, load {load}"]
+    measured = machine.get("measured", {})
+    state = measured.get("nvml") or {}
+    exclusive = measured.get("exclusive")
+    alone = f"unknown ({measured.get('exclusive_unknown')})" if exclusive is None else exclusive
+    return [
+        f"{machine['gpu']}, driver {state.get('driver') or MISSING}, CUDA {machine.get('cuda')}",
+        f"SM clock MHz 5/50/95 %: {measured.get('sm_clock_mhz') or MISSING}; "
+        f"throttled: {measured.get('throttle_shares') or ('none' if measured.get('nvml') else MISSING)}; "
+        f"temperature: {measured.get('temperature_celsius') or MISSING}; exclusive: {alone}",
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- forms
@@ -233,14 +237,8 @@ def render(records: Sequence[Record], *, form: str) -> str:
         return json.dumps([to_json(record) for record in records], indent=1, ensure_ascii=False)
     if form == "csv":
         return _csv(records)
-    peers, titles = anchors(records), columns(records)
-    lines = ["| " + " | ".join(titles) + " |", "|" + "|".join(["---"] + ["---:"] * (len(titles) - 1)) + "|"]
-    lines += ["| " + " | ".join(map(_escaped, cells(r, peers, energy="J/graph" in titles))) + " |" for r in records]
-    return "\n".join([*lines, "", *(f"- {_escaped(text)}" for text in remarks(records))])
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    main = table(records)
+    return "\n".join([*grid_lines(main), "", *(f"- {escape(text)}" for text in main.remarks)])
 
 
 def _csv(records: Sequence[Record]) -> str:
@@ -263,29 +261,10 @@ def screen(records: Sequence[Record], *, title: str) -> list[RenderableType]:
     """Return what is printed on a terminal: the table, the details and the remarks."""
     from rich.text import Text
 
-    peers, titles = anchors(records), columns(records)
-    shown = [cells(r, peers, energy="J/graph" in titles) for r in records]
-    parts: list[RenderableType] = [Text(title, style="bold"), _drawn(titles, shown)]
-    more = details(records)
-    if more:
-        parts.append(_drawn(detail_columns(), more))
-    parts += [Text(text, style="yellow" if text.startswith("warning") else "dim") for text in remarks(records)]
-    return parts
+    from samcmp.report.terminal import Screen
 
-
-def _drawn(titles: Sequence[str], shown: Sequence[Sequence[str]]) -> RenderableType:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for i, title in enumerate(titles):
-        drawn.add_column(title, justify="right" if i else "left", no_wrap=True)
-    for row in shown:
-        drawn.add_row(*(Text(cell, style=_style(cell)) for cell in row))
-    return drawn
-
-
-def _style(cell: str) -> str:
-    words = {"fast": "green", "slow": "red", "ambiguous": "yellow"}
-    return words.get(cell.rpartition(" ")[2], "")
+    main, details = table(records, title=title), detail_table(records)
+    parts: list[RenderableType] = [Text(main.title, style="bold"), Screen(main)]
+    if details.rows:
+        parts.append(Screen(details))
+    return parts + [Text(text, style="yellow" if text.startswith("warning") else "dim") for text in main.remarks]

@@ -28,13 +28,13 @@ def render(comparison: Comparison) -> Group:
     from rich.text import Text
 
     layout = table(comparison)
-    parts: list[object] = [_Screen(compact(layout.main))] if layout.main.rows else [Text("No Records match.")]
+    parts: list[object] = [Screen(compact(layout.main))] if layout.main.rows else [Text("No Records match.")]
     parts += [Text(f"{str(i).translate(SUPERSCRIPTS)} {text}") for i, text in enumerate(layout.footnotes, start=1)]
     for headline, sentences in layout.verdicts:
         parts += [Text(), Text(headline, style="bold")]
         parts += [_hanging(sentence) for sentence in sentences]
     for grid in layout.extras:
-        parts += [Text(), Text(grid.title, style="bold"), _Screen(grid), *(Text(remark) for remark in grid.remarks)]
+        parts += [Text(), Text(grid.title, style="bold"), Screen(grid), *(Text(remark) for remark in grid.remarks)]
     parts += _foot(layout)
     return Group(*parts)  # type: ignore[arg-type]
 
@@ -46,7 +46,7 @@ def write(comparison: Comparison, console: Console | None = None) -> None:
     (console or Console()).print(render(comparison))
 
 
-class _Screen:
+class Screen:
     """A grid on a screen of any width: columns that do not fit go into a table below, beside the same names."""
 
     def __init__(self, layout: Grid) -> None:
@@ -106,7 +106,7 @@ def _table(layout: Grid, chosen: Sequence[int]) -> RichTable:
 def _text(entry: Entry) -> Text:
     from rich.text import Text
 
-    text = Text(entry.text, style="bold" if entry.bold else "")
+    text = Text(entry.text, style="bold" if entry.bold else entry.style)
     if entry.note is not None:
         text.append(str(entry.note).translate(SUPERSCRIPTS))
     return text

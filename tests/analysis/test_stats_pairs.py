@@ -24,7 +24,8 @@ from samcmp.analysis.paired import (
 )
 from samcmp.analysis.pareto import front_probability, pareto_front
 from samcmp.analysis.power import detectable, limit
-from samcmp.analysis.speed import independent_ratio, median_interval, ratio_interval, speed_word
+from samcmp.analysis.speed import independent_ratio, median_interval, ratio_interval
+from samcmp.records import speed_word
 
 D = np.array([0.012, -0.003, 0.008, 0.021, -0.006, 0.004, 0.010])
 
@@ -281,7 +282,7 @@ def test_ratio_of_two_sessions_covers_the_true_ratio_at_its_level() -> None:
     ],
 )
 def test_speed_needs_its_whole_interval_beyond_the_threshold(interval: Interval, word: str) -> None:
-    assert speed_word(interval) == word
+    assert speed_word(interval.low, interval.high) == word
 
 
 def test_pareto_front_is_what_nothing_beats() -> None:

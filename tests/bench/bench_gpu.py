@@ -75,14 +75,17 @@ def _line(row: Row) -> str:
 def bench_optimizers(chosen: Any, device: Any) -> list[Row]:
     """Profile every optimizer on each model side by side; Adam is always among them, it is the reference."""
     from samcmp import optim
-    from samcmp.profiling.session import Wishes, profile
+    from samcmp.experiment.config import unfit
+    from samcmp.profiling.session import SessionOptions, profile
     from samcmp.records import Case, Protocol
     from samcmp.training.setup import Options
 
-    names = list(dict.fromkeys(["adam", *(chosen.optimizers or optim.names())]))
+    names = list(
+        dict.fromkeys(["adam", *(chosen.optimizers or (name for name in optim.names() if unfit(name, "adam") is None))])
+    )
     where = "cuda:0" if device.type == "cuda" and device.index is None else str(device)
     options = Options(device=where, source=source())
-    wishes = Wishes(energy=False, memory=False)
+    session = SessionOptions(chosen.budget, energy=False, memory=False)
     protocol = Protocol(epochs=30, batch_size=chosen.batch_sizes[0], subset=chosen.subset)
     rows: list[Row] = []
     for model in chosen.costed:
@@ -92,7 +95,7 @@ def bench_optimizers(chosen: Any, device: Any) -> list[Row]:
         }
         print(f"\n{model}, batch {protocol.batch_size}: time over the gradient-count bound")
         print(f"{'optimizer':<26}{'graphs/s':>10}{'passes':>8}{'efficiency':>12}{'over Adam':>11}")
-        for record in profile(cases, options, budget_seconds=chosen.budget, wishes=wishes):
+        for record in profile(cases, options, session=session):
             row: Row = {"model": model, "optimizer": record.case.optimizer, "status": record.status}
             speed = record.throughput
             if speed is None:

@@ -1,4 +1,4 @@
-"""What measuring costs: the clock around a block, marks, the pass counter, the collector, and the analysis.
+"""What measuring costs: the clock around a block, the pass counter, the collector, and the analysis.
 
 Each cost is held against a step of the same model without any of it, by process CPU time; rounds are interleaved.
 """
@@ -32,8 +32,8 @@ def interleaved(first: Callable[[], object], second: Callable[[], object]) -> tu
 
 def steps_with_and_without() -> tuple[float, float, int]:
     """CPU seconds of a block of SAM steps on GCN and demo: bare loop, and the timed block as sessions run it."""
+    from samcmp.profiling.arms import Arm, recorded
     from samcmp.profiling.clocks import HostClock
-    from samcmp.profiling.contenders import Arm, recorded
     from samcmp.records import Case, Protocol
     from samcmp.training.setup import Options, assemble
 
@@ -42,10 +42,8 @@ def steps_with_and_without() -> tuple[float, float, int]:
     batches = recorded(setup)
     arm = Arm("", case)
     arm.prepare(setup, batches)
-    runner, clock, steps = arm.main, HostClock(), 8
-    if runner is None:
-        raise ValueError("the arm has no runner")
-    trainer = arm.trainer
+    runner, clock, steps = arm.steps[0], HostClock(), 8
+    trainer = runner.trainer
 
     def bare() -> None:
         gc.disable()
@@ -54,7 +52,7 @@ def steps_with_and_without() -> tuple[float, float, int]:
         gc.enable()
 
     def timed() -> None:
-        clock.block(lambda mark: runner(0, steps, mark), marked=True)
+        clock.block(lambda: runner(0, steps))
 
     for _ in range(3):
         bare()
@@ -64,20 +62,13 @@ def steps_with_and_without() -> tuple[float, float, int]:
 
 
 def empty_block(steps: int = 8) -> float:
-    """CPU seconds of a timed, marked block that does nothing: the instrumentation by itself."""
+    """CPU seconds of a timed block that does nothing: the instrumentation by itself."""
     from samcmp.profiling.clocks import HostClock
 
     clock = HostClock()
 
-    def work(mark: Callable[[], None]) -> list[int]:
-        passes = []
-        for _ in range(steps):
-            mark()
-            passes.append(1)
-        return passes
-
     repeats = 2000
-    return cpu_seconds(lambda: [clock.block(work, marked=True) for _ in range(repeats)]) / repeats
+    return cpu_seconds(lambda: [clock.block(lambda: [1] * steps) for _ in range(repeats)]) / repeats
 
 
 def analysis(rounds: int) -> float:

@@ -56,7 +56,7 @@ def matrix_product(precision: str, *, bf16: bool, device: Any) -> float:
     a = torch.randn(size, size, device=device)
     a = a.bfloat16() if bf16 else a
 
-    def work(mark: Any) -> Sequence[int]:
+    def work() -> Sequence[int]:
         for _ in range(10):
             torch.mm(a, a)
         return [1] * 10
@@ -144,7 +144,7 @@ class Bench:
             rounds = max(1, steps // len(self.batches))
             count = rounds * len(self.batches)
 
-            def work(mark: Any) -> Sequence[int]:
+            def work() -> Sequence[int]:
                 self.losses(model, loss, count, update=adam)
                 return [1] * count
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from samcmp.experiment import config, plan, suites
-from samcmp.records import misfit, read_value
+from samcmp.experiment.config import read_value
+from samcmp.records import misfit
 from tests.commands import Run
 
 

@@ -22,5 +22,5 @@ def _own_time() -> Iterator[None]:
         patch.setattr("samcmp.profiling.session.clock_for", own_clock)
         patch.setattr("samcmp.profiling.selfcheck.clock_for", own_clock)
         patch.setattr("samcmp.profiling.selfcheck.phases_for", lambda device: HostPhases(time.process_time_ns))
-        patch.setattr("samcmp.profiling.detail.phases_for", lambda device: HostPhases(time.process_time_ns))
+        patch.setattr("samcmp.profiling.phases.phases_for", lambda device: HostPhases(time.process_time_ns))
         yield

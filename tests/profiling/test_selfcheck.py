@@ -75,5 +75,5 @@ def test_the_injected_slowdown_is_what_it_claims() -> None:
     """The slowed toy waits for the seconds that it was given, on top of its step."""
     toy = selfcheck.Slowed(CPU, lambda base: base)
     toy.seconds = 0.02
-    timed = HostClock().block(lambda mark: toy.run(0, 5, mark))
+    timed = HostClock().block(lambda: toy.run(0, 5))
     assert timed.seconds >= 0.1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from samcmp.profiling.clocks import HostClock, Mark
+from samcmp.profiling.clocks import HostClock
 from samcmp.profiling.rounds import Contender, Part
 
 
@@ -56,23 +56,20 @@ class World:
 def steady(world: World, name: str, step_seconds: float, *, steps: int = 4) -> Contender:
     """A contender whose steps all cost the same."""
 
-    def run(first: int, count: int, mark: Mark) -> Sequence[int]:
+    def run(first: int, count: int) -> Sequence[int]:
         factor = world.factor()
         for _ in range(count):
             world.work(step_seconds * factor)
-            mark()
         return [1] * count
 
     return Contender(name, (Part(run, steps),))
 
 
-def patterned(
-    world: World, name: str, passes: Sequence[int], *, steps: int, whole: bool, shares: dict[int, float] | None
-) -> Contender:
+def patterned(world: World, name: str, passes: Sequence[int], *, steps: int) -> Contender:
     """A contender whose steps take one or two gradients of 10 ms, in a sequence that repeats."""
     position = 0
 
-    def run(first: int, count: int, mark: Mark) -> Sequence[int]:
+    def run(first: int, count: int) -> Sequence[int]:
         nonlocal position
         factor = world.factor()
         taken = []
@@ -80,8 +77,7 @@ def patterned(
             p = passes[position % len(passes)]
             position += 1
             world.work(p * 0.01 * factor)
-            mark()
             taken.append(p)
         return taken
 
-    return Contender(name, (Part(run, steps),), whole=whole, shares=shares)
+    return Contender(name, (Part(run, steps),))

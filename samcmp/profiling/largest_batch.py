@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from samcmp.profiling import residency
+from samcmp.profiling import memory
 from samcmp.profiling.memory import CudaMemory, cpu_memory
 from samcmp.records import Case
 
@@ -93,14 +93,9 @@ def _attempt(setup: Setup, case: Case) -> Callable[[int], Tried]:
 
     def attempt(size: int) -> Tried:
         expected = _extrapolated(peaks, size)
-        room = residency.room()
-        if (
-            setup.device.type == "cpu"
-            and expected is not None
-            and room is not None
-            and expected > residency.SAFE * room
-        ):
-            reason = f"{size} would need about {expected / 2**30:.1f} GiB, {room / 2**30:.1f} GiB are free"
+        free = memory.free_bytes() if setup.device.type == "cpu" else None
+        if expected is not None and free is not None and expected > memory.FILLABLE * free:
+            reason = f"{size} would need about {expected / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
             return Tried(size, False, None, reason)
         try:
             peak = _peak(setup, case, size)
@@ -120,7 +115,7 @@ def _attempt(setup: Setup, case: Case) -> Callable[[int], Tried]:
 
 def _peak(setup: Setup, case: Case, size: int) -> int | None:
     """Take two steps on the heaviest molecules, so that every batch of this size would fit."""
-    from samcmp.profiling.contenders import MemorySubject
+    from samcmp.profiling.arms import MemorySubject
 
     larger = replace(setup, case=replace(case, protocol=replace(case.protocol, batch_size=size)))
     atoms = setup.graphs.atom_counts[setup.train_positions]

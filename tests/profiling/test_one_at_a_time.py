@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from samcmp.profiling import contenders, residency
-from samcmp.profiling.residency import HostMemory
-from samcmp.profiling.session import Wishes, profile
+from samcmp.profiling import arms
+from samcmp.profiling import memory as memories
+from samcmp.profiling.memory import HostMemory
+from samcmp.profiling.session import SessionOptions, profile
 from samcmp.records import Case, Protocol, Record
 from samcmp.report import profile as profile_table
 from samcmp.training.setup import Options, Setup, assemble
@@ -37,25 +38,25 @@ def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """A device with room for one optimizer: names those in memory, and refuses a second."""
     held: set[str] = set()
-    prepare, release = contenders.Arm.prepare, contenders.Arm.release
+    prepare, release = arms.Arm.prepare, arms.Arm.release
 
-    def take(self: contenders.Arm, *rest: Any) -> None:
+    def take(self: arms.Arm, *rest: Any) -> None:
         if held - {self.name}:
             raise MemoryError(f"{self.name} beside {sorted(held)}")
         held.add(self.name)
         prepare(self, *rest)
 
-    def give(self: contenders.Arm) -> None:
+    def give(self: arms.Arm) -> None:
         held.discard(self.name)
         release(self)
 
-    monkeypatch.setattr(contenders.Arm, "prepare", take)
-    monkeypatch.setattr(contenders.Arm, "release", give)
+    monkeypatch.setattr(arms.Arm, "prepare", take)
+    monkeypatch.setattr(arms.Arm, "release", give)
     return held
 
 
-def measured(setup: Setup, *names: str, **wishes: Any) -> list[Record]:
-    return profile(cases(*names), Options(), budget_seconds=3, wishes=Wishes(**wishes), setup=setup)
+def measured(setup: Setup, *names: str, **options: Any) -> list[Record]:
+    return profile(cases(*names), Options(), session=SessionOptions(3, **options), setup=setup)
 
 
 def test_every_optimizer_is_measured_where_only_one_fits_and_the_output_says_how(
@@ -75,14 +76,14 @@ def test_every_optimizer_is_measured_where_only_one_fits_and_the_output_says_how
 def test_one_that_does_not_fit_alone_either_is_out_of_memory_and_the_others_go_on(
     setup: Setup, in_memory: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = contenders.Arm.prepare
+    usual = arms.Arm.prepare
 
-    def prepare(self: contenders.Arm, *rest: Any) -> None:
+    def prepare(self: arms.Arm, *rest: Any) -> None:
         if self.case.optimizer == "sam":
             raise MemoryError("no more of it")
         usual(self, *rest)
 
-    monkeypatch.setattr(contenders.Arm, "prepare", prepare)
+    monkeypatch.setattr(arms.Arm, "prepare", prepare)
     assert [r.status for r in measured(setup, "adam", "sam", "graphsam")] == ["ok", "out-of-memory", "ok"]
 
 
@@ -90,47 +91,47 @@ def test_on_a_cpu_what_is_free_decides_before_the_system_ends_the_process(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = iter([100, 140, 150])
-    monkeypatch.setattr(residency, "resident_bytes", lambda: next(sizes) << 20)
-    monkeypatch.setattr(residency, "room", lambda: 49 << 20)
+    monkeypatch.setattr(memories, "resident_bytes", lambda: next(sizes) << 20)
+    monkeypatch.setattr(memories, "free_bytes", lambda: 49 << 20)
     memory = HostMemory()
     memory.note()
     assert "1 in memory, the next may take 0.04 GiB" in str(memory.full())
-    monkeypatch.setattr(residency, "room", lambda: 51 << 20)
+    monkeypatch.setattr(memories, "free_bytes", lambda: 51 << 20)
     assert memory.full() is None
     memory.note()
     assert memory.full() is None
-    monkeypatch.setattr(residency, "room", lambda: None)
+    monkeypatch.setattr(memories, "free_bytes", lambda: None)
     assert memory.full() is None
 
 
 def test_a_cpu_that_is_nearly_full_holds_one_optimizer_at_a_time(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residency.HostMemory, "full", lambda self: "a test says so" if self.sizes else None)
+    monkeypatch.setattr(memories.HostMemory, "full", lambda self: "a test says so" if self.sizes else None)
     made = measured(setup, "adam", "sam")
     assert {r.status for r in made} == {"ok"}
-    assert all(r.throughput and r.throughput.details["apart"] == "a test says so" for r in made)
+    assert all(r.throughput and r.throughput.details["one_at_a_time"] == "a test says so" for r in made)
 
 
 def test_where_all_fit_nothing_is_built_twice(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
-    usual = contenders.Arm.prepare
+    usual = arms.Arm.prepare
 
-    def prepare(self: contenders.Arm, *rest: Any) -> None:
+    def prepare(self: arms.Arm, *rest: Any) -> None:
         built.append(self.name)
         usual(self, *rest)
 
-    monkeypatch.setattr(contenders.Arm, "prepare", prepare)
+    monkeypatch.setattr(arms.Arm, "prepare", prepare)
     made = measured(setup, "adam", "sam", memory=False)
     assert built == ["adam", "sam", "(gradient)"]
-    assert all(r.throughput and r.throughput.details["apart"] is None for r in made)
+    assert all(r.throughput and r.throughput.details["one_at_a_time"] is None for r in made)
 
 
 def test_the_time_to_build_is_shared_by_longer_blocks(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     from samcmp.profiling import session
 
-    def steps(apart: str | None) -> int:
-        run = session._Profile(cases("adam"), setup, _absent(), wishes=Wishes(seconds=100.0), say=lambda text: None)
-        arm = run.found.arms[0]
-        arm.seconds_per_step, arm.making_seconds, run.found.apart = 0.01, 1.0, apart
+    def steps(why: str | None) -> int:
+        run = session._Profile(cases("adam"), setup, _absent(), options=SessionOptions(100.0), say=lambda text: None)
+        arm = run.results.arms[0]
+        arm.seconds_per_step, arm.build_seconds, run.results.one_at_a_time = 0.01, 1.0, why
         return run._block_steps([arm], 0.01, 100.0)
 
     assert steps(None) == math.ceil(0.05 / 0.01)

@@ -10,32 +10,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samcmp.profiling import ratios
-from samcmp.profiling.ratios import bootstrap_median, noise, noise_is_stable, outliers, ratio, verdict
+from samcmp.profiling.ratios import bootstrap_median, noise, noise_is_stable, outliers, ratio
+from samcmp.records import speed_word
 
 
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [
-        (1.03, 1.10, "fast"),
-        (0.90, 0.95, "slow"),
+        (1.03, 1.10, "faster"),
+        (0.90, 0.95, "slower"),
         (0.99, 1.01, "same"),
         (1.00, 1.03, "ambiguous"),
         (1.01, 1.10, "ambiguous"),
         (0.0, math.inf, "ambiguous"),
-        (1.0201, 5, "fast"),
+        (1.0201, 5, "faster"),
         (0.981, 1.0199, "same"),
     ],
 )
-def test_the_verdict_follows_the_interval_and_the_margin(low: float, high: float, said: str) -> None:
-    assert verdict(low, high) == said
+def test_the_word_follows_the_interval_and_the_margin(low: float, high: float, said: str) -> None:
+    assert speed_word(low, high) == said
+    unbounded = (None if low == 0.0 else low, None if math.isinf(high) else high)  # as JSON has it
+    assert speed_word(*unbounded) == said
 
 
-def test_swapping_contender_and_reference_swaps_fast_and_slow() -> None:
+def test_swapping_contender_and_reference_swaps_faster_and_slower() -> None:
     x = np.random.default_rng(0).normal(0.1, 0.02, 15)
     a, b = ratio(x), ratio(-x)
     assert a.ratio == pytest.approx(1 / b.ratio)
     assert a.low == pytest.approx(1 / b.high)
-    assert (a.verdict, b.verdict) == ("fast", "slow")
+    assert (a.word, b.word) == ("faster", "slower")
 
 
 def test_the_estimate_is_the_median_of_all_pairwise_means() -> None:
@@ -77,7 +80,7 @@ def test_one_burst_does_not_move_the_estimate() -> None:
 
 def test_a_single_round_has_no_interval() -> None:
     r = ratio(np.array([0.2]))
-    assert (r.low, r.high, r.verdict, r.half_width) == (0.0, math.inf, "ambiguous", math.inf)
+    assert (r.low, r.high, r.word, r.half_width) == (0.0, math.inf, "ambiguous", math.inf)
 
 
 @pytest.mark.parametrize("bad", [[], [0.1, math.nan], [math.inf]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from samcmp.profiling.largest import FINE, Largest, Tried, search
+from samcmp.profiling.largest_batch import FINE, Largest, Tried, search
 
 
 def limited(limit: int):  # type: ignore[no-untyped-def]

@@ -9,9 +9,9 @@ import pytest
 
 from samcmp.cli import common
 from samcmp.profiling import nvml
+from samcmp.profiling.gpu_monitor import GpuMonitor, NoMonitor, monitor_for
 from samcmp.profiling.nvml import QUERIES, SUPPORTED, open_gpu
 from samcmp.profiling.visible_gpus import uuid_of, visible_gpus
-from samcmp.profiling.watch import GpuWatch, NoWatch, watch_for
 from tests.profiling.fake_nvml import MACHINES, MIG_UUID, UUID, FakeGpu, FakeNvml
 
 ABSENT = {"driver mismatch", "no driver", "driver not loaded", "no NVML permission"}
@@ -48,7 +48,7 @@ def test_facts_never_turn_unknown_into_zero_or_alone(name: str) -> None:
 @pytest.mark.parametrize("name", MACHINES)
 def test_no_machine_raises(name: str) -> None:
     gpu = opened(name)
-    watch = watch_for(gpu)
+    watch = monitor_for(gpu)
     watch.begin()
     watch.end()
     watch.summary()
@@ -61,7 +61,7 @@ def test_a_machine_without_nvml_says_why(name: str) -> None:
     assert gpu.absent is not None
     assert gpu.read("memory") is None
     assert gpu.reason("memory") == gpu.absent
-    assert isinstance(watch_for(gpu), NoWatch)
+    assert isinstance(monitor_for(gpu), NoMonitor)
 
 
 def test_bare_metal_is_known_to_be_exclusive() -> None:
@@ -262,9 +262,9 @@ def test_the_unofficial_package_is_recognised(monkeypatch: pytest.MonkeyPatch) -
 # ---------------------------------------------------------------------------------------------- watching
 
 
-def watched(gpu: FakeGpu) -> GpuWatch:
-    found = watch_for(open_gpu(UUID, library=FakeNvml(gpu)))
-    assert isinstance(found, GpuWatch)
+def watched(gpu: FakeGpu) -> GpuMonitor:
+    found = monitor_for(open_gpu(UUID, library=FakeNvml(gpu)))
+    assert isinstance(found, GpuMonitor)
     return found
 
 

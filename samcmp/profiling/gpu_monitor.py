@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,21 +14,8 @@ EVERY_SECONDS = 0.07
 SLOW_CLOCK = 0.75  # of the session's first-decile clock (nvbench)
 
 
-class Watch(Protocol):
-    """Looks at the device around the blocks of a contender."""
-
-    @property
-    def mhz(self) -> float | None:
-        """SM clock during the last blocks."""
-
-    def begin(self) -> None: ...
-
-    def end(self) -> str | None:
-        """Return why the blocks must not count, or None."""
-
-
 @dataclass(slots=True)
-class GpuWatch:
+class GpuMonitor:
     """Samples a GPU in a thread while a block runs, and at its ends.
 
     A block must not count when the hardware slowed itself down, the SM clock was below three quarters of what is usual
@@ -119,7 +106,7 @@ class GpuWatch:
         }
 
 
-class NoWatch:
+class NoMonitor:
     """A device that has no sensors we could read."""
 
     mhz: float | None = None
@@ -134,6 +121,6 @@ class NoWatch:
         return {}
 
 
-def watch_for(gpu: Gpu) -> GpuWatch | NoWatch:
-    """Return what watches ``gpu``; a device without NVML is not watched."""
-    return NoWatch() if gpu.absent is not None else GpuWatch(gpu)
+def monitor_for(gpu: Gpu) -> GpuMonitor | NoMonitor:
+    """Return what samples ``gpu``; without NVML nothing is."""
+    return NoMonitor() if gpu.absent is not None else GpuMonitor(gpu)

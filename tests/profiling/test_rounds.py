@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from samcmp.profiling import rounds
-from samcmp.profiling.clocks import Mark
+from samcmp.profiling.gpu_monitor import NoMonitor
 from samcmp.profiling.rounds import MIN_ROUNDS, PRECISION, Contender, Part, Rounds, Session, orders
-from samcmp.profiling.watch import NoWatch
 from tests.profiling.world import World, patterned, steady
 
 TRUE = 1.05
@@ -60,16 +59,16 @@ def test_a_steady_drift_does_not_bias_the_ratio() -> None:
 
 def test_equal_contenders_are_never_called_fast_or_slow() -> None:
     verdicts = Counter(
-        session(World(seed=s, noise=0.02, drift=0.002, burst=0.1), true=1.0, seconds=30).ratio("b", "a").verdict
+        session(World(seed=s, noise=0.02, drift=0.002, burst=0.1), true=1.0, seconds=30).ratio("b", "a").word
         for s in range(200)
     )
-    assert verdicts["fast"] + verdicts["slow"] == 0
+    assert verdicts["faster"] + verdicts["slower"] == 0
     assert verdicts["same"] > 0
 
 
 def test_a_slowdown_of_five_per_cent_is_found() -> None:
     found = session(World(noise=0.005), true=0.95).ratio("b", "a")
-    assert found.verdict == "slow"
+    assert found.word == "slower"
 
 
 def test_it_stops_for_precision_when_every_pair_is_precise() -> None:
@@ -120,7 +119,7 @@ def test_every_contender_of_a_round_runs_on_the_same_batches() -> None:
     seen: dict[str, list[int]] = {"a": [], "b": []}
 
     def make(name: str) -> Contender:
-        def run(first: int, count: int, mark: Mark) -> Sequence[int]:
+        def run(first: int, count: int) -> Sequence[int]:
             seen[name].append(first)
             world.work(0.1 * count)
             return [1] * count
@@ -135,7 +134,7 @@ def test_every_contender_of_a_round_runs_on_the_same_batches() -> None:
 # ---------------------------------------------------------------------------------------------- bad days
 
 
-class Throttling(NoWatch):
+class Throttling(NoMonitor):
     """Says that every n-th block was spoiled."""
 
     def __init__(self, every: int) -> None:
@@ -152,14 +151,14 @@ class Throttling(NoWatch):
 def test_a_spoiled_round_is_measured_again_and_its_times_are_kept_aside() -> None:
     world = World(noise=0.05)
     contenders = [steady(world, "a", 0.05), steady(world, "b", 0.05)]
-    found = Rounds(contenders, world.clock(), seconds=60, watch=Throttling(30)).run()
+    found = Rounds(contenders, world.clock(), seconds=60, monitor=Throttling(30)).run()
     assert found.discarded
     assert not found.throttled
     assert found.discarded[0]["cause"] == "thermal slowdown"
     assert len(found.discarded) <= 0.2 * (found.rounds + len(found.discarded)) + 1
 
 
-class Clocked(NoWatch):
+class Clocked(NoMonitor):
     """A GPU whose clock is higher while the second contender runs; its blocks are told by what they last."""
 
     def __init__(self, world: World, *, slower: float) -> None:
@@ -176,11 +175,11 @@ class Clocked(NoWatch):
 def test_a_difference_that_is_the_clocks_alone_is_none_in_cycles() -> None:
     world = World(noise=0.001)
     contenders = [steady(world, "a", 0.05 * 1.05), steady(world, "b", 0.05)]
-    found = Rounds(contenders, world.clock(), seconds=60, watch=Clocked(world, slower=0.205)).run()
+    found = Rounds(contenders, world.clock(), seconds=60, monitor=Clocked(world, slower=0.205)).run()
     cycles = found.cycle_ratio("b", "a")
-    assert found.ratio("b", "a").verdict == "fast"
+    assert found.ratio("b", "a").word == "faster"
     assert cycles is not None
-    assert cycles.verdict == "same"
+    assert cycles.word == "same"
     assert cycles.ratio == pytest.approx(1.0, abs=2e-3)
 
 
@@ -191,7 +190,7 @@ def test_where_nobody_saw_the_clock_there_are_no_cycles() -> None:
 def test_where_too_many_rounds_are_spoiled_the_rest_is_kept_and_marked() -> None:
     world = World(noise=0.05)
     contenders = [steady(world, "a", 0.05), steady(world, "b", 0.05)]
-    found = Rounds(contenders, world.clock(), seconds=60, watch=Throttling(2)).run()
+    found = Rounds(contenders, world.clock(), seconds=60, monitor=Throttling(2)).run()
     assert found.throttled
     assert found.rounds > 10
 
@@ -199,7 +198,7 @@ def test_where_too_many_rounds_are_spoiled_the_rest_is_kept_and_marked() -> None
 def failing_after(world: World, blocks: int) -> Contender:
     done = 0
 
-    def run(first: int, count: int, mark: Mark) -> Sequence[int]:
+    def run(first: int, count: int) -> Sequence[int]:
         nonlocal done
         done += 1
         if done > blocks:
@@ -229,7 +228,7 @@ def test_an_interruption_keeps_the_rounds_that_were_complete() -> None:
     world = World(noise=0.05)
     blocks = 0
 
-    def run(first: int, count: int, mark: Mark) -> Sequence[int]:
+    def run(first: int, count: int) -> Sequence[int]:
         nonlocal blocks
         blocks += 1
         if blocks == 61:
@@ -246,7 +245,7 @@ def test_no_collection_happens_inside_a_block_and_it_is_on_again_after(monkeypat
     monkeypatch.undo()
     world, states = World(noise=0), []
 
-    def run(first: int, count: int, mark: Mark) -> Sequence[int]:
+    def run(first: int, count: int) -> Sequence[int]:
         states.append(gc.isenabled())
         world.work(0.5 * count)
         return [1] * count
@@ -258,46 +257,25 @@ def test_no_collection_happens_inside_a_block_and_it_is_on_again_after(monkeypat
     assert gc.get_freeze_count() == 0
 
 
-# ---------------------------------------------------------------------------------------------- rhythms
-
-
-def test_a_period_of_eight_is_timed_by_whole_blocks() -> None:
-    world = World(noise=0.002)
-    look = patterned(world, "look", [2, 1, 1, 1, 1, 1, 1, 1], steps=8, whole=True, shares=None)
-    plain = patterned(world, "plain", [1], steps=8, whole=True, shares=None)
-    found = Rounds([plain, look], world.clock(), seconds=20).run()
-    assert found.ratio("plain", "look").ratio == pytest.approx(9 / 8, rel=2e-3)
-
-
-@pytest.mark.parametrize("steps", [2, 3, 5])
-def test_blocks_shorter_than_a_period_compose_to_the_same_answer(steps: int) -> None:
-    world = World(noise=0.002)
-    shares = {1: 7 / 8, 2: 1 / 8}
-    look = patterned(world, "look", [2, 1, 1, 1, 1, 1, 1, 1], steps=steps, whole=False, shares=shares)
-    plain = patterned(world, "plain", [1], steps=steps, whole=True, shares=None)
-    found = Rounds([plain, look], world.clock(), seconds=20).run()
-    assert found.ratio("plain", "look").ratio == pytest.approx(9 / 8, rel=4e-3)
-
-
-def test_drawn_steps_are_timed_at_the_share_that_was_taken() -> None:
-    draws = [int(x) for x in np.random.default_rng(0).integers(1, 3, 5000)]
-    world = World(noise=0.002)
-    drawn = patterned(world, "drawn", draws, steps=6, whole=False, shares=None)
-    plain = patterned(world, "plain", [1], steps=6, whole=True, shares=None)
-    run = Rounds([plain, drawn], world.clock(), seconds=30)
-    found = run.run()
-    taken = [p for blocks in found.tracks["drawn"].blocks for p in blocks[0].passes]
-    assert found.ratio("plain", "drawn").ratio == pytest.approx(np.mean(taken), rel=4e-3)
-    # without the composition, rounds with many two-pass steps would look slow: the spread would be many times larger
-    assert np.std(found.log_ratios("plain", "drawn")) < 0.02
+# ---------------------------------------------------------------------------------------------- kinds of steps
 
 
 def test_rare_steps_are_composed_from_a_block_of_their_own() -> None:
     world = World(noise=0.002)
-    main = patterned(world, "main", [1], steps=8, whole=True, shares=None).parts[0]
-    anchors = patterned(world, "anchors", [2], steps=2, whole=True, shares=None).parts[0]
+    one = patterned(world, "one pass", [1], steps=8).parts[0]
+    two = patterned(world, "two passes", [2], steps=2).parts[0]
     n = 51
-    graphsam = Contender("graphsam", (Part(main.run, 8, 1 - 1 / n), Part(anchors.run, 2, 1 / n)))
-    plain = patterned(world, "plain", [1], steps=8, whole=True, shares=None)
+    graphsam = Contender("graphsam", (Part(one.run, 8, 1 - 1 / n), Part(two.run, 2, 1 / n)))
+    plain = patterned(world, "plain", [1], steps=8)
     found = Rounds([plain, graphsam], world.clock(), seconds=30).run()
     assert found.ratio("plain", "graphsam").ratio == pytest.approx(1 + 1 / n, rel=2e-3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_a_mean_step_is_the_sum_of_share_times_time(share: float) -> None:
+    world = World(noise=0.002)
+    one = patterned(world, "one pass", [1], steps=8).parts[0]
+    two = patterned(world, "two passes", [2], steps=4).parts[0]
+    mixed = Contender("mixed", (Part(one.run, 8, 1 - share), Part(two.run, 4, share)))
+    found = Rounds([patterned(world, "plain", [1], steps=8), mixed], world.clock(), seconds=30).run()
+    assert found.ratio("plain", "mixed").ratio == pytest.approx(1 + share, rel=4e-3)

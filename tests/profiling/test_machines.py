@@ -9,11 +9,10 @@ import pytest
 
 from samcmp.profiling import energy
 from samcmp.profiling import session as profiling
+from samcmp.profiling.gpu_monitor import NoMonitor
 from samcmp.profiling.nvml import Gpu, open_gpu
-from samcmp.profiling.ratios import verdict
-from samcmp.profiling.session import profile
-from samcmp.profiling.watch import NoWatch
-from samcmp.records import Case, Protocol, Record
+from samcmp.profiling.session import SessionOptions, profile
+from samcmp.records import Case, Protocol, Record, speed_word
 from samcmp.report import profile as profile_table
 from samcmp.training.setup import Options, Setup, assemble
 from tests.profiling.fake_nvml import MACHINES, MIG_UUID, UUID
@@ -41,7 +40,7 @@ def session(name: str, setup: Setup, monkeypatch: pytest.MonkeyPatch, *, seconds
         return open_gpu(MIG_UUID if name == "MIG" else UUID, library=MACHINES[name]())
 
     monkeypatch.setattr(profiling, "open_torch_device", opened)
-    return profile(CASES, Options(), budget_seconds=seconds, setup=setup)
+    return profile(CASES, Options(), session=SessionOptions(seconds), setup=setup)
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -85,7 +84,7 @@ def test_a_mig_slice_has_no_energy_and_says_why(setup: Setup, monkeypatch: pytes
     assert "MIG" in record.energy.missing
 
 
-class InStep(NoWatch):
+class InStep(NoMonitor):
     """A clock that runs as fast as the work is slow: in its cycles all blocks are alike."""
 
     began = 0.0
@@ -101,12 +100,12 @@ class InStep(NoWatch):
 def test_a_difference_that_clock_cycles_do_not_confirm_is_ambiguous_and_said(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profiling, "watch_for", lambda gpu: InStep())
+    monkeypatch.setattr(profiling, "monitor_for", lambda gpu: InStep())
     made = session("no driver", setup, monkeypatch, seconds=3.0)[1]
     assert made.throughput is not None
     ratio, low, high = made.throughput.ratio_to["adam"]
     assert ratio < 0.9
     assert low is not None
     assert high is not None
-    assert verdict(low, high) == "ambiguous"
+    assert speed_word(low, high) == "ambiguous"
     assert any("in clock cycles: the clock moved" in note for note in made.notes)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from samcmp.profiling.clocks import CudaClock, HostClock, Mark, collected
+from samcmp.profiling.clocks import CudaClock, HostClock, collected
 from samcmp.profiling.phases import CudaPhases, HostPhases
 from tests.profiling.fake_cuda import FakeCuda
 
@@ -19,27 +19,14 @@ def cuda_clock(cuda: FakeCuda) -> CudaClock:
 
 def test_the_host_clock_times_what_happens_between_its_readings() -> None:
     began = time.perf_counter()
-    timed = HostClock().block(lambda mark: [time.sleep(0.02) or 1])
+    timed = HostClock().block(lambda: [time.sleep(0.02) or 1])
     assert 0.02 <= timed.seconds <= time.perf_counter() - began
     assert timed.passes == (1,)
     assert timed.agrees
 
 
-def test_marks_divide_a_block_into_its_steps() -> None:
-    ticks = iter(range(0, 10_000, 100))
-    clock = HostClock(lambda: next(ticks), cpu_counter=lambda: 0)
-
-    def work(mark: Mark) -> Sequence[int]:
-        for _ in range(3):
-            mark()
-        return [1, 2, 1]
-
-    assert clock.block(work, marked=True).step_seconds == pytest.approx([1e-7] * 3)
-    assert clock.block(work).step_seconds == ()
-
-
 def test_an_error_in_a_block_leaves_the_collector_as_it_was() -> None:
-    def work(mark: Mark) -> Sequence[int]:
+    def work() -> Sequence[int]:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
@@ -47,7 +34,7 @@ def test_an_error_in_a_block_leaves_the_collector_as_it_was() -> None:
     assert gc.isenabled()
     gc.disable()
     try:
-        HostClock().block(lambda mark: [1])
+        HostClock().block(lambda: [1])
         assert not gc.isenabled()
     finally:
         gc.enable()
@@ -63,37 +50,34 @@ def test_cuda_events_and_host_agree_on_ordinary_work() -> None:
     cuda = FakeCuda()
     clock = cuda_clock(cuda)
 
-    def work(mark: Mark) -> Sequence[int]:
+    def work() -> Sequence[int]:
         for _ in range(8):
             cuda.launch(0.005)
-            mark()
         return [1] * 8
 
-    timed = clock.block(work, marked=True)
+    timed = clock.block(work)
     assert timed.seconds == pytest.approx(0.04, rel=0.01)
     assert timed.agrees
     assert not timed.host_bound
-    assert timed.step_seconds == pytest.approx([0.005] * 8, rel=0.01)
     assert timed.launch_seconds < 0.1 * timed.seconds
 
 
 def test_a_block_waits_for_the_device_once_at_either_end() -> None:
     cuda = FakeCuda()
 
-    def work(mark: Mark) -> Sequence[int]:
+    def work() -> Sequence[int]:
         for _ in range(50):
             cuda.launch(0.001)
-            mark()
         return [1] * 50
 
-    cuda_clock(cuda).block(work, marked=True)
+    cuda_clock(cuda).block(work)
     assert cuda.synchronisations == 2
 
 
 def test_work_on_another_stream_is_caught_by_the_disagreement_of_the_clocks() -> None:
     cuda = FakeCuda()
 
-    def work(mark: Mark) -> Sequence[int]:
+    def work() -> Sequence[int]:
         cuda.launch(0.010)
         cuda.launch_aside(0.015)  # an optimizer that does not wait for its own second stream
         return [1]
@@ -107,7 +91,7 @@ def test_work_on_another_stream_is_caught_by_the_disagreement_of_the_clocks() ->
 def test_a_device_that_waits_for_its_host_is_host_bound() -> None:
     cuda = FakeCuda(launch_seconds=0.005)
 
-    def work(mark: Mark) -> Sequence[int]:
+    def work() -> Sequence[int]:
         for _ in range(10):
             cuda.launch(1e-6)
         return [1] * 10

@@ -14,8 +14,8 @@ import pytest
 
 from samcmp.errors import DataError, DeviceError
 from samcmp.profiling import processes
-from samcmp.profiling.found import Wishes
 from samcmp.profiling.ratios import across
+from samcmp.profiling.session import SessionOptions
 from samcmp.records import Case, Protocol, Record, Throughput
 from samcmp.report import profile as profile_table
 from samcmp.training.setup import Options
@@ -63,7 +63,7 @@ def test_processes_that_differ_widen_the_interval_and_those_that_agree_do_not() 
 
 def test_what_processes_share_an_error_in_stays_in_the_interval() -> None:
     made = [record(1.4) for _ in range(3)]
-    made = [replace(r, throughput=replace(r.throughput, details={"rhythm": {"log_error": 0.02}})) for r in made]  # type: ignore[type-var]
+    made = [replace(r, throughput=replace(r.throughput, details={"step_kinds": {"log_error": 0.02}})) for r in made]  # type: ignore[type-var]
     ratio = processes.merged(made).throughput.ratio_to["adam"]  # type: ignore[union-attr]
     assert math.log(ratio[2] / 1.4) == pytest.approx(1.96 * 0.02)  # type: ignore[operator]
 
@@ -89,7 +89,7 @@ def test_the_output_counts_the_processes_and_names_verdicts_that_differ() -> Non
     together = processes.merged([record(0.5), record(0.5), record(0.99, 0.97, 1.01)])
     said = profile_table.remarks([together])
     assert "2 + 2 + 2 interleaved rounds of 8 steps in 3 fresh processes" in said[0]
-    assert "sam: processes differ, × adam: slow, slow, ambiguous" in said
+    assert "sam: processes differ, × adam: slower, slower, ambiguous" in said
     assert "in one process" in profile_table.remarks([record(0.5)])[0]
     assert not any("differ" in line for line in profile_table.remarks([processes.merged([record(0.5)] * 3)]))
 
@@ -101,7 +101,7 @@ def measured(*, seconds: float = 3.0, say: Callable[[str], None] = lambda text: 
     cases = found.pop("cases", CASES)
     count = found.pop("processes", 2)
     return processes.profile(
-        cases, Options(**found), processes=count, budget_seconds=seconds, wishes=Wishes(energy=False), say=say
+        cases, Options(**found), processes=count, session=SessionOptions(seconds, energy=False), say=say
     )
 
 

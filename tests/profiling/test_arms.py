@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from samcmp.profiling.contenders import Arm, MemorySubject, recorded
+from samcmp.profiling.arms import Arm, MemorySubject, recorded
 from samcmp.profiling.ratios import Ratio
-from samcmp.profiling.runners import EPOCHS, SETTLING, SpreadRunner
-from samcmp.profiling.shares import by_third, error
+from samcmp.profiling.steps import EPOCHS, SpreadSteps, by_third, standard_error
 from samcmp.records import Case, Protocol, Record, Throughput
-from samcmp.report.profile import mixture
+from samcmp.report.profile import mean_of
 from samcmp.training.setup import Options, Setup, assemble
 
 N = 7  # steps an epoch
+SETTLING = SpreadSteps.SETTLING
 
 
 def case(name: str) -> Case:
@@ -59,7 +59,7 @@ def spread(steps: int, trainer: Any = None) -> tuple[Seen, ByTheClock]:
     """Let a trainer settle and take ``steps`` steps that count."""
     trainer = trainer or ByTheClock()
     seen: Seen = []
-    SpreadRunner(trainer, [None], steps_per_epoch=N, seen=seen)(0, SETTLING + steps, lambda: None)  # type: ignore[list-item]
+    SpreadSteps(trainer, [None], steps_per_epoch=N, seen=seen)(0, SETTLING + steps)  # type: ignore[list-item]
     return seen, trainer
 
 
@@ -80,7 +80,7 @@ def test_a_short_stretch_visits_every_third_alike(steps: int) -> None:
 def test_stretches_of_trainers_that_were_built_anew_go_on_where_the_last_one_ended() -> None:
     seen: Seen = []
     for _ in range(5):
-        SpreadRunner(ByTheClock(), [None], steps_per_epoch=N, seen=seen)(0, SETTLING + 6, lambda: None)  # type: ignore[arg-type,list-item]
+        SpreadSteps(ByTheClock(), [None], steps_per_epoch=N, seen=seen)(0, SETTLING + 6)  # type: ignore[arg-type,list-item]
     assert [epoch for epoch, _ in seen] == [epoch for epoch, _ in spread(30)[0]]
 
 
@@ -91,9 +91,9 @@ def test_a_step_keeps_its_place_within_the_epoch() -> None:
 
 
 def test_what_the_shares_leave_open_shrinks_with_the_steps_that_were_seen() -> None:
-    few, many = error(spread(60)[0]), error(spread(600)[0])
+    few, many = standard_error(spread(60)[0]), standard_error(spread(600)[0])
     assert 0 < many < few / 2
-    assert error(spread(2)[0]) == math.inf
+    assert standard_error(spread(2)[0]) == math.inf
 
 
 def test_an_optimizer_without_a_clock_is_said_to_be_seen_at_the_beginning_only() -> None:
@@ -111,11 +111,36 @@ def test_an_optimizer_without_a_clock_is_said_to_be_seen_at_the_beginning_only()
     assert math.isnan(last)
 
 
-def test_aesam_is_timed_over_the_whole_training(setup: Setup) -> None:
+def test_aesams_share_is_counted_over_the_whole_training(setup: Setup) -> None:
     arm = prepared("ae-sam", setup)
-    arm.take(0, SETTLING + 8 * setup.steps_per_epoch, lambda: None)
-    first, _, last = by_third(arm.seen)
+    ticks = iter(range(10_000))
+    arm.count_kinds(lambda: next(ticks), seconds=SETTLING + 8 * setup.steps_per_epoch)
+    first, _, last = by_third(arm.counted)
     assert last > first + 0.2  # the threshold falls by two standard deviations
+    assert arm.shares[1] == sum(passes == 2 for _, passes in arm.counted) / len(arm.counted)
+
+
+def test_a_budget_without_time_for_counting_still_counts_the_fewest_steps(setup: Setup) -> None:
+    arm = prepared("ae-sam", setup)
+    arm.count_kinds(lambda: 0.0 if not arm.counted else 1.0, seconds=0.5)
+    assert len(arm.counted) == SpreadSteps.FEWEST
+    assert math.isfinite(standard_error(arm.counted))
+
+
+@pytest.mark.parametrize("name", ["sam-k", "sam-k-skip", "looksam", "ae-sam", "rst", "graphsam", "late-sam"])
+def test_each_kind_of_step_is_timed_in_blocks_of_its_own(name: str, setup: Setup) -> None:
+    one, two = prepared(name, setup).contender(6).parts
+    assert one.share + two.share == 1.0
+    for first in (0, 40):  # late-sam's end would come within
+        assert set(one.run(first, EPOCHS * setup.steps_per_epoch if name == "late-sam" else 6)) == {1}
+        assert set(two.run(first, 6)) == {2}
+
+
+def test_steps_are_taken_in_the_proportion_of_a_training(setup: Setup) -> None:
+    arm = prepared("looksam", setup)
+    before = [steps.trainer.steps for steps in arm.steps]
+    assert arm.take(4) == 8
+    assert [steps.trainer.steps - n for steps, n in zip(arm.steps, before, strict=True)] == [7, 1]
 
 
 def test_mesas_epochs_without_and_with_its_teacher_count_by_their_share(
@@ -123,30 +148,24 @@ def test_mesas_epochs_without_and_with_its_teacher_count_by_their_share(
 ) -> None:
     arm = prepared("mesa", setup)
     late, early = arm.contender(6).parts
-    assert (late.weight, early.weight) == pytest.approx((24 / 30, 6 / 30))
+    assert (late.share, early.share) == pytest.approx((24 / 30, 6 / 30))
     taught: list[bool] = []
-    closure = arm.trainer.closure
+    closure = arm.steps[0].trainer.closure
     usual = closure._reference
     monkeypatch.setattr(closure, "_reference", lambda batch: taught.append(bool(found := usual(batch))) or found)
-    late.run(0, 2, lambda: None)
-    early.run(0, 2, lambda: None)
-    late.run(2, 2, lambda: None)
+    late.run(0, 2)
+    early.run(0, 2)
+    late.run(2, 2)
     assert taught == [True, True, False, False, True, True]
 
 
-def test_a_session_longer_than_a_training_leaves_the_late_steps_to_their_own_blocks(setup: Setup) -> None:
-    arm = prepared("late-sam", setup)
-    assert set(arm.take(0, (EPOCHS + 2) * setup.steps_per_epoch, lambda: None)) == {1}
-    assert set(arm.take_aside(0, 8, lambda: None)) == {2}
-
-
 def test_saf_looks_back_when_it_is_timed(setup: Setup) -> None:
-    term = prepared("saf", setup).trainer.recipe.loss_term
+    term = prepared("saf", setup).steps[0].trainer.recipe.loss_term
     assert term.epoch > term.begin
     assert len(term.finished) == term.gap
 
 
-@pytest.mark.parametrize(("name", "passes"), [("late-sam", 2), ("adam", 1)])
+@pytest.mark.parametrize(("name", "passes"), [("late-sam", 2), ("rst", 2), ("adam", 1)])
 def test_memory_is_weighed_as_late_in_training(name: str, passes: int, setup: Setup) -> None:
     subject = MemorySubject(setup, case(name), recorded(setup), steps=3)
     subject.run()
@@ -166,18 +185,23 @@ def test_an_interval_grows_by_what_the_shares_leave_open_and_keeps_its_middle() 
     assert math.log(1.5 / wide.low) == pytest.approx(math.hypot(math.log(1.5 / 1.49), 1.96 * 0.02))
 
 
+COUNTED = {"share_is": "counted", "two_pass_share": 0.42, "counted_steps": 90}
+
+
 @pytest.mark.parametrize(
-    ("rhythm", "words"),
+    ("details", "words"),
     [
-        ({"kind": "data-dependent", "by_third": [1.1, 1.5, 1.9], "steps": 90}, "1.10, 1.50, 1.90 passes"),
-        ({"kind": "data-dependent", "by_third": [1.1, None, None], "steps": 9}, "beginning of training only"),
-        ({"kind": "late", "shares": {"1": 0.8, "2": 0.2}}, "last 20% of the steps take 2 passes"),
-        ({"kind": "periodic", "early_share": 0.2}, "20% of the steps come before its term"),
-        ({"kind": "periodic", "shares": {"2": 1.0}}, None),
+        ({"step_kinds": {**COUNTED, "passes_by_third": [1.1, 1.5, 1.9]}}, "42% of its steps take two passes, counted"),
+        ({"step_kinds": {**COUNTED, "passes_by_third": [1.1, 1.5, 1.9]}}, "compare` takes the share that its training"),
+        ({"step_kinds": {**COUNTED, "passes_by_third": [1.1, None, math.nan]}}, "(1.10, n/a, n/a passes"),
+        ({"step_kinds": {"share_is": "declared", "two_pass_share": 0.125}}, "12.50% of its steps take two passes"),
+        ({"step_kinds": {"first_epochs_share": 0.2}}, "20% of the steps come before its term"),
+        ({"step_kinds": {}, "undeclared_passes": [1, 3]}, "steps of 1 to 3 passes, timed as they came"),
+        ({"step_kinds": {}, "undeclared_passes": None}, None),
+        ({}, None),
     ],
 )
-def test_the_output_says_of_which_steps_a_speed_is_the_mean(rhythm: dict[str, Any], words: str | None) -> None:
-    details = {"rhythm": {"training_epochs": EPOCHS, **rhythm}}
+def test_the_output_says_of_which_steps_a_speed_is_the_mean(details: dict[str, Any], words: str | None) -> None:
     speed = Throughput(1.0, 1.0, 1, 1, (1.0,), 1, "budget", details=details)
-    said = mixture(Record("0" * 64, case("adam"), "ok", throughput=speed))
+    said = mean_of(Record("0" * 64, case("adam"), "ok", throughput=speed))
     assert (said is None) if words is None else words in str(said)

@@ -1,0 +1,182 @@
+"""What an optimizer costs beyond its time: the data path, energy, phases and memory, measured once the rounds are over.
+
+None of it touches a timed block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from samcmp.profiling import energy as energies
+from samcmp.profiling import memory as memories
+from samcmp.profiling import phases
+from samcmp.profiling.arms import MEMORY_STEPS, Arm, MemorySubject, failure_of
+from samcmp.profiling.clocks import Clock
+from samcmp.profiling.nvml import Gpu
+from samcmp.profiling.results import Results, SessionOptions
+from samcmp.records import Energy, Memory
+
+if TYPE_CHECKING:
+    from samcmp.graphs.batch import GraphBatch
+    from samcmp.training.loop import Trainer
+
+MEMORY_SHARE = 0.35  # of the budget, at most
+PIPELINE_STEPS = 8  # a block through the data path on a GPU is at least this long
+
+
+class Costs:
+    """Measures within the seconds that ``left()`` returns, and writes into ``results``."""
+
+    def __init__(
+        self,
+        results: Results,
+        batches: Sequence[GraphBatch],
+        *,
+        clock: Clock,
+        gpu: Gpu,
+        options: SessionOptions,
+        left: Callable[[], float],
+        say: Callable[[str], None],
+    ) -> None:
+        self.results = results
+        self.setup = results.setup
+        self.batches = batches
+        self.clock = clock
+        self.gpu = gpu
+        self.options = options
+        self.left = left
+        self.say = say
+        self.on_gpu = self.setup.device.type == "cuda"
+        self.idle_watts: float | None = None
+        self.counter = energies.Counter(gpu, synchronize=self._synchronize)
+
+    def _synchronize(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize(self.setup.device)
+
+    def reserved_seconds(self) -> float:
+        """Return the seconds to keep for what follows the rounds."""
+        budget = self.options.seconds
+        wanted = self._memory_reserve()
+        if self.options.energy and self.counter.unusable() is None:
+            wanted += min(len(self.results.alive) * 1.2 * energies.WINDOW_SECONDS, 0.4 * budget)
+        if self.options.detail or self.options.trace:
+            wanted += min(sum(2.5 * self._phase_seconds(arm) for arm in self.results.alive), 0.3 * budget)
+        return wanted
+
+    def _phase_seconds(self, arm: Arm) -> float:
+        return phases.STEPS * len(arm.shares) * arm.seconds_per_step
+
+    def _memory_reserve(self) -> float:
+        if not self.options.memory:
+            return 0.0
+        # a fresh model's first steps are slow: allocator, threads and caches are cold
+        costs = (1.5 * MEMORY_STEPS * arm.seconds_per_step + 0.3 for arm in self.results.alive)
+        return min((3 if self.on_gpu else 1) * sum(costs), MEMORY_SHARE * self.options.seconds)
+
+    def run(self) -> None:
+        """Measure all that was asked for and fits."""
+        self.pipeline()
+        if self.options.energy:
+            self.energy()
+        self.details()
+        for arm in self.results.arms:
+            arm.release()  # timed trainers must not weigh in the memory pass
+        if self.options.memory:
+            self.memory()
+
+    # ------------------------------------------------------------------ the data path
+
+    def pipeline(self) -> None:
+        """Speed through the whole data path. A CPU does one after the other; a GPU overlaps, so there it is timed."""
+        for arm in self.results.alive:
+            times = self.results.step_seconds(arm.name)
+            if not len(times) or self.results.loader_seconds is None:
+                continue
+            if not self.on_gpu:
+                self.results.pipeline_seconds[arm.name] = float(np.median(times)) + self.results.loader_seconds
+            elif self.left() > 2 * len(arm.shares) * self.results.steps * arm.seconds_per_step:
+                with arm.loaded():
+                    self.results.pipeline_seconds[arm.name] = arm.mean(self._streamed)
+
+    def _streamed(self, trainer: Trainer) -> float:
+        def through() -> Sequence[int]:
+            wanted = range(max(PIPELINE_STEPS, self.results.steps))
+            taken = []
+            for _, batch in zip(wanted, self.setup.train_batches(1), strict=False):
+                trainer.step(batch)
+                taken.append(1)
+            return taken
+
+        timed = self.clock.block(through)
+        return timed.host_seconds / len(timed.passes)
+
+    # ------------------------------------------------------------------ energy
+
+    def idle_power(self) -> None:
+        """Measure idle power before anything runs, where the budget has room for energy at all."""
+        enough = self.options.seconds >= 12 * energies.WINDOW_SECONDS
+        if self.options.energy and enough and self.counter.unusable() is None:
+            self.say("measuring idle power")
+            self.idle_watts = self.counter.idle_watts()
+
+    def energy(self) -> None:
+        """Joules per graph of each arm, from the counter; without one, the reason."""
+        missing = self.counter.unusable()
+        for arm in self.results.alive:
+            if missing is None and self.left() < 1.5 * energies.WINDOW_SECONDS:
+                missing = "the budget left no window of 5 s"
+            self.results.energy[arm.name] = Energy(None, missing=missing) if missing else self._joules(arm)
+
+    def _joules(self, arm: Arm) -> Energy:
+        with arm.loaded():
+            window = self.counter.window(lambda: round(arm.take(self.results.steps) * self.results.graphs_per_step))
+        found = energies.energy(window, idle_watts=self.idle_watts)
+        if found.watts is not None:
+            limit = self.gpu.read("power_limit_watts")
+            odd = energies.plausible(found.watts, idle_watts=self.idle_watts, limit_watts=limit)
+            if odd:
+                self.results.warnings.append(f"{arm.name}: {odd}")
+        return found
+
+    # ------------------------------------------------------------------ phases
+
+    def details(self) -> None:
+        """Add phases, operations and, on request, a trace."""
+        for arm in self.results.alive if self.options.detail else ():
+            details = self.results.details.setdefault(arm.name, {})
+            if self.left() - self._memory_reserve() < 2 * self._phase_seconds(arm):
+                details["phases_missing"] = "the budget left no time for it"
+                continue
+            self.say(f"phases of {arm.name}")
+            with arm.loaded():
+                details |= phases.phases_of(arm, self.setup)
+                details["flop_per_gradient"] = phases.flops(arm.steps[0].trainer, self.batches)
+        if self.options.trace:
+            phases.trace(self.results.alive, self.batches, self.setup.device, path=Path(self.options.trace))
+
+    # ------------------------------------------------------------------ memory
+
+    def memory(self) -> None:
+        """Weigh each arm on a fresh model; one that fails leaves its reason and the next goes on."""
+        for arm in self.results.alive:
+            cost = MEMORY_STEPS * arm.seconds_per_step
+            if self.left() < cost:
+                self.results.memory[arm.name] = Memory(None, missing={"peak_bytes": "the budget left no time for it"})
+                continue
+            self.say(f"memory of {arm.name}")
+            self.results.memory[arm.name] = self._weighed(arm, repeats=3 if self.left() > 6 * cost else 1)
+
+    def _weighed(self, arm: Arm, *, repeats: int) -> Memory:
+        def fresh() -> MemorySubject:
+            return MemorySubject(self.setup, arm.case, self.batches)
+
+        try:
+            return memories.measure(fresh, self.setup.device, gpu=self.gpu, repeats=repeats)
+        except Exception as error:
+            return Memory(None, missing={"peak_bytes": ": ".join(failure_of(error))})

@@ -1,0 +1,81 @@
+"""What a session is asked to do, and everything it measures before it becomes Records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from samcmp.profiling.arms import GRADIENT, SAM, Arm
+from samcmp.profiling.ratios import Floats
+from samcmp.profiling.rounds import Session
+from samcmp.records import Energy, Memory
+from samcmp.training.setup import Setup
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What a session should do, and for how long; nothing here changes what a Record is about."""
+
+    seconds: float = 240.0
+    detail: bool = False
+    trace: str | None = None
+    energy: bool = True
+    memory: bool = True
+    wait_seconds: float = 1800.0  # for another samcmp on the device
+    process: int = 0  # of several: each draws other orders of rounds
+
+
+@dataclass(slots=True)
+class Results:
+    """Everything a session measured, before it becomes Records."""
+
+    setup: Setup
+    arms: list[Arm]
+    clock: str
+    steps: int = 0
+    graphs_per_step: float = 0.0
+    atoms_per_step: float = 0.0
+    session: Session | None = None
+    memory: dict[str, Memory] = field(default_factory=dict)
+    energy: dict[str, Energy] = field(default_factory=dict)
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    loader_seconds: float | None = None  # per step
+    pipeline_seconds: dict[str, float] = field(default_factory=dict)  # per step
+    device: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    one_at_a_time: str | None = None  # why the optimizers were not in memory side by side
+    interrupted: bool = False
+    parameters: int | None = None
+
+    @property
+    def alive(self) -> list[Arm]:
+        return [arm for arm in self.arms if arm.failure is None]
+
+    @property
+    def base(self) -> str | None:
+        """The arm that is the base optimizer alone."""
+        return next((arm.name for arm in self.arms if arm.case.is_base), None)
+
+    @property
+    def sam(self) -> str | None:
+        return next((arm.name for arm in self.arms if arm.case.optimizer == SAM), None)
+
+    @property
+    def references(self) -> list[str]:
+        """The arms that ratios are to: the base alone and SAM, where they are in the session."""
+        return [name for name in (self.base, self.sam) if name is not None]
+
+    def step_seconds(self, name: str | None) -> Floats:
+        """Return the time of a mean step of an arm, one a round; empty where it was not timed."""
+        if self.session is None or name is None:
+            return np.empty(0)
+        return self.session.step_seconds.get(name, np.empty(0))
+
+    @property
+    def bound(self) -> tuple[float, float] | None:
+        """(F, g): fixed cost of a base step, and cost of a gradient, in seconds; None where not measured."""
+        g, whole = self.step_seconds(GRADIENT), self.step_seconds(self.base)
+        n = min(len(g), len(whole))
+        return None if n == 0 else (float(np.median(whole[:n] - g[:n])), float(np.median(g[:n])))
