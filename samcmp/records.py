@@ -115,6 +115,18 @@ class Epoch:
     rho: float | None = None
 
 
+Parts = tuple[int, int, int]  # of training, validation and test
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What the parts of a split rest on, in molecules."""
+
+    sizes: Parts
+    labelled: Parts  # that have a label of any task
+    repeated: int  # test molecules that are in training or validation, too
+
+
 @dataclass(frozen=True, slots=True)
 class Accuracy:
     """The test score at the best validation epoch (ties to the earlier), and what it rests on."""
@@ -130,6 +142,7 @@ class Accuracy:
     train_size: int
     valid_size: int
     test_size: int
+    coverage: Coverage | None = None  # None: a Record of an earlier version
 
 
 Ratio = tuple[float, float | None, float | None]

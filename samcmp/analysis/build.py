@@ -17,6 +17,8 @@ from samcmp.analysis.rows import row_of
 from samcmp.analysis.sentences import sentences
 from samcmp.analysis.target import with_targets
 from samcmp.analysis.verdicts import verdicts
+from samcmp.data import coverage
+from samcmp.data.coverage import span
 from samcmp.records import LOWER_IS_BETTER, Record, to_json
 
 V = TypeVar("V")
@@ -112,6 +114,7 @@ def _cell(group: Group, settings: Settings, predictions: Predictions | None) -> 
         for record in group.profiles.values()
         if record.status != "ok" and record.throughput is not None
     ]
+    notes += _data_notes(group)
     if group.replaced:
         notes.append(f"{group.replaced} older Records of the same runs are left out; the newest result counts")
     for role, name in (("base", "the base optimizer alone"), ("sam", "SAM")):
@@ -140,6 +143,25 @@ def _cell(group: Group, settings: Settings, predictions: Predictions | None) -> 
         speed_machine=group.machine,
         notes=tuple(notes),
     )
+
+
+SMALL = 10  # molecules of a class below which a ROC-AUC moves in steps that are seen
+
+
+def _data_notes(group: Group) -> list[str]:
+    """Say what the scores of a cell rest on where it is little: tasks, classes, labels, repeated molecules."""
+    scores = [r.accuracy for runs in group.runs.values() for r in runs.values() if r.accuracy is not None]
+    notes = []
+    if any(score.tasks_scored < score.tasks_total for score in scores):
+        tasks = span([score.tasks_scored for score in scores])
+        notes.append(
+            f"{tasks} of {scores[0].tasks_total} tasks scored; in the others the test molecules are of one class, or "
+            "have no label"
+        )
+    smallest = [score.smallest_class for score in scores if score.smallest_class is not None]
+    if smallest and min(smallest) < SMALL:
+        notes.append(f"smallest class of a scored task: {span(smallest)} test molecules, so scores move in large steps")
+    return [*notes, *coverage.sentences([score.coverage for score in scores if score.coverage is not None])]
 
 
 def _settings_note(row: Row) -> str:

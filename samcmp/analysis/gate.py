@@ -14,7 +14,7 @@ from pathlib import Path
 from samcmp.analysis.comparison import Cell, Comparison, Interval, Row, from_json_text, labels
 from samcmp.analysis.numbers import memory, signed, times
 from samcmp.analysis.paired import Difference, holm, paired_difference
-from samcmp.analysis.sentences import digits_for
+from samcmp.analysis.sentences import form_of
 from samcmp.analysis.speed import independent_ratio
 from samcmp.records import METRICS
 
@@ -71,7 +71,7 @@ def compare(now: Comparison, before: Comparison) -> Gate:
         return _closed("suite", f"the baseline is of suite {before.suite}, this is {now.suite}")
     cells = {cell.key: cell for cell in now.cells}
     findings: list[Finding] = []
-    accuracy: list[tuple[str, Difference, int]] = []
+    accuracy: list[tuple[str, Difference, str]] = []
     for old in before.cells:
         new = cells.get(old.key)
         if new is None:
@@ -87,7 +87,7 @@ def compare(now: Comparison, before: Comparison) -> Gate:
             if isinstance(found, Finding):
                 findings.append(Finding(found.code, where, found.what))
             elif found is not None:
-                accuracy.append((where, found, digits_for(new)))
+                accuracy.append((where, found, form_of(new)))
             findings += [Finding(f.code, where, f.what) for f in _cost(new, old, rows[row.arm], row)]
     findings += _judged(accuracy, now.settings.alpha)
     if not findings:
@@ -115,19 +115,19 @@ def _accuracy(cell: Cell, new: Row, old: Row) -> Finding | Difference | None:
     if all(d == 0.0 for d in differences):
         return Finding(OK, "", f"{metric} unchanged")
     if len(common) < 2 or cell.margin is None:
-        said = signed(differences[0], digits_for(cell))
+        said = signed(differences[0], form_of(cell))
         return Finding(EVIDENCE, "", f"{metric} changed by {said} in a single run; use --repeats")
     factor = cell.test_over_train or 0.0
     return paired_difference(differences, margin=cell.margin, test_over_train=factor if len(cell.splits) > 1 else 0.0)
 
 
-def _judged(accuracy: list[tuple[str, Difference, int]], alpha: float) -> list[Finding]:
+def _judged(accuracy: list[tuple[str, Difference, str]], alpha: float) -> list[Finding]:
     """Worse: the two-sided test, Holm-adjusted over all arms. Fine: not inferior by the margin. Else no evidence."""
     worse = holm([test.p if test.p is not None else 1.0 for _, test, _ in accuracy])
     findings = []
-    for (where, test, digits), p in zip(accuracy, worse, strict=True):
+    for (where, test, form), p in zip(accuracy, worse, strict=True):
         low, high = test.low or 0.0, test.high or 0.0
-        said = f"accuracy {signed(test.mean, digits)} [{signed(low, digits)}, {signed(high, digits)}]"
+        said = f"accuracy {signed(test.mean, form)} [{signed(low, form)}, {signed(high, form)}]"
         if test.mean < 0.0 and p < alpha:
             findings.append(Finding(ACCURACY, where, f"{said}: worse than the baseline"))
         elif test.p_inferior is not None and test.p_inferior < alpha / 2.0:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from samcmp.analysis.auc import bootstrap_auc, bootstrap_error, delong
 from samcmp.analysis.comparison import Interval, Settings
 from samcmp.analysis.grouping import Group
-from samcmp.analysis.numbers import signed
+from samcmp.analysis.numbers import form_for, signed
 from samcmp.errors import Damaged
 
 # a Record's key -> its test rows (n,), truth and prediction (n, tasks), or None where they were not kept
@@ -44,10 +44,10 @@ def one_test_set(group: Group, arm: str, reference: str, *, predictions: Predict
         return None
     if len(kept) > 1:
         method += f", predictions averaged over {len(kept)} seeds"
-    digits = 3 if metric == "roc-auc" else 4
+    form = form_for(r.accuracy.test for r in first.values() if r.accuracy)
     return (
-        f"on these {truth.shape[0]} test molecules {signed(difference.value, digits)} "
-        f"[{signed(difference.low, digits)}, {signed(difference.high, digits)}] ({method})"
+        f"on these {truth.shape[0]} test molecules {signed(difference.value, form)} "
+        f"[{signed(difference.low, form)}, {signed(difference.high, form)}] ({method})"
     )
 
 

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from samcmp.analysis.comparison import Interval
 
+WIDEST = 8  # characters of a fixed-point number; a wider one is written with an exponent
 
-def signed(value: float, digits: int = 3) -> str:
+
+def form_for(values: Iterable[float]) -> str:
+    """Return the format of numbers of one size: three decimals below ten, fewer above, more for tiny ones.
+
+    What would take more than eight characters gets an exponent: ``2.18e-09``.
+    """
+    largest = max(map(abs, values), default=0.0) or 1.0
+    decimals = 1 if largest >= 10 else 3
+    if largest < 0.05:
+        decimals = max(5, 2 - math.floor(math.log10(largest)))
+    return f".{decimals}f" if len(f"{largest:.{decimals}f}") <= WIDEST else ".2e"
+
+
+def signed(value: float, form: str = ".3f") -> str:
     """Write a difference with its sign (a true minus), so that it lines up and reads as one."""
-    text = f"{value:+.{digits}f}"
+    text = f"{value:+{form}}"
     if float(text) == 0.0:
-        text = f"{0.0:.{digits}f}"
+        text = f"{0.0:{form}}"
     return text.replace("-", "−")
 
 

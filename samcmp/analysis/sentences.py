@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from samcmp.analysis.comparison import Cell, Verdict, labels
-from samcmp.analysis.numbers import signed, times
+from samcmp.analysis.numbers import form_for, signed, times
 from samcmp.records import METRICS
 
 MOST_LINES = 8  # beyond this the claims that are not established share a line
 WORDS = ("better", "equivalent", "non-inferior", "inconclusive", "worse")
 
 
-def digits_for(cell: Cell) -> int:
-    """Return the decimals that a metric's size deserves: three below ten, fewer above, more for tiny errors."""
-    means = [abs(row.score.mean) for row in cell.rows if row.score and row.score.mean]
-    largest = max(means, default=1.0)
-    if largest < 0.05:
-        return max(5, 2 - math.floor(math.log10(largest)))
-    return 1 if largest >= 10 else 3
+def form_of(cell: Cell) -> str:
+    """Return the format of a cell's scores and of their differences."""
+    return form_for(row.score.mean for row in cell.rows if row.score)
 
 
 def metric_name(cell: Cell) -> str:
@@ -43,44 +38,46 @@ def sentences(cell: Cell) -> tuple[str, ...]:
         role: sorted((v for v in cell.verdicts if v.role == role), key=lambda v: order[v.arm])
         for role in ("sam", "base")
     }
-    digits, names = digits_for(cell), labels(cell)
+    form, names = form_of(cell), labels(cell)
     established = [v for v in against["sam"] if v.claim]
     others = [v for v in against["sam"] if not v.claim]
-    lines = [claim(v, digits=digits, names=names) for v in established]
+    lines = [claim(v, form=form, names=names) for v in established]
     if len(against["sam"]) <= MOST_LINES:
-        lines += [claim(v, digits=digits, names=names) for v in others]
+        lines += [claim(v, form=form, names=names) for v in others]
     elif others:
         causes = "; ".join(f"{names[v.arm]} ({_cause(v)})" for v in others)
         lines.append(f"as accurate as {names[others[0].reference]} and faster, not established: {causes}.")
     if against["base"]:
-        lines.append(_against_base(against["base"], digits=digits, names=names))
+        lines.append(_against_base(against["base"], form=form, names=names))
     return tuple(lines)
 
 
-def claim(verdict: Verdict, *, digits: int, names: Mapping[str, str]) -> str:
+def claim(verdict: Verdict, *, form: str, names: Mapping[str, str]) -> str:
     """Say whether "as accurate and faster" is established, with the numbers that decide it."""
     head = "established" if verdict.claim else "not established"
     return (
         f"{names[verdict.arm]}: as accurate as {names[verdict.reference]} and faster: {head} "
-        f"(accuracy {verdict.word} {_numbers(verdict, digits)}{_asides(verdict)}; {_speed(verdict)})."
+        f"(accuracy {verdict.word} {_numbers(verdict, form)}{_asides(verdict)}; {_speed(verdict)})."
     )
 
 
-def _against_base(verdicts: Sequence[Verdict], *, digits: int, names: Mapping[str, str]) -> str:
+def _against_base(verdicts: Sequence[Verdict], *, form: str, names: Mapping[str, str]) -> str:
     groups = []
     for word in WORDS:
-        members = [f"{names[v.arm]} {_numbers(v, digits)}{_asides(v, short=True)}" for v in verdicts if v.word == word]
+        members = [f"{names[v.arm]} {_numbers(v, form)}{_asides(v, short=True)}" for v in verdicts if v.word == word]
         if members:
             groups.append(f"{word}: {', '.join(members)}")
-    return f"accuracy against {names[verdicts[0].reference]}: {'; '.join(groups)}."
+    untested = dict.fromkeys(v.why for v in verdicts if v.why and v.mean is not None and v.low is None)
+    reasons = f" ({'; '.join(untested)})" if untested else ""
+    return f"accuracy against {names[verdicts[0].reference]}: {'; '.join(groups)}{reasons}."
 
 
-def _numbers(verdict: Verdict, digits: int) -> str:
+def _numbers(verdict: Verdict, form: str) -> str:
     if verdict.mean is None:
         return "n/a"
     if verdict.low is None or verdict.high is None:
-        return signed(verdict.mean, digits)
-    return f"{signed(verdict.mean, digits)} [{signed(verdict.low, digits)}, {signed(verdict.high, digits)}]"
+        return signed(verdict.mean, form)
+    return f"{signed(verdict.mean, form)} [{signed(verdict.low, form)}, {signed(verdict.high, form)}]"
 
 
 def _asides(verdict: Verdict, *, short: bool = False) -> str:

@@ -28,6 +28,7 @@ from samcmp.records import Accuracy, Record, speed_word
 
 CORRECTED = "corrected resampled t"
 SEEDS_ONLY = "paired t over seeds of one split"
+ROUNDING = 1e-12  # of the scores: differences closer than this are equal
 ROLES: tuple[Role, ...] = ("sam", "base")
 
 
@@ -41,6 +42,13 @@ class _Pairs:
     splits: int
     test_over_train: float
     tasks: str | None  # said where the two were scored on different tasks
+    flat: bool  # the differences are one number but for rounding
+    same_runs: bool  # the two went the same way, epoch by epoch
+
+    @property
+    def testable(self) -> bool:
+        """Whether the differences show how far they vary: equal ones do where the runs themselves are equal."""
+        return self.same_runs or not self.flat
 
 
 def verdicts(
@@ -61,7 +69,11 @@ def verdicts(
         else None
         for p in pairs
     ]
-    usable = [i for i, t in enumerate(tested) if t is not None and t.p is not None]
+    usable = [
+        i
+        for i, (t, p) in enumerate(zip(tested, pairs, strict=True))
+        if t is not None and t.p is not None and p is not None and p.testable
+    ]
     adjusted = {
         name: dict(zip(usable, holm([getattr(tested[i], name) for i in usable]), strict=True))
         for name in ("p", "p_inferior", "p_not_equivalent")
@@ -127,7 +139,25 @@ def _pairs(group: Group, arm: str, reference: str, *, higher: bool) -> _Pairs | 
         factor = _mean_ratio([first[block] for block in common])
     blocks = sum(len(values) for values in by_split.values())
     every = set(group.runs.get(arm, {})) | set(group.runs.get(reference, {}))
-    return _Pairs(differences, blocks, len(every), len(by_split), factor, tasks)
+    largest = max(abs(accuracy.test) for block in common for accuracy in (first[block], second[block]))
+    return _Pairs(
+        differences=differences,
+        blocks=blocks,
+        blocks_of=len(every),
+        splits=len(by_split),
+        test_over_train=factor,
+        tasks=tasks,
+        flat=bool(np.ptp(differences) <= ROUNDING * largest),
+        same_runs=all(_same(group.runs[arm][block], group.runs[reference][block]) for block in common),
+    )
+
+
+def _same(first: Record, second: Record) -> bool:
+    mine, theirs = (
+        [(epoch.train_loss, epoch.valid_score, epoch.test_score, epoch.test_loss) for epoch in record.history]
+        for record in (first, second)
+    )
+    return bool(mine) and mine == theirs
 
 
 def _scored(group: Group, arm: str) -> dict[str, Accuracy]:
@@ -190,6 +220,10 @@ def _verdict(
     )
     if test.sd is None:
         return dataclasses.replace(verdict, method="", why="a single run says nothing about chance")
+    if not pairs.testable:
+        counted = f"{test.n} {'splits' if pairs.splits > 1 else 'runs'}"
+        why = f"one difference on all {counted} of runs that differ: the test parts are too small to show its spread"
+        return dataclasses.replace(verdict, method="", why="; ".join(filter(None, [why, _why(pairs)])))
     return _judged(verdict, pairs, test, adjusted, settings)
 
 
@@ -211,7 +245,7 @@ def _judged(
     return dataclasses.replace(
         verdict,
         word=word,
-        why=_why(pairs, word, needed=needed),
+        why=_why(pairs, endless=word == "inconclusive" and needed is None),
         sd=test.sd,
         low=test.low,
         high=test.high,
@@ -226,7 +260,7 @@ def _judged(
     )
 
 
-def _why(pairs: _Pairs, word: str, *, needed: int | None) -> str | None:
+def _why(pairs: _Pairs, *, endless: bool = False) -> str | None:
     causes = []
     if pairs.blocks < pairs.blocks_of:
         causes.append(f"only {pairs.blocks} of {pairs.blocks_of} runs are in both")
@@ -234,6 +268,6 @@ def _why(pairs: _Pairs, word: str, *, needed: int | None) -> str | None:
         causes.append("one split: says nothing about other test sets")
     if pairs.tasks:
         causes.append(pairs.tasks)
-    if word == "inconclusive" and needed is None:
+    if endless:
         causes.append("no number of such splits would settle it")
     return "; ".join(causes) or None

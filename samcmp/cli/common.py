@@ -20,7 +20,7 @@ from samcmp.experiment.keys import Inputs
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from samcmp.cli.options import DataOptions
+    from samcmp.cli.options import DataOptions, SplitOptions
     from samcmp.data.fetch import Progress
     from samcmp.experiment.store import Store
     from samcmp.training.setup import Options
@@ -136,24 +136,26 @@ class Sources:
     source: str | None = None
     split_file: Path | None = None
     split_sha256: str = ""
+    split_column: str | None = None
     init_from: Path | None = None
     init_sha256: str | None = None
 
     def split(self, name: str | None) -> str | None:
         """The split that is asked for: a file's, or by name. Raises UsageError where both are, or neither is whole."""
-        if self.split_file is None:
-            if name == "file":
-                raise UsageError(
-                    "the split 'file' is one of your own", where="--split file", remedy="Add --split-file FILE."
-                )
-            return name
-        if name not in {None, "file"}:
+        own = {"file": self.split_file, "column": self.split_column}
+        forms = [form for form, value in own.items() if value is not None]
+        if name == "file" and not forms:
             raise UsageError(
-                "a file and a name contradict each other",
-                where=f"--split {name} --split-file {self.split_file}",
+                "the split 'file' is one of your own", where="--split file", remedy="Add --split-file FILE."
+            )
+        if forms and len({*forms, name or forms[0]}) > 1:
+            named = [] if name is None else [f"--split {name}"]
+            raise UsageError(
+                "two splits contradict each other",
+                where=" ".join([*named, *(f"--split-{form} {own[form]}" for form in forms)]),
                 remedy="Leave one of them out.",
             )
-        return "file"
+        return forms[0] if forms else name
 
     def inputs(self, fingerprint: str) -> Inputs:
         return Inputs(self.catalogue, split_file=self.split_sha256, fingerprint=fingerprint)
@@ -173,18 +175,25 @@ class Sources:
 
 
 def sources(
-    datasets: Sequence[str], data: DataOptions, *, split_file: Path | None = None, init_from: Path | None = None
+    datasets: Sequence[str],
+    data: DataOptions,
+    splitting: SplitOptions | None = None,
+    *,
+    init_from: Path | None = None,
 ) -> Sources:
     """Check the data options and hash the user's own files, so that a changed file is a changed case."""
     names = list(datasets)
     own = []
     targets = data.target or []
+    split_file, split_column = (splitting.split_file, splitting.split_column) if splitting else (None, None)
     if data.data is not None:
         from samcmp.data import table
         from samcmp.data.user_table import user_card
 
         content = table.content(data.data)
-        card = user_card(data.data, data.smiles_column, targets, data.task, content=content)
+        card = user_card(
+            data.data, data.smiles_column, targets, data.task, split_column=split_column or "", content=content
+        )
         if card.shortage:
             raise DataError(
                 card.shortage,
@@ -194,23 +203,27 @@ def sources(
         own.append((card, hashlib.sha256(content).hexdigest()))
         names.append(card.name)
     else:
-        refuse_columns(targets, data.task, data.smiles_column)
+        refuse_columns(targets, data.task, data.smiles_column, split_column)
     return Sources(
         tuple(names),
         Catalogue(data.cards or (), own),
         source=data.source,
         split_file=split_file,
         split_sha256="" if split_file is None else _digest(split_file, option="--split-file"),
+        split_column=split_column,
         init_from=init_from,
         init_sha256=None if init_from is None else _digest(init_from, option="--init-from"),
     )
 
 
-def refuse_columns(targets: Sequence[str] | None, task: str | None, smiles_column: str) -> None:
+def refuse_columns(
+    targets: Sequence[str] | None, task: str | None, smiles_column: str, split_column: str | None = None
+) -> None:
     """Refuse words about a user's file where none is given. Raises UsageError."""
-    if targets or task or smiles_column != "smiles":
+    if targets or task or smiles_column != "smiles" or split_column:
         raise UsageError(
-            "--target, --task and --smiles-column describe a file of your own", remedy="Add --data my.csv."
+            "--target, --task, --smiles-column and --split-column describe a file of your own",
+            remedy="Add --data my.csv.",
         )
 
 

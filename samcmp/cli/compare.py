@@ -127,7 +127,7 @@ def compare(
     output.check(out.format_, out.output)
     before = output.baseline(out.baseline)
     where = common.pick_device(device)
-    found = common.sources(dataset or [], data, split_file=splitting.split_file, init_from=settings.init_from)
+    found = common.sources(dataset or [], data, splitting, init_from=settings.init_from)
     request = config.Request(
         suite=suite,
         datasets=found.datasets,

@@ -163,7 +163,19 @@ Split = Annotated[
 ]
 SplitFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A split of your own: JSON or CSV of row numbers.", rich_help_panel=DATA),
+    typer.Option(
+        metavar="FILE",
+        help="A split of your own: JSON (chemprop's, too) or a table of row numbers.",
+        rich_help_panel=DATA,
+    ),
+]
+SplitColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Your table's column that says train, valid or test.",
+        rich_help_panel=DATA,
+    ),
 ]
 Subset = Annotated[
     int | None,
@@ -276,6 +288,7 @@ class SplitOptions:
 
     split: Split = None
     split_file: SplitFile = None
+    split_column: SplitColumn = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,9 +75,7 @@ def train(
     common.check_writable(save, "--save")
     common.check_writable(save_split, "--save-split")
     where = common.pick_device(device)
-    found = common.sources(
-        [] if data.data else [dataset], data, split_file=splitting.split_file, init_from=settings.init_from
-    )
+    found = common.sources([] if data.data else [dataset], data, splitting, init_from=settings.init_from)
     chosen = found.split(splitting.split)
     if fold is not None and chosen not in {None, "cv5"}:
         raise UsageError(
@@ -167,6 +165,8 @@ def _summary(record: Record, kept: Store, *, save: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from samcmp.data import coverage
+
     table = Table.grid(padding=(0, 2))
     for label, value in _facts(record):
         table.add_row(Text(label, style="dim"), Text(value))
@@ -175,7 +175,8 @@ def _summary(record: Record, kept: Store, *, save: Path | None) -> None:
     table.add_row(Text("record", style="dim"), Text(f"{record.key[:16]} in {kept.folder}"))
     console = common.stdout()
     console.print(table)
-    for note in record.notes:
+    rests_on = record.accuracy.coverage if record.accuracy else None
+    for note in (*record.notes, *coverage.sentences([rests_on] if rests_on else [])):
         console.print(Text(f"note: {note}"))
 
 

@@ -16,7 +16,7 @@ from samcmp import files
 from samcmp.errors import DataError, WriteError
 
 VERSION = 1  # counted up when the same texts would be judged otherwise
-WORTH_KEEPING = 1.0  # seconds of work above which the answer is kept in the cache folder
+WORTH_KEEPING = 0.2  # seconds of work above which the answer is kept in the cache folder
 
 
 @dataclass(frozen=True, slots=True)

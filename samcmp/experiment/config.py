@@ -285,7 +285,7 @@ def _blocks(suite: SuiteTable, request: Request) -> tuple[Block, ...]:
 def _repeat(split: str, repeat: int, first: int) -> Iterator[Block]:
     if split == "cv5":
         yield from (Block("cv5", repeat, fold, FOLDS * repeat + fold) for fold in range(FOLDS))
-    elif split in {"scaffold", "file"}:  # one partition whatever the seed: only the model's seed varies
+    elif split in {"scaffold", "file", "column"}:  # one partition whatever the seed: only the model's seed varies
         yield Block(split, 0, None, repeat)
     else:
         yield Block(split, first if split == "fixed" else repeat, None, repeat)

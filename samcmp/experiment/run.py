@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from samcmp.data.coverage import coverage
 from samcmp.errors import Diverged, SamcmpError, cause_of
 from samcmp.records import Accuracy, Case, Epoch, Record
 from samcmp.training.setup import assemble
@@ -193,6 +194,7 @@ class _Run:
             train_size=len(setup.train_positions),
             valid_size=len(setup.valid_positions),
             test_size=len(setup.test_positions),
+            coverage=coverage(setup.molecules, setup.split),
         )
 
     def with_facts(self, record: Record) -> Record:

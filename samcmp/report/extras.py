@@ -80,13 +80,13 @@ def _letter(i: int) -> str:
 
 
 def _published_row(row: PublishedComparison, letters: dict[str, str]) -> tuple[Entry, ...]:
-    digits = 1 if row.paper >= 10 else 4 if row.paper < 0.05 else 3
-    paper = f"{row.paper:.{digits}f}" + ("" if row.paper_sd is None else f" ± {row.paper_sd:.{digits}f}")
+    form = ".1f" if row.paper >= 10 else ".4f" if row.paper < 0.05 else ".3f"
+    paper = f"{row.paper:{form}}" + ("" if row.paper_sd is None else f" ± {row.paper_sd:{form}}")
     difference = "n/a"
     if row.difference is not None:
-        difference = signed(row.difference.value, digits)
+        difference = signed(row.difference.value, form)
         if row.difference.low is not None and row.difference.high is not None:
-            difference += f" [{signed(row.difference.low, digits)}, {signed(row.difference.high, digits)}]"
+            difference += f" [{signed(row.difference.low, form)}, {signed(row.difference.high, form)}]"
     speeds = (
         "n/a" if row.our_speed_to_sam is None else f"{row.our_speed_to_sam.value:.2f}",
         "n/a" if row.paper_speed_to_sam is None else f"{row.paper_speed_to_sam:.2f}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from samcmp.analysis.comparison import Cell, Comparison, Interval, Row
 from samcmp.analysis.numbers import memory, rate
-from samcmp.analysis.sentences import digits_for, headline, metric_name
+from samcmp.analysis.sentences import form_of, headline, metric_name
 from samcmp.report.extras import extras
 from samcmp.report.grid import Column, Entry, Footnotes, Grid
 
@@ -91,11 +91,11 @@ def _score(row: Row, cell: Cell, notes: Footnotes) -> Entry:
         if reasons:
             return Entry(row.holes[0].status, note=note)
         return Entry("n/a", note=notes(f"score: {row.missing.get('score', 'not run')}"))
-    digits = digits_for(cell)
-    spread = "" if row.score.sd is None else f" ± {row.score.sd:.{digits}f}"
+    form = form_of(cell)
+    spread = "" if row.score.sd is None else f" ± {row.score.sd:{form}}"
     lost = sum(len(hole.blocks) for hole in row.holes)
     runs = f"{row.score.n}/{row.score.n + lost}" if lost else f"{row.score.n}"
-    return Entry(f"{row.score.mean:.{digits}f}{spread} ({runs})", bold="accuracy" in row.best, note=note)
+    return Entry(f"{row.score.mean:{form}}{spread} ({runs})", bold="accuracy" in row.best, note=note)
 
 
 def _hole(status: str, reason: str, runs: int) -> str:

@@ -243,12 +243,12 @@ def _weights(case: Case, options: Options) -> Weights | None:
 
 
 def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
-    """Refuse splits that repeat each other or cannot be scored, before any run; return what should be said of them.
+    """Refuse splits that repeat each other or cannot be scored, before any run; return what should be said of the data.
 
     Raises UsageError where two blocks of a dataset would be one partition under two names, DataError where a part
     holds a single class or no label.
     """
-    from samcmp.data import splits
+    from samcmp.data import coverage, splits
 
     wanted: dict[tuple[str, int | None], dict[tuple[str, int, int | None], Case]] = {}
     for case in cases:
@@ -258,10 +258,12 @@ def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
     for blocks in wanted.values():
         molecules = load_molecules(next(iter(blocks.values())), options)
         made = [make_split(molecules, case, options) for case in blocks.values()]
-        said += splits.refuse_repeats(made)
+        said += [*molecules.notes, *splits.refuse_repeats(made)]
         for split in made:
             splits.check_parts(molecules, split)
-    return said
+            said += split.notes
+        said += coverage.sentences([coverage.coverage(molecules, split) for split in made])
+    return list(dict.fromkeys(said))
 
 
 def check_weights(cases: Iterable[Case], options: Options) -> None:

@@ -198,7 +198,7 @@ class Standardizer:
         variance = np.where(known, (y - mean) ** 2, 0.0).sum(axis=0) / count
         std = np.sqrt(variance)
         # Rounding leaves equal labels a spread of the order of their last digit; that is not a scale.
-        return cls(mean, np.where(std <= 1e-14 * np.maximum(1.0, np.abs(mean)), 1.0, std))
+        return cls(mean, np.where(std <= 1e-14 * np.abs(mean), 1.0, std))
 
     @classmethod
     def identity(cls, tasks: int) -> Standardizer:

@@ -124,6 +124,19 @@ def test_one_class_only_is_refused(tmp_path: Path) -> None:
     assert "all labels are equal (1)" in refused(saved(tmp_path, lines), "value", task="regression")
 
 
+@pytest.mark.parametrize("size", [1e-29, 1e-13, 1e-9, 1.0, 1e9, 1e25])
+def test_labels_of_any_size_that_differ_are_learnt_from(size: float, tmp_path: Path) -> None:
+    lines = [f"{'C' * i},0,{size * (1 + i / 10):.6e}" for i in range(1, 20)]
+    assert len(loaded(saved(tmp_path, lines), "value")) == 19
+    same = [f"{'C' * i},0,{size!r}" for i in range(1, 20)]
+    assert "all labels are equal" in refused(saved(tmp_path, same), "value", task="regression")
+
+
+def test_labels_whose_squares_vanish_are_refused(tmp_path: Path) -> None:
+    lines = [f"{'C' * i},0,{i}e-200" for i in range(1, 20)]
+    assert "no label is larger than 1.9e-199" in refused(saved(tmp_path, lines), "value")
+
+
 def test_labels_that_are_no_classes_are_refused(tmp_path: Path) -> None:
     text = refused(saved(tmp_path, [*GOOD, "CC,2,1"]), task="classification")
     assert "row 30, column 'active': 2 is no class" in text
