@@ -17,7 +17,7 @@ from tests.commands import TINY, Run
 from tests.places import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-BLOCKS = {title: text for title, text in re.findall(r"```\w+ title=\"([^\"]+)\"\n(.*?)```", TEXT, re.DOTALL)}
+BLOCKS = dict(re.findall(r"```\w+ title=\"([^\"]+)\"\n(.*?)```", TEXT, re.DOTALL))
 
 
 @pytest.fixture
