@@ -43,7 +43,9 @@ def test_the_optimizer_keeps_every_promise_and_is_compared_under_its_name(exampl
     code, out, _ = run("check", str(example / "sign_sam.py"))
     assert code == 0, out
     add("samcmp/optim/__init__.py", OPTIMIZERS=optim.OPTIMIZERS, OptimizerEntry=OptimizerEntry)
-    code, out, err = run("compare", "-o", "adam", "-o", "sign-sam", "--set", "sign-sam.rho=0.002", *TINY)
+    code, out, err = run(
+        "compare", "-o", "adam", "-o", "sign-sam", "--set", "sign-sam.rho=0.002", "--format", "csv", *TINY
+    )
     assert code == 0, err
     assert "sign-sam[rho=0.002]" in out
 
