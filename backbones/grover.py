@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -246,6 +246,13 @@ class Model(nn.Module):
         known = ~batch.y.isnan()
         disagreement = ((p - q).square() * known).sum() / known.sum().clamp(min=1)
         return criterion(p, batch.y) + criterion(q, batch.y) + self.config.disagreement * disagreement
+
+    def loss_elements(self, batch: GraphBatch, criterion: Any) -> Tensor:
+        """Return ℓ(p, y) + ℓ(q, y) + c (p - q)² of every label, (G, T), 0 where it is missing."""
+        p, q = self.heads(batch)
+        disagreement = (p - q).square() * ~batch.y.isnan()
+        elements: Tensor = criterion.elements(p, batch.y) + criterion.elements(q, batch.y)
+        return elements + self.config.disagreement * disagreement
 
     def attention(self, batch: GraphBatch) -> Vectors:
         """Return the read-out's attention (A, attention_out) over the atoms, in the node and in the edge view."""

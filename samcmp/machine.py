@@ -24,7 +24,6 @@ _SETTINGS = (
     "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )  # fmt: skip
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _PACKAGES = ("torch", "numpy", "scipy", "rdkit", "torch-geometric", "nvidia-ml-py", "samcmp")
 
 
@@ -197,20 +196,6 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Name the facts that must agree between two Records before their speeds may be compared, and do not."""
     keys = ("processor", "architecture", "usable_cores", "cpu_quota", "threads", "gpu", "cuda", "settings", "tf32")
     return [key for key in keys if one.get(key) != other.get(key)]
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep what a training step frees for the next one; without glibc nothing happens.
-
-    By itself it gives large blocks back to the system after every step, and takes their pages anew, zeroed, in the
-    next: up to a fifth of a step on a CPU.
-    """
-    import ctypes
-
-    call = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
-    if call is not None:
-        call(_MMAP_THRESHOLD, 32 << 20)  # the largest that glibc takes
-        call(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @cache

@@ -39,7 +39,7 @@ def base_at_rho_zero(subject: Subject) -> None:
             raise Broken(f"with rho = 0 the weights differ from those of {base.__name__} alone")
 
 
-def comes_home(subject: Subject) -> None:
+def restored(subject: Subject) -> None:
     run = subject.run(sgd, lr=0.0)
     before, seen = run.weights(), []
     run.closure.watch = lambda: seen.append(not same(run.weights(), before))
@@ -48,15 +48,16 @@ def comes_home(subject: Subject) -> None:
 
 
 def same_storage(subject: Subject) -> None:
-    run = subject.run()
-    places: list[list[int]] = []
+    model = Net()
+    places = [[p.data_ptr() for p in model.parameters()]]
+    run = subject.run(model=model)
     run.closure.watch = lambda: places.append([p.data_ptr() for p in run.model.parameters()])
     train(run)
     if any(place != places[0] for place in places):
-        raise Broken("parameters change their storage between passes")
+        raise Broken("parameters change their storage, when the optimizer is built or between passes")
 
 
-def comes_home_when_raising(subject: Subject) -> None:
+def restored_when_raising(subject: Subject) -> None:
     for at in range(1, 2 * STEPS + 1):
         run = subject.run()
         run.closure.raises_at = at
@@ -66,7 +67,7 @@ def comes_home_when_raising(subject: Subject) -> None:
                 run.step(t)
             except InterruptedError:
                 if not same(run.weights(), before):
-                    raise Broken(f"the closure raised in pass {at} and the weights are not home") from None
+                    raise Broken(f"the closure raised in pass {at} and the weights are not restored") from None
                 break
         run.closure.raises_at = None
         if not finite(train(run, 2)):
@@ -157,8 +158,8 @@ def grad_mode(subject: Subject) -> None:
 
 PROMISES: dict[str, Callable[[Subject], str | None]] = {
     "rho = 0 is the base optimizer, bit for bit": base_at_rho_zero,
-    "weights come home bit for bit": comes_home,
-    "weights come home when the closure raises": comes_home_when_raising,
+    "weights are restored bit for bit": restored,
+    "weights are restored when the closure raises": restored_when_raising,
     "parameters keep their storage": same_storage,
     "passes per step are those promised": promised_passes,
     "step returns the loss of its first pass": loss_of_first_pass,

@@ -117,4 +117,4 @@ def bf16_weights(subject: Subject) -> None:
     still = subject.run(sgd, model=Net(torch.bfloat16), lr=0.0)
     before = still.weights()
     if not same(train(still), before):
-        raise Broken("bf16 weights do not come home bit for bit")
+        raise Broken("bf16 weights are not restored bit for bit")

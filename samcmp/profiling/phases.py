@@ -122,9 +122,9 @@ class PhasedClosure(StepClosure):
         super().__init__(plain.model, plain.criterion, loss_power=plain.loss_power, loss_term=plain.loss_term)
         self.phases = phases
 
-    def _loss(self, batch: GraphBatch) -> Tensor:
+    def _loss(self, batch: GraphBatch, *, elements: bool = False) -> Tensor:
         with self.phases.inside("forward"):
-            return super()._loss(batch)
+            return super()._loss(batch, elements=elements)
 
     def _backward(self, loss: Tensor, weight: Tensor | None = None) -> Tensor:
         with self.phases.inside("backward"):

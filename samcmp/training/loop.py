@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from samcmp.training.tasks import better
+from samcmp.training.tasks import better, mean_over_labels
 
 if TYPE_CHECKING:
     from samcmp.graphs.batch import GraphBatch
@@ -32,6 +32,8 @@ class Criterion(Protocol):
     def __call__(self, prediction: Tensor, y: Tensor) -> Tensor: ...
 
     def per_graph(self, prediction: Tensor, y: Tensor) -> Tensor: ...  # (G,)
+
+    def elements(self, prediction: Tensor, y: Tensor) -> Tensor: ...  # (G, T)
 
 
 class LossTerm(Protocol):
@@ -61,6 +63,9 @@ class _Noted:
 
     def per_graph(self, prediction: Tensor, y: Tensor) -> Tensor:
         return self.criterion.per_graph(prediction, y)
+
+    def elements(self, prediction: Tensor, y: Tensor) -> Tensor:
+        return self.criterion.elements(prediction, y)
 
     @property
     def prediction(self) -> Tensor:
@@ -98,7 +103,12 @@ class StepClosure:
         self.passes = 0  # gradient evaluations so far
         self.batch: GraphBatch | None = None
 
-    def _loss(self, batch: GraphBatch) -> Tensor:
+    def _loss(self, batch: GraphBatch, *, elements: bool = False) -> Tensor:
+        """The loss, a scalar; with ``elements`` one for each label, (G, T), where the model's loss has such."""
+        own = getattr(self.model, "loss_elements", None) if elements and self.loss_term is None else None
+        if own is not None:
+            losses: Tensor = own(batch, self.criterion)
+            return losses
         if self.loss_term is None:
             return model_loss(self.model, batch, self.criterion)
         known = self._reference(batch)
@@ -119,9 +129,14 @@ class StepClosure:
             self.model.train(was_training)
 
     def __call__(self) -> Tensor:
-        loss = self._loss(self._batch())
-        # With power 2 the gradient is L dL, that of L^2/2: the released SAM and GraphSAM closures do this.
-        return self._backward(loss, weight=loss.detach() if self.loss_power == 2 else None)
+        batch = self._batch()
+        if self.loss_power == 1:
+            return self._backward(self._loss(batch))
+        # The gradient of half the sum of l^2, as in the released SAM and GraphSAM closures: of the scalar loss, and in
+        # GROVER, whose released loss is not reduced, of the loss of every label.
+        losses = self._loss(batch, elements=True)
+        self._backward(losses, weight=losses.detach())
+        return mean_over_labels(losses.detach(), batch.y) if losses.dim() else losses.detach()
 
     def plain(self) -> Tensor:
         """As calling, but with the gradient of the mean loss, whatever ``loss_power`` is."""

@@ -196,14 +196,13 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
     """
     import torch
 
-    from samcmp import backbones, machine
+    from samcmp import backbones
     from samcmp.graphs.graphset import GraphSet
     from samcmp.training import tasks
 
     modules.hold(options.code)
     device = resolve_device(options.device)
     torch.set_num_threads(case.protocol.threads)
-    machine.keep_freed_memory()
     molecules = load_molecules(case, options)
     split = make_split(molecules, case, options)
     config = config_of(case)

@@ -64,19 +64,18 @@ class Criterion:
 
     def __call__(self, prediction: Tensor, y: Tensor) -> Tensor:
         """Return the scalar loss of a batch. No value is read back from the device."""
-        missing = y.isnan()
-        count = missing.numel() - missing.sum()
-        return self._losses(prediction, y, missing=missing).sum() / count.clamp(min=1)
+        return mean_over_labels(self.elements(prediction, y), y)
 
     def per_graph(self, prediction: Tensor, y: Tensor) -> Tensor:
         """Return every molecule's mean loss over the labels it has, 0 where it has none."""
-        missing = y.isnan()
-        count = y.shape[1] - missing.sum(1)
-        return self._losses(prediction, y, missing=missing).sum(1) / count.clamp(min=1)  # (G,)
+        count = y.shape[1] - y.isnan().sum(1)
+        return self.elements(prediction, y).sum(1) / count.clamp(min=1)  # (G,)
 
-    def _losses(self, prediction: Tensor, y: Tensor, *, missing: Tensor) -> Tensor:
+    def elements(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Return every label's loss, 0 where it is missing: (G, T)."""
         from torch.nn import functional as F
 
+        missing = y.isnan()
         if prediction.shape != y.shape:
             raise ValueError(f"prediction is {tuple(prediction.shape)} and y is {tuple(y.shape)}")
         # A missing label becomes a constant before the loss, so that no NaN ever meets the gradient.
@@ -95,6 +94,12 @@ class Criterion:
         import torch
 
         return torch.sigmoid
+
+
+def mean_over_labels(elements: Tensor, y: Tensor) -> Tensor:
+    """Return the mean of (G, T) elements, 0 where a label is missing, over the labels that exist. Reads no value."""
+    missing = y.isnan()
+    return elements.sum() / (missing.numel() - missing.sum()).clamp(min=1)
 
 
 def _identity(value: Tensor) -> Tensor:

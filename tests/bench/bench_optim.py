@@ -1,13 +1,12 @@
-"""Optimizer-only time and memory of a step over fused Adam's, side by side with pytorch-optimizer's classes.
+"""What an optimizer costs: whole training steps on GROVER and CoMPT, and the optimizers' own share of a step.
 
-About 4.7 M float32 parameters in 151 tensors on one thread; forward and backward are replaced by handing over ready
-gradients, as autograd does: new tensor objects every pass. Process CPU time without the time of the handing over,
-arms interleaved, medians over rounds. The row "adam" is this package's step around fused Adam.
-Memory is counted in parameter sizes: own vectors, and the most that one of ten steps took beyond Adam's.
+Whole steps: BBBP, batches of 32 that are ready in memory, one thread, process CPU time. In every round each arm trains
+an epoch (51 steps, so that GraphSAM anchors once), step by step in turn; ratios are those of a round's epochs over the
+base's, torch's fused Adam by itself, and their least and greatest over the rounds stand beside them.
 
-The last table says where a step's time goes. Its floor counts what each part has to move through memory, in
-parameter sizes, at the rate at which Adam moves its seven: g, and θ, m, v there and back. GraphSAM has to move 7 more
-(‖ω‖ 1, d and its norm 3, θ + ε 3), SAM 4 (‖g‖ 1, θ + ε 3), S2-SAM 5 (ω kept and its norm 2, θ + ε 3).
+Optimizers alone, for information: about 4.7 M float32 parameters in 151 tensors; forward and backward are replaced by
+handing over ready gradients, as autograd does: new tensor objects every pass, whose time is taken off. Memory is
+counted in parameter sizes: own vectors, and the most that one of ten steps took beyond Adam's.
 """
 
 from __future__ import annotations
@@ -15,26 +14,127 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
+from tests.places import MIRROR
+
+STEPS_PER_EPOCH, BATCH, EPOCH_ROUNDS = 51, 32, 3
+WHOLE = ("graphsam", "sam", "sam-k", "looksam", "s2-sam")  # beside pytorch-optimizer's SAM
+BAR = 0.93  # of Adam's graphs/s, for GraphSAM
 ROUNDS, BLOCK = 12, 20
-STEPS_PER_EPOCH = 50
-# name -> (bar over fused Adam, memory of the specification in parameter sizes, persistent and transient)
-BARS: dict[str, tuple[float | None, float]] = {
-    "adam": (None, 0), "graphsam": (2.0, 2), "graphsam-k": (2.0, 2), "sam": (2.0, 1), "sam-k": (2.0, 2),
-    "rst": (2.0, 1), "s2-sam": (2.0, 2), "msam": (2.0, 1), "looksam": (2.5, 3), "ae-sam": (2.5, 1),
-    "sam-one": (None, 2), "sam-k-skip": (None, 1), "late-sam": (None, 1), "asam": (None, 2), "esam": (None, 1),
-    "vasso": (None, 2), "f-sam": (None, 2), "gsam": (None, 2), "wsam": (None, 3), "mesa": (None, 1),
-    "graphsam-released": (None, 2),
+# memory of the specification in parameter sizes, own vectors and while perturbed
+MEMORY = {
+    "adam": 0, "graphsam": 2, "graphsam-k": 2, "sam": 1, "sam-k": 2, "rst": 1, "s2-sam": 2, "msam": 2, "looksam": 3,
+    "ae-sam": 1, "sam-one": 2, "sam-k-skip": 1, "late-sam": 1, "asam": 3, "esam": 1, "vasso": 2, "f-sam": 3, "gsam": 2,
+    "wsam": 3, "mesa": 1, "graphsam-released": 3,
 }  # fmt: skip
+
+
+# ---- whole training steps
+
+
+def epoch_of(name: str) -> tuple[Callable[[], Any], list[Any], Any]:
+    """Return how a model is made, the batches of an epoch, and the loss."""
+    from samcmp import backbones
+    from samcmp.data import cards, molecules
+    from samcmp.graphs.graphset import GraphSet
+    from samcmp.training.tasks import Task
+
+    sample = molecules.load(cards.find("bbbp"), source=MIRROR if MIRROR.is_dir() else None)
+    config = backbones.build_config(name, dataset="bbbp")
+    graphs = GraphSet.load_or_build(sample, config.columns, prepare=backbones.prepare_of(config))
+    order = torch.randperm(len(graphs), generator=torch.Generator().manual_seed(0))
+    batches = [graphs.batch(part) for part in order[: STEPS_PER_EPOCH * BATCH].split(BATCH)]
+
+    def model() -> Any:
+        torch.manual_seed(0)
+        return backbones.build(config, 1).train()
+
+    return model, batches, Task(sample.kind, sample.metric, sample.tasks).criterion
+
+
+def adam(params: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(params, lr=1e-4, fused=True)
+
+
+def arms_of(make: Callable[[], Any], criterion: Any) -> dict[str, tuple[Any, Callable[[Any], None]]]:
+    """Return a closure and a step for each arm: Adam alone, ours, and pytorch-optimizer's SAM."""
+    from samcmp import optim
+    from samcmp.training.loop import StepClosure
+
+    arms: dict[str, tuple[Any, Callable[[Any], None]]] = {}
+
+    def alone() -> tuple[Any, Callable[[Any], None]]:
+        closure = StepClosure(make(), criterion)
+        optimizer = adam(closure.parameters)
+
+        def step(closure: Any) -> None:
+            closure()
+            optimizer.step()
+
+        return closure, step
+
+    def ours(name: str) -> tuple[Any, Callable[[Any], None]]:
+        closure = StepClosure(make(), criterion)
+        base = adam(closure.parameters)
+        recipe = optim.build(name, base, steps_per_epoch=STEPS_PER_EPOCH, epochs=100, seed=0)
+        return closure, recipe.optimizer.step
+
+    arms["torch Adam, fused"] = alone()
+    arms |= {name: ours(name) for name in WHOLE}
+    with contextlib.suppress(ImportError):
+        from pytorch_optimizer import SAM
+
+        closure = StepClosure(make(), criterion)
+        theirs = SAM(closure.parameters, base_optimizer=torch.optim.Adam, rho=0.05, lr=1e-4, fused=True)
+
+        def step(closure: Any) -> None:
+            closure()
+            theirs.first_step(zero_grad=True)
+            closure()
+            theirs.second_step()
+
+        arms["pytorch-optimizer SAM"] = closure, step
+    return arms
+
+
+def print_whole_steps(name: str) -> None:
+    make, batches, criterion = epoch_of(name)
+    arms = arms_of(make, criterion)
+    reference = next(iter(arms))
+    rounds: list[dict[str, float]] = []
+    order, draw = list(arms), random.Random(0)
+    for round_ in range(-1, EPOCH_ROUNDS):  # one to warm up, of a few steps
+        spent = dict.fromkeys(arms, 0.0)
+        for t, batch in enumerate(batches[:3] if round_ < 0 else batches):
+            draw.shuffle(order)
+            for arm in order:
+                closure, step = arms[arm]
+                closure.batch = batch
+                torch.manual_seed(t)
+                start = time.process_time()
+                step(closure)
+                spent[arm] += time.process_time() - start
+        rounds += [spent] if round_ >= 0 else []
+    parameters = sum(p.numel() for p in make().parameters())
+    print(f"\nwhole training steps, {name} ({parameters:,} parameters), {EPOCH_ROUNDS} epochs in turn")
+    print(f"{'optimizer':<28}{'graphs/s':>10}{'x Adam':>8}   least-greatest")
+    for arm in arms:
+        ratios = sorted(spent[reference] / spent[arm] for spent in rounds)
+        speed = EPOCH_ROUNDS * len(batches) * BATCH / sum(spent[arm] for spent in rounds)
+        bar = f"   bar {BAR}" if arm == "graphsam" else ""
+        middle = statistics.median(ratios)
+        print(f"{arm:<28}{speed:>10.0f}{middle:>8.3f}   {ratios[0]:.3f}-{ratios[-1]:.3f}{bar}", flush=True)
+
+
+# ---- optimizers alone
 
 
 def shapes() -> list[tuple[int, ...]]:
@@ -67,7 +167,7 @@ class Handed:
         return torch.arange(32.0)
 
 
-Arm = tuple[str, Callable[[], None], Handed]
+Alone = tuple[str, Callable[[], None], Handed]
 
 
 def new_params() -> list[Tensor]:
@@ -75,42 +175,39 @@ def new_params() -> list[Tensor]:
     return [torch.nn.Parameter(torch.randn(shape, generator=draw) * 0.05) for shape in shapes()]
 
 
-def own_arm(name: str) -> tuple[Arm, Optimizer]:
+def own_arm(name: str) -> Alone:
     from samcmp import optim
 
     params = new_params()
-    base = torch.optim.Adam(params, lr=1e-3, fused=True)
-    recipe = optim.build(name, base, steps_per_epoch=STEPS_PER_EPOCH, epochs=1000, seed=0)
+    recipe = optim.build(name, adam(params), steps_per_epoch=STEPS_PER_EPOCH, epochs=1000, seed=0)
     closure = Handed(params)
-    return (name, lambda: recipe.optimizer.step(closure), closure), recipe.optimizer
+    return name, lambda: recipe.optimizer.step(closure), closure
 
 
-def reference_arm() -> Arm:
+def reference_arm() -> Alone:
     params = new_params()
-    adam = torch.optim.Adam(params, lr=1e-3, fused=True)
+    base = adam(params)
     closure = Handed(params)
 
     def step() -> None:
         closure()
-        adam.step()
+        base.step()
 
     return "torch Adam, fused", step, closure
 
 
-def foreign_arms() -> list[Arm]:
+def foreign_arms() -> list[Alone]:
     try:
         import pytorch_optimizer
     except ImportError:
         print("pytorch-optimizer's classes: n/a (package missing)")
         return []
-    arms: list[Arm] = []
-    for class_name, settings in (("SAM", {"rho": 0.05}), ("LookSAM", {"rho": 0.05, "k": 8}), ("GSAM", {})):
-        made = getattr(pytorch_optimizer, class_name, None)
-        if made is None or class_name == "GSAM":
-            continue
+    arms: list[Alone] = []
+    for class_name, settings in (("SAM", {"rho": 0.05}), ("LookSAM", {"rho": 0.05, "k": 8})):
+        made = getattr(pytorch_optimizer, class_name)
         params = new_params()
         closure = Handed(params)
-        optimizer = made(params, base_optimizer=torch.optim.Adam, lr=1e-3, **settings)
+        optimizer = made(params, base_optimizer=torch.optim.Adam, lr=1e-4, fused=True, **settings)
 
         def step(closure: Handed = closure, optimizer: Any = optimizer) -> None:
             closure()
@@ -122,7 +219,7 @@ def foreign_arms() -> list[Arm]:
     return arms
 
 
-def measure(arms: list[Arm]) -> dict[str, list[float]]:
+def measure(arms: list[Alone]) -> dict[str, list[float]]:
     """Seconds per step of each arm in each round, the closure's own time taken off."""
     for _, step, _ in arms:
         for _ in range(3):
@@ -174,8 +271,7 @@ def stepped(name: str) -> tuple[Any, int]:
     from samcmp import optim
 
     params = new_params()
-    base = torch.optim.Adam(params, lr=1e-3, fused=True)
-    optimizer: Any = optim.build(name, base, steps_per_epoch=4, epochs=100, seed=0).optimizer
+    optimizer: Any = optim.build(name, adam(params), steps_per_epoch=4, epochs=100, seed=0).optimizer
     closure = Fresh(params)
     for _ in range(3):
         optimizer.step(closure)
@@ -193,64 +289,24 @@ def memory(name: str) -> tuple[float, float]:
     """Return persistent and transient memory beyond Adam's, in parameter sizes."""
     size = sum(p.numel() * p.element_size() for p in new_params())
     optimizer, peak = stepped(name)
-    kept = sum(t.numel() * t.element_size() for v in optimizer.kept.values() for t in v.tensors)
-    spare = optimizer.space._spare
-    scratch = 0 if spare is None else sum(t.numel() * t.element_size() for t in spare.tensors)
-    return kept / size, (scratch + peak - memory_of_adam()) / size
+
+    def held(tensors: Any) -> int:
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    own = sum(held(vector.values()) for vector in optimizer.vectors.values())
+    return own / size, (held(optimizer._saved.values()) + peak - memory_of_adam()) / size
 
 
-VERBS = {
-    "length": "norms", "add_": "sums", "sum_": "sums", "add_measured_": "sums", "copy_measured_": "copies",
-    "leave": "leaving home", "come_home": "coming home", "descend": "Adam",
-}  # fmt: skip
-FLOOR = {"adam": 7, "graphsam": 14, "sam": 11, "s2-sam": 12, "msam": 11}  # parameter sizes through memory in a step
-
-
-def parts(name: str, steps: int = 60) -> dict[str, float]:
-    """Milliseconds a step spends in each verb, means over steps; the rest is Python between them."""
-    from samcmp.optim import vectors
-
-    (_, step, closure), optimizer = own_arm(name)
-    own: Any = optimizer
-    for _ in range(5):
-        step()
-    spent: dict[str, float] = dict.fromkeys(VERBS.values(), 0.0)
-
-    def timed(owner: Any, verb: str) -> Any:
-        call, label = getattr(owner, verb), VERBS[verb]
-
-        def wrapped(*arguments: Any, **settings: Any) -> Any:
-            start = time.process_time()
-            try:
-                return call(*arguments, **settings)
-            finally:
-                spent[label] += time.process_time() - start
-
-        return mock.patch.object(owner, verb, wrapped)
-
-    owners = dict.fromkeys(("leave", "come_home"), own.space) | {"descend": own}
-    with contextlib.ExitStack() as stack:
-        for verb in VERBS:
-            stack.enter_context(timed(owners.get(verb, vectors), verb))
-        start = time.process_time() - closure.spent
-        for _ in range(steps):
-            step()
-        whole = time.process_time() - closure.spent - start
-    spent["rest"] = whole - sum(spent.values())
-    return {label: seconds / steps * 1e3 for label, seconds in spent.items()}
-
-
-def print_parts() -> None:
-    size = sum(p.numel() * p.element_size() for p in new_params())
-    found = {name: parts(name) for name in FLOOR}
-    rate = FLOOR["adam"] * size / found["adam"]["Adam"]  # bytes in a millisecond
-    print(f"\nms of a step by part, and its floor at the {rate / 1e6:.0f} GB/s of Adam's part in the row adam")
-    labels = list(found["adam"])
-    print(f"{'optimizer':<12}" + "".join(f"{label:>14}" for label in labels) + f"{'sum':>8}{'floor':>8}")
-    for name, spent in found.items():
-        cells = "".join(f"{spent[label]:>14.2f}" for label in labels)
-        floor = FLOOR[name] * size / rate
-        print(f"{name:<12}{cells}{sum(spent.values()):>8.2f}{floor:>8.2f}")
+def print_alone() -> None:
+    arms = [reference_arm(), *(own_arm(name) for name in MEMORY), *foreign_arms()]
+    times = measure(arms)
+    reference = times["torch Adam, fused"]
+    print("\noptimizers alone; memory beyond Adam in parameter sizes: own + while perturbed (specification's sum)")
+    print(f"{'optimizer':<28}{'ms/step':>9}{'x Adam':>8}   memory")
+    for name, _, _ in arms:
+        ratio = statistics.median(a / b for a, b in zip(times[name], reference, strict=True))
+        used = "{:.2f} + {:.2f} ({:g})".format(*memory(name), MEMORY[name]) if name in MEMORY else ""
+        print(f"{name:<28}{statistics.median(times[name]) * 1e3:>9.2f}{ratio:>8.2f}   {used}", flush=True)
 
 
 @contextlib.contextmanager
@@ -265,19 +321,9 @@ def one_thread() -> Iterator[None]:
 
 def main() -> None:
     with one_thread():
-        owned = [own_arm(name) for name in BARS]
-        arms = [reference_arm(), *(arm for arm, _ in owned), *foreign_arms()]
-        times = measure(arms)
-        reference = times["torch Adam, fused"]
-        print("memory beyond Adam in parameter sizes: kept + while perturbed (specification's sum)")
-        print(f"{'optimizer':<28}{'ms/step':>9}{'x Adam':>8}{'bar':>6}   memory")
-        for name, _, _ in arms:
-            ratio = statistics.median(a / b for a, b in zip(times[name], reference, strict=True))
-            bar, allowed = BARS.get(name, (None, None))
-            used = "" if allowed is None else "{:.2f} + {:.2f} ({:g})".format(*memory(name), allowed)
-            milliseconds = statistics.median(times[name]) * 1e3
-            print(f"{name:<28}{milliseconds:>9.2f}{ratio:>8.2f}{bar or '-':>6}   {used}", flush=True)
-        print_parts()
+        for name in ("grover", "compt"):
+            print_whole_steps(name)
+        print_alone()
 
 
 if __name__ == "__main__":

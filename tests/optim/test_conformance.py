@@ -119,8 +119,8 @@ def careless() -> Report:
 @pytest.mark.parametrize(
     "promise",
     [
-        "weights come home bit for bit",
-        "weights come home when the closure raises",
+        "weights are restored bit for bit",
+        "weights are restored when the closure raises",
         "zero gradients move nothing",
         "sparse gradients are refused",
         "no host reads in a step",
