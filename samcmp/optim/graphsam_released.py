@@ -23,8 +23,8 @@ class GraphSAMReleased(SharpnessAware):
     ``rho`` and ``radius`` (:class:`samcmp.optim.CompoundedRho`). Its closure weights losses by themselves, but the
     pass at the anchor does not: a closure that does so (``loss_power`` 2 in the training loop) offers the gradient of
     the mean loss as ``plain()``; in the two-phase form take that one where ``needs_clean``. ``adaptive=False`` drops
-    θ². With ``first_group_only`` the first param group alone is perturbed: the released GROVER head never is. Passes
-    are GraphSAM's; one parameter size more while it is perturbed.
+    θ². With ``first_group_only`` the first of several param groups alone is perturbed, as the released class does
+    wherever there are several. Passes are GraphSAM's; one parameter size more while it is perturbed.
     """
 
     syncs_clean = True
@@ -46,7 +46,10 @@ class GraphSAMReleased(SharpnessAware):
         if anchor_every < 1:
             raise ValueError(f"anchor_every counts steps, from 1, got {anchor_every}")
         if first_group_only and len(base.param_groups) < 2:
-            raise ValueError("first_group_only changes nothing: this model's parameters are all in one group")
+            raise ValueError(
+                "first_group_only changes nothing: all parameters are in one group, as they are in the released GROVER "
+                "code, whose group for the head stays empty"
+            )
         super().__init__(base, rho=rho)
         self.beta, self.period, self.adaptive = beta, anchor_every, adaptive
         self.first_group_only = first_group_only

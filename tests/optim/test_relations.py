@@ -226,3 +226,29 @@ def test_a_base_that_takes_gradients_of_its_own_is_refused() -> None:
     base = torch.optim.LBFGS([nn.Parameter(torch.ones(2))])
     with pytest.raises(ValueError, match="LBFGS"):
         optim.SAM(base)
+
+
+def test_graphsam_released_perturbs_the_first_of_several_groups_alone_where_that_is_asked() -> None:
+    model = Wide().double()
+    first, second = [*model.net[0].parameters()], [*model.net[2].parameters()]
+    base = torch.optim.Adam([{"params": first}, {"params": second}], lr=0.0)
+    optimizer = optim.GraphSAMReleased(base, anchor_every=2, first_group_only=True)
+    start = [p.detach().clone() for p in (first[0], second[0])]
+    moved: list[list[bool]] = []
+
+    def closure() -> Tensor:
+        moved.append([not torch.equal(p, s) for p, s in zip((first[0], second[0]), start, strict=True)])
+        loss: Tensor = (model(torch.ones(2, 160, dtype=torch.float64)) - 3).square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    for _ in range(2):
+        optimizer.step(closure)
+    assert moved == [[False, False], [True, False], [True, False]]
+
+
+def test_first_group_only_is_refused_where_there_is_one_group_as_on_the_command_line() -> None:
+    base = torch.optim.Adam(Wide().parameters())
+    settings = {"first_group_only": True}
+    with pytest.raises(ValueError, match="all parameters are in one group"):
+        optim.build("graphsam-released", base, steps_per_epoch=2, epochs=2, seed=0, settings=settings)
