@@ -69,7 +69,7 @@ class GraphSAMReleased(SharpnessAware):
         perturbed = len(self.param_groups[0]["params"]) if self.first_group_only else len(d)
         direction = [part if k < perturbed else None for k, part in enumerate(d)]
         omega = yield from self.updating_gradient(direction)  # ω = ∇L(θ + ε)
-        lengths = [DELTA if w is None else torch.linalg.vector_norm(w + ROUNDING) for w in omega]
+        lengths = [torch.ones(()) if w is None else torch.linalg.vector_norm(w + ROUNDING) for w in omega]
         share = [(1 - self.beta) / length for length in lengths]
         axpby_(self.beta, d, share, omega)  # d_k ← β d_k + (1−β) ω_k/‖ω_k‖
         self.base_step()  # θ ← base(ω)

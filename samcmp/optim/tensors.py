@@ -1,7 +1,7 @@
 """Arithmetic on vectors as long as all parameters together, one tensor a parameter; it never waits for the device.
 
 ``None`` stands for a tensor of zeros: a parameter without a gradient. Norms and inner products are 0-dim tensors, in
-float32 at least; a coefficient is a number, such a tensor, or a list with one for each parameter.
+float32 at least; a coefficient is a number, such a tensor, or a list of these, one for each parameter.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 Vector = Sequence[Tensor | None]
-Number = float | Tensor
 DELTA = 1e-12  # in v / (‖v‖ + δ): a zero gradient perturbs nothing
 
 
@@ -50,7 +49,7 @@ def ratio(a: Tensor, b: Tensor) -> Tensor:
     return torch.where((b != 0) & torch.isfinite(a) & torch.isfinite(b), a / torch.where(b != 0, b, 1), 0)
 
 
-def axpby_(a: float, x: Vector, b: Number | Sequence[Number], y: Vector) -> None:
+def axpby_(a: float, x: Vector, b: float | Tensor | Sequence[Tensor], y: Vector) -> None:
     """x ← a x + b y, in place; a missing tensor of x stays missing. With a = 0 what x held does not matter."""
     if a == 0:
         torch._foreach_zero_(present(x))
@@ -67,8 +66,7 @@ def axpby_(a: float, x: Vector, b: Number | Sequence[Number], y: Vector) -> None
         torch._foreach_add_(into, torch._foreach_mul(terms, b))
     else:
         terms = [t.float() if t.itemsize < 4 else t for t in terms]  # 1/‖v‖ leaves the range of 16 bits
-        factors = [torch.as_tensor(c, device=s.device) for s, c in zip(into, factors, strict=True)]
-        torch._foreach_addcmul_(into, terms, factors)
+        torch._foreach_addcmul_(into, terms, [c.to(s.device) for s, c in zip(into, factors, strict=True)])
 
 
 def copy_(x: Vector, y: Vector) -> None:
@@ -97,4 +95,6 @@ def _wide(tensors: Iterable[Tensor]) -> torch.dtype:
 
 
 def _stacked(values: Sequence[Tensor]) -> Tensor:
-    return torch.stack([value.to(values[0].device) for value in values])
+    if len({value.device for value in values}) > 1:
+        values = [value.to(values[0].device) for value in values]
+    return torch.stack(list(values))
