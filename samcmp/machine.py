@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from samcmp.errors import UsageError
@@ -118,26 +118,44 @@ def affinity() -> list[int] | None:
         return None
 
 
-def cpu_quota(*, root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return how many cores' worth of time the control group grants; None: no limit, or not known."""
-    two = _first_line(root / "cpu.max")
-    if two is not None:
-        quota, _, period = two.partition(" ")
-        return None if quota == "max" else _divided(quota, period)
-    quota_one = _first_line(root / "cpu" / "cpu.cfs_quota_us")
-    period_one = _first_line(root / "cpu" / "cpu.cfs_period_us")
-    if quota_one is None or period_one is None or quota_one.startswith("-"):
-        return None
-    return _divided(quota_one, period_one)
+CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
-def memory_limit(*, root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return the control group's memory limit; None: no limit, or not known."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        line = _first_line(root / name)
-        if line is not None and line.isdigit() and int(line) < 1 << 60:
-            return int(line)
-    return None
+def _groups(controller: str, root: Path, own: Path) -> Iterator[Path]:
+    """Yield the folders of this process's control groups of both versions, each with all that it lies in.
+
+    A container without a name space of its own sees the host's paths, of which the folders are not there.
+    """
+    lines = _text(own).splitlines() or ["0::/"]
+    for line in [*lines, f"1:{controller}:/"]:
+        _, kinds, path = (*line.split(":", 2), "", "")[:3]
+        mounts = [root, root / "unified"] if not kinds else [root / kinds, root / controller]
+        if kinds and controller not in kinds.split(","):
+            continue
+        inside = PurePosixPath("/", path.strip()).relative_to("/")
+        for mount in mounts:
+            yield from (mount / part for part in (inside, *inside.parents) if ".." not in part.parts)
+
+
+def cpu_quota(*, root: Path = CGROUPS, own: Path = OWN_CGROUP) -> float | None:
+    """Return how many cores' worth of time the control groups grant, the least of all; None: no limit, or not known."""
+    found: list[float | None] = []
+    for folder in _groups("cpu", root, own):
+        quota, _, period = (_first_line(folder / "cpu.max") or "").partition(" ")
+        found.append(_divided(quota, period))
+        old_quota, old_period = (_first_line(folder / f"cpu.cfs_{what}_us") or "" for what in ("quota", "period"))
+        found.append(_divided(old_quota, old_period))
+    return min((value for value in found if value is not None and value > 0), default=None)
+
+
+def memory_limit(*, root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
+    """Return the least memory limit of the control groups; None: no limit, or not known."""
+    lines = [
+        _first_line(folder / name) or ""
+        for folder in _groups("memory", root, own)
+        for name in ("memory.max", "memory.limit_in_bytes")
+    ]
+    return min((int(line) for line in lines if line.isdecimal() and int(line) < 1 << 60), default=None)
 
 
 def usable_cores() -> float:
@@ -178,11 +196,15 @@ def _ram(*, available: bool = False) -> int:
 
 
 def _first_line(path: Path) -> str | None:
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
+    lines = _text(path).splitlines()
     return lines[0].strip() if lines else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _divided(quota: str, period: str) -> float | None:

@@ -6,14 +6,17 @@ line style of its own, so nothing is lost in grey. Labels stand in margins of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samcmp.analysis.comparison import Cell, Comparison, Row, Verdict, labels
 from samcmp.analysis.paired import within_half_widths
 from samcmp.analysis.sentences import metric_name
-from samcmp.errors import UsageError
+from samcmp.errors import SamcmpError, UsageError
 from samcmp.records import METRICS
 
 if TYPE_CHECKING:
@@ -31,6 +34,34 @@ MOST_CHARACTERS = 44  # of a name
 WIDTH = 4.6  # inches of one panel
 
 
+@contextlib.contextmanager
+def _plain_matplotlib() -> Iterator[None]:
+    """Draw with matplotlib's own defaults: neither a notebook's MPLBACKEND nor a matplotlibrc changes a figure.
+
+    Raises SamcmpError where matplotlib cannot be imported.
+    """
+    backend = os.environ.pop("MPLBACKEND", None)  # an unknown one ends the import
+    log = logging.getLogger("matplotlib")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # what is wrong in a matplotlibrc that is not used
+    try:
+        import matplotlib
+    except Exception as error:  # ImportError, or what a matplotlibrc brings about: UnicodeDecodeError, OSError
+        raise SamcmpError(
+            f"{type(error).__name__}: {error}",
+            where="matplotlib cannot be imported",
+            remedy="Run `samcmp doctor`, and look whether a file matplotlibrc is damaged, here or in your settings.",
+        ) from None
+    finally:
+        log.setLevel(level)
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    ours = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
+    with matplotlib.rc_context(ours):
+        yield
+
+
+@_plain_matplotlib()
 def save(figure: Figure, path: Path, *, form: str | None = None) -> None:
     """Write a figure as svg, png or pdf: ``form``, or the file's ending. Raises UsageError for another."""
     ending = form or path.suffix.lower().lstrip(".")
@@ -44,6 +75,7 @@ def save(figure: Figure, path: Path, *, form: str | None = None) -> None:
         figure.savefig(path, format=ending, dpi=200, metadata=metadata)
 
 
+@_plain_matplotlib()
 def pareto(comparison: Comparison) -> Figure:
     """Draw mean score against graphs per second, a panel a cell, with 95 % intervals and the Pareto front.
 
@@ -126,6 +158,7 @@ def _speed_bars(row: Row) -> list[list[float]] | None:
     return [[speed * max(0.0, 1 - ratio.low / ratio.value)], [speed * max(0.0, ratio.high / ratio.value - 1)]]
 
 
+@_plain_matplotlib()
 def differences(comparison: Comparison, *, against: str = "sam") -> Figure:
     """Draw every arm's mean paired difference from a reference, with its 95 % interval and the margin."""
     cells = [cell for cell in comparison.cells if any(v.role == against and v.mean is not None for v in cell.verdicts)]
@@ -170,6 +203,7 @@ def _differences(cell: Cell, verdicts: Sequence[Verdict], axes: Axes, styles: Ma
     axes.set_title(_tick(f"{cell.name}, against {names[verdicts[0].reference]}"), fontsize=10)
 
 
+@_plain_matplotlib()
 def loss_curves(curves: Sequence[Curve]) -> Figure:
     """Draw training loss and test score by epoch, mean over runs; with few arms the range of runs is shaded."""
     from matplotlib.ticker import MaxNLocator
@@ -204,6 +238,7 @@ def _curve(curve: Curve, axes: Axes, what: str, *, style: dict[str, Any], shaded
     )  # fmt: skip
 
 
+@_plain_matplotlib()
 def profiles(comparison: Comparison) -> Figure:
     """Draw the performance profile over all cells (Dolan and More 2002)."""
     across = comparison.across

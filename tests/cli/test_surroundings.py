@@ -167,6 +167,38 @@ def test_a_damaged_or_foreign_store_or_file_is_named_and_the_rest_is_shown(shell
     check(shell(STORES[name].line), STORES[name])
 
 
+DRAW = f"{REPORT} --output /dev/null --figure pareto=p.svg --figure curves=c.png --figure pareto=p.pdf"
+MATPLOTLIB = {  # matplotlibrc, variables
+    "a notebook, and mistakes": (
+        "axes.prop_cycle: 5\nno such key: 1\nsavefig.bbox: x",
+        {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+    ),
+    "a backend that is none, and TeX": ("text.usetex: True", {"MPLBACKEND": "nonsense"}),
+    "no home, other colours and sizes": (
+        "axes.facecolor: red\nfont.size: 40\nsavefig.dpi: 30\nbackend: TkAgg",
+        {"HOME": "/nonexistent", "XDG_CONFIG_HOME": None, "XDG_CACHE_HOME": None, "MPLBACKEND": "TkAgg"},
+    ),
+}
+
+
+@pytest.mark.slow
+def test_figures_are_the_same_in_whatever_surrounding_matplotlib_is(shell: Shell, tmp_path: Path) -> None:
+    drawn = {}
+    for name, (rc, variables) in {"nothing": ("", {}), **MATPLOTLIB}.items():
+        (tmp_path / "matplotlibrc").write_text(rc)
+        done = shell(DRAW, **variables)
+        assert (name, done.returncode) == (name, 0), done.stderr
+        assert [line for line in done.stderr.splitlines() if not line.startswith("wrote ")] == []
+        drawn[name] = [(tmp_path / file).read_bytes() for file in ("p.svg", "c.png", "p.pdf")]
+    assert [name for name in drawn if drawn[name] != drawn["nothing"]] == []
+
+
+@pytest.mark.slow
+def test_a_matplotlibrc_that_is_no_text_is_one_message(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    check(shell(DRAW), Try(DRAW, code=2, err="matplotlib cannot be imported: UnicodeDecodeError"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "json", "markdown", "latex"])
 def test_a_forced_color_does_not_reach_what_programs_read(shell: Shell, form: str) -> None:
