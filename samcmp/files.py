@@ -236,9 +236,14 @@ def cache_folder() -> Path:
     import platformdirs
 
     named = os.environ.get(CACHE)
-    folder = os.path.expanduser(named or platformdirs.user_cache_dir("samcmp", appauthor=False))
-    if folder.startswith("~"):  # expanduser found no home folder; taken as it stands, it would be made right here
+    try:
+        folder = os.path.expanduser(named or platformdirs.user_cache_dir("samcmp", appauthor=False))
+    except RuntimeError:  # platformdirs, without a home folder; its older versions leave the ~ as it is
+        folder = "~"
+    if folder.startswith("~"):
         raise WriteError(
-            "there is no home folder", where=f"the cache folder {folder}", remedy=f"Name a folder with {CACHE}=FOLDER."
+            "there is no home folder",
+            where="the cache folder",
+            remedy=f"Name a folder with {CACHE}=FOLDER, or set HOME.",
         )
     return Path(folder)

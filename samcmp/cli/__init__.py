@@ -8,8 +8,15 @@ import re
 import sys
 from typing import Any
 
-import typer
-from typer.core import TyperCommand, TyperGroup
+from samcmp.cli import diagnosis
+
+try:
+    import typer
+    from typer.core import TyperCommand, TyperGroup
+except Exception as error:  # without it no command can be read
+    print(f"error: typer cannot be imported: {error}\nWhat is missing is marked so:", file=sys.stderr)
+    diagnosis.print_plain()
+    sys.exit(2)
 
 from samcmp.cli import process
 from samcmp.errors import SamcmpError, UsageError, unknown
@@ -154,6 +161,9 @@ def _run() -> int:
         if isinstance(error, KeyboardInterrupt):
             raise error from None
         told = error if isinstance(error, SamcmpError) else process.explained(error or carrier)
+        if sys.argv[1:2] == ["doctor"] and not isinstance(error, SamcmpError):
+            diagnosis.print_plain()
+            return 2
         if told is None:
             raise
         _print_error(told)

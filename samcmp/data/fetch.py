@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from samcmp import files
 from samcmp.data.cards import DatasetCard
 from samcmp.data.download import Progress, Unreachable, copied, download
-from samcmp.errors import DataError
+from samcmp.errors import DataError, WriteError
 from samcmp.files import CACHE, cache_folder
 
 __all__ = ["Progress", "Unreachable", "cached_path", "ensure", "how_to_get", "is_cached", "read"]
@@ -29,7 +29,10 @@ def cached_path(card: DatasetCard) -> Path:
 
 def is_cached(card: DatasetCard) -> bool:
     """Whether the card's file is on this machine. Its content is checked when it is read."""
-    return cached_path(card).is_file()
+    try:
+        return cached_path(card).is_file()
+    except WriteError:  # no place for a cache
+        return False
 
 
 def ensure(card: DatasetCard, *, source: str | Path | None = None, progress: Progress | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -230,3 +231,102 @@ def test_escape_codes_are_in_a_log_only_where_they_were_asked_for(
     done = shell(line, **variables)
     assert done.returncode == 0, done.stderr
     assert (CODE in done.stdout) is colored
+
+
+PACKAGES = ("filelock", "matplotlib", "numba", "numpy", "pandas", "platformdirs", "psutil", "pyarrow", "pynvml",
+            "rdkit", "safetensors", "scipy", "torch", "torch_geometric")  # fmt: skip
+BREAKS = (
+    "raise ImportError('libnone.so.1: cannot open shared object file')",
+    "raise OSError('libnone.so.1: cannot open shared object file: No such file or directory')",
+    "raise SystemExit(0)",
+    "1 / 0",
+)
+
+
+def broken(folder: Path, *names: str, by: str = BREAKS[0]) -> str:
+    """Make packages that break as they are imported; return the path on which they hide the good ones."""
+    for name in names:
+        (folder / "broken" / name).mkdir(parents=True)
+        (folder / "broken" / name / "__init__.py").write_text(by)
+    return str(folder / "broken")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", BREAKS)
+def test_doctor_names_every_package_that_cannot_be_imported(shell: Shell, tmp_path: Path, by: str) -> None:
+    done = shell("samcmp doctor --format json", PYTHONPATH=broken(tmp_path, *PACKAGES, by=by))
+    assert done.returncode == 1, done.stderr
+    states = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    for name in PACKAGES:
+        finding = states[{"pynvml": "nvidia-ml-py", "torch_geometric": "torch-geometric"}.get(name, name)]
+        assert (finding["state"], "cannot be imported" in finding["found"]) == ("missing", True)
+        assert finding["remedy"]
+    assert "store" in states
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rich", "typer", "pydantic"])
+def test_doctor_says_the_same_where_what_reads_commands_and_prints_is_broken(
+    shell: Shell, tmp_path: Path, name: str
+) -> None:
+    done = shell("samcmp doctor", PYTHONPATH=broken(tmp_path, name, *PACKAGES))
+    assert done.returncode in {1, 2}
+    for package in (name, *PACKAGES):
+        assert re.search(rf"missing +{package.replace('pynvml', 'nvidia-ml-py').replace('_', '-')}:", done.stdout)
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [REPORT, "samcmp train --epochs 1 --subset 40", f"{REPORT} --figure pareto=p.svg"])
+@pytest.mark.parametrize("by", BREAKS[:2])
+def test_a_package_that_cannot_be_imported_is_one_message(shell: Shell, tmp_path: Path, line: str, by: str) -> None:
+    done = shell(line, PYTHONPATH=broken(tmp_path, "numpy", "torch", "matplotlib", by=by))
+    check(done, Try(line, code=2, err="samcmp doctor"))
+
+
+NOBODY = "unshare --user --map-user=12345 --map-group=12345"  # a user that no file knows, and no more rights than hers
+LESS = {
+    "doctor without a home": Try(f"{NOBODY} samcmp doctor", code=1, out="SAMCMP_CACHE"),
+    "a list without a home": Try(f"{NOBODY} samcmp list datasets", out="bbbp"),
+    "a report without a home": Try(f"{NOBODY} {REPORT}", out=TABLE),
+    "a comparison without a home": Try(
+        f"{NOBODY} samcmp {SAME}-2", code=2, err="the cache folder: there is no home folder"
+    ),
+    "a fetch without a home": Try(
+        f"{NOBODY} samcmp fetch bbbp", code=2, err="the cache folder: there is no home folder"
+    ),
+    "a store that is read only": Try(f"chmod -R a-w $STORE; {NOBODY} {REPORT}", out=TABLE),
+    "a finished comparison in a store that is read only": Try(
+        f"chmod -R a-w $STORE; {NOBODY} samcmp {SAME}", out=TABLE
+    ),
+    "a comparison in a store that is read only": Try(
+        f"chmod -R a-w $STORE; {NOBODY} samcmp {SAME} -o graphsam", code=2, err="no permission to write"
+    ),
+    "a store that may not be read": Try(f"chmod 0 $STORE/records; {NOBODY} {REPORT}", code=2, err="cannot be read"),
+    "a record that may not be read": Try(
+        f"{ONE_RECORD}; chmod 0 $r; {NOBODY} {REPORT}", out=TABLE, err="cannot be read: Permission denied"
+    ),
+    "a file in a folder that takes no new ones": Try(
+        f"mkdir d; echo old > d/t; chmod a-w d; {NOBODY} {REPORT} --output d/t; cat d/t", out=TABLE
+    ),
+    "a new file in a folder that takes none": Try(
+        f"mkdir d; chmod a-w d; {NOBODY} {REPORT} --output d/t", code=2, err="no permission to write"
+    ),
+    "a file that may not be written": Try(
+        f"echo old > t; chmod a-w t; {NOBODY} {REPORT} --output t", code=2, err="no permission to write"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    subprocess.run([*NOBODY.split(), "true"], capture_output=True).returncode != 0,
+    reason="this system gives no user name spaces",
+)
+@pytest.mark.parametrize("name", LESS)
+def test_a_user_without_a_home_or_rights_works_or_is_told(shell: Shell, tmp_path: Path, name: str) -> None:
+    bare = {"HOME": None, "XDG_CACHE_HOME": None, "SAMCMP_CACHE": None, "SAMCMP_MIRROR": None}
+    try:
+        check(shell(LESS[name].line, **bare), LESS[name])
+    finally:
+        subprocess.run(["chmod", "-R", "u+rwX", tmp_path], check=True)
