@@ -7,12 +7,14 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from samcmp import files
 from samcmp.errors import WriteError
+from samcmp.profiling.lock import device_lock
 from tests.places import ROOT
 
 
@@ -162,3 +164,82 @@ def test_one_process_at_a_time_is_inside(tmp_path: Path) -> None:
         ]
         assert [process.wait(timeout=60) for process in both] == [0, 0]
     assert (tmp_path / "said").read_text().split() == ["in", "out", "in", "out"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o664, 0o755])
+def test_an_old_file_keeps_its_mode(mode: int, tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    target.write_text("a much longer text than the new one")
+    target.chmod(mode)
+    files.write(target, b"new")
+    assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (b"new", mode)
+
+
+def test_both_names_of_a_file_get_the_text(tmp_path: Path) -> None:
+    target, other = tmp_path / "result", tmp_path / "other"
+    target.write_text("a much longer text than the new one")
+    other.hardlink_to(target)
+    files.write(target, b"new")
+    assert other.read_bytes() == b"new"
+    with files.writing(target) as aside:
+        aside.write_bytes(b"newer than that")
+    assert other.read_bytes() == b"newer than that"
+    assert sorted(tmp_path.iterdir()) == [other, target]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_another_owner_stays_hers(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    target.write_text("old")
+    os.chown(target, 12345, 23456)
+    files.write(target, b"new")
+    assert (target.read_bytes(), target.stat().st_uid, target.stat().st_gid) == (b"new", 12345, 23456)
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES])
+def test_where_a_rename_is_refused_the_old_file_is_overwritten(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    target = tmp_path / "result"
+    target.write_text("a much longer text than the new one")
+    monkeypatch.setattr(os, "replace", refuse)
+    files.write(target, b"new")
+    assert target.read_bytes() == b"new"
+    with pytest.raises(WriteError):
+        files.write(tmp_path / "none", b"new")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_disk_without_room_says_so_before_an_old_file_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handle: int, start: int, size: int) -> None:
+        os.truncate(handle, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    target = tmp_path / "result"
+    target.write_text("old")
+    (tmp_path / "other").hardlink_to(target)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(WriteError, match="the disk is full"):
+        files.write(target, b"longer than old")
+    assert target.read_bytes() == b"old"
+
+
+def test_without_a_folder_for_temporary_files_a_pipe_is_written_and_the_rest_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", list)
+    files.write(Path("/dev/null"), b"text")
+    files.write(tmp_path / "result", b"text")
+    with (
+        pytest.raises(WriteError, match=r"(?s)no folder for temporary files.*TMPDIR=FOLDER"),
+        files.writing(Path("/dev/null")),
+    ):
+        pass
+    with device_lock("cpu") as problem:
+        assert "no lock could be made" in str(problem)

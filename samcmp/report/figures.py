@@ -56,7 +56,7 @@ def _plain_matplotlib() -> Iterator[None]:
         log.setLevel(level)
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
-    ours = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
+    ours: Any = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
     with matplotlib.rc_context(ours):
         yield
 

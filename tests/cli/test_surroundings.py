@@ -318,6 +318,30 @@ LESS = {
 }  # fmt: skip
 
 
+MOUNTS = "unshare --map-root-user --mount bash -c"  # mounts of its own
+LESS |= {
+    "a file that is mounted by itself": Try(
+        f"echo old > t; echo a longer one > m; {MOUNTS} 'mount --bind m t; {REPORT} --format csv --output t'; cat m",
+        out="cell,dataset",
+    ),
+    "a full disk": Try(
+        f"mkdir d; {MOUNTS} 'mount -t tmpfs -o size=4k none d; {REPORT} --format json --output d/t'",
+        code=2, err="the disk is full",
+    ),
+    "a disk that is read only": Try(
+        f"mkdir d; {MOUNTS} 'mount -t tmpfs -o ro none d; {REPORT} --output d/t'", code=2, err="d",
+    ),
+    "a file on a disk that is read only, mounted to be written": Try(
+        f"mkdir d; echo old > m; {MOUNTS} 'mount -t tmpfs none d; touch d/t; mount --bind m d/t; "
+        f"mount -o remount,ro,bind d; {REPORT} --format csv --output d/t'; cat m",
+        out="cell,dataset",
+    ),
+    "a store on a disk that is read only": Try(
+        f"{MOUNTS} 'mount --bind $STORE $STORE; mount -o remount,ro,bind $STORE; {REPORT}'", out=TABLE
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     subprocess.run([*NOBODY.split(), "true"], capture_output=True).returncode != 0,
