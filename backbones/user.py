@@ -17,7 +17,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,9 +26,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from samcmp import modules
 from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS
 from samcmp.errors import UsageError, unknown
 from samcmp.graphs.batch import Columns, GraphBatch
+
+_PREFIX = "samcmp_user_model_"  # of the module that a file becomes
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Model(nn.Module):
         self.tasks = tasks
         self.source = config.source
         made = load_class(config.source)
-        self.model = made(**arguments(made, config, tasks=tasks))
+        with _helpers_of(imported(config.source.rpartition(":")[0], where=f"--model {config.source}")):
+            self.model = made(**arguments(made, config, tasks=tasks))
 
     def forward(self, batch: GraphBatch) -> Tensor:
         out = self.model(batch.to_pyg())
@@ -141,7 +146,8 @@ def imported(place: str, *, where: str) -> ModuleType:
 
 
 def _of_file(path: Path) -> ModuleType:
-    name = f"samcmp_user_model_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    code = modules.closure([str(path)])
+    name = f"{_PREFIX}{hashlib.sha256(repr(code).encode()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -150,8 +156,45 @@ def _of_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with _helpers_of(module):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+_helpers: dict[str, dict[str, ModuleType]] = {}  # a user's file, by its module's name -> what it imported beside it
+
+
+@contextmanager
+def _helpers_of(module: ModuleType) -> Iterator[None]:
+    """Let a user's file import what lies beside it, as Python does for a script; for everybody else nothing changes.
+
+    Two files in two folders may each have a helper of the same name: each gets its own.
+    """
+    if not module.__name__.startswith(_PREFIX):
+        yield
+        return
+    folder, mine = Path(str(module.__file__)).resolve().parent, _helpers.setdefault(module.__name__, {})
+    names = {p.stem for p in folder.glob("*.py")} | {p.parent.name for p in folder.glob("*/__init__.py")}
+    names -= {"samcmp", *sys.stdlib_module_names}
+    foreign = [key for key in sys.modules if key.partition(".")[0] in names and not _is_in(folder, key)]
+    hidden = {key: sys.modules.pop(key) for key in foreign}
+    before, path = {*sys.modules}, [*sys.path]
+    sys.modules.update(mine)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        mine |= {key: sys.modules[key] for key in {*sys.modules} - before if _is_in(folder, key)}
+        for key in mine:
+            sys.modules.pop(key, None)
+        sys.modules.update(hidden)
+
+
+def _is_in(folder: Path, name: str) -> bool:
+    file = getattr(sys.modules[name], "__file__", None)
+    return file is not None and Path(file).resolve().is_relative_to(folder) and "site-packages" not in Path(file).parts

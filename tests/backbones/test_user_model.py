@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -163,3 +165,81 @@ def test_equal_seeds_build_equal_weights() -> None:
         torch.manual_seed(3)
         models.append(backbones.build(config, 1))
     assert all(torch.equal(a, b) for a, b in zip(*(m.parameters() for m in models), strict=True))
+
+
+HELPED = """
+import torch
+from torch_geometric.nn import global_mean_pool
+from helper import WIDTH, layer
+from parts.more import bias
+
+class Mine(torch.nn.Module):
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        from late import late
+        self.out = layer(in_channels, out_channels)
+        self.width, self.late = WIDTH, late
+
+    def forward(self, data):
+        return global_mean_pool(self.out(data.x), data.batch, data.num_graphs) + bias
+"""
+
+
+def helped(folder: Path, width: int) -> str:
+    (folder / "parts").mkdir(parents=True)
+    (folder / "model.py").write_text(HELPED)
+    (folder / "helper.py").write_text(f"import torch\nWIDTH = {width}\nlayer = torch.nn.Linear\n")
+    (folder / "late.py").write_text("from helper import WIDTH\nlate = WIDTH + 1\n")
+    (folder / "parts/__init__.py").write_text("")
+    (folder / "parts/more.py").write_text("import helper\nbias = 0.5\n")
+    return f"{folder}/model.py:Mine"
+
+
+def built(config: backbones.Config) -> Any:
+    return backbones.build(config, 1).model
+
+
+def test_a_file_imports_what_lies_beside_it_and_nobody_else_notices(tmp_path: Path) -> None:
+    path, names = [*sys.path], {"helper", "late", "parts", "parts.more"}
+    made = {}
+    for width in (3, 4):
+        config = backbones.build_config(helped(tmp_path / str(width), width), settings={})
+        made[width] = built(config)
+        assert sys.path == path
+        assert names.isdisjoint(sys.modules)
+    assert {width: (model.width, model.late) for width, model in made.items()} == {3: (3, 4), 4: (4, 5)}
+
+
+def test_a_helper_goes_before_an_installed_module_of_its_name_which_others_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = ModuleType("helper")
+    monkeypatch.setitem(sys.modules, "helper", installed)
+    config = backbones.build_config(helped(tmp_path, 3), settings={})
+    assert built(config).width == 3
+    assert sys.modules["helper"] is installed
+
+
+def test_an_edited_helper_is_read_again(tmp_path: Path) -> None:
+    source = helped(tmp_path, 3)
+    assert built(backbones.build_config(source, settings={})).width == 3
+    (tmp_path / "helper.py").write_text("import torch\nWIDTH = 5\nlayer = torch.nn.Linear\n")
+    assert built(backbones.build_config(source, settings={})).width == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --epochs 1 --subset 40 -m",
+        "compare --epochs 1 --subset 40 --repeats 2 --jobs 2 -o adam --profile-seconds 1 -m",
+        "profile -o adam --budget 2s --subset 40 -m",
+        "check",
+    ],
+)
+def test_a_model_with_a_helper_works_in_every_command(tmp_path: Path, command: str) -> None:
+    source = helped(tmp_path / "models", 3)
+    device = [] if command == "check" else ["--device", "cpu"]
+    words = [sys.executable, "-m", "samcmp", *command.split(), source, *device]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
