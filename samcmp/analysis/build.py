@@ -15,6 +15,7 @@ from samcmp.analysis.molecules import Predictions
 from samcmp.analysis.pareto import with_best, with_front
 from samcmp.analysis.rows import row_of
 from samcmp.analysis.sentences import sentences
+from samcmp.analysis.step_shares import at_training_shares
 from samcmp.analysis.target import with_targets
 from samcmp.analysis.verdicts import verdicts
 from samcmp.data import coverage
@@ -98,6 +99,7 @@ def _spelled(cell: Cell, key: str, twins: Sequence[Cell]) -> str:
 
 def _cell(group: Group, settings: Settings, predictions: Predictions | None) -> Cell:
     case = group.case
+    group, share_notes = at_training_shares(group)
     roles = _roles(group)
     metric = next((r.accuracy.metric for runs in group.runs.values() for r in runs.values() if r.accuracy), "")
     higher = metric not in LOWER_IS_BETTER
@@ -114,7 +116,7 @@ def _cell(group: Group, settings: Settings, predictions: Predictions | None) -> 
         for record in group.profiles.values()
         if record.status != "ok" and record.throughput is not None
     ]
-    notes += _data_notes(group)
+    notes += [*share_notes, *_data_notes(group)]
     if group.replaced:
         notes.append(f"{group.replaced} older Records of the same runs are left out; the newest result counts")
     for role, name in (("base", "the base optimizer alone"), ("sam", "SAM")):

@@ -54,7 +54,9 @@ _WANG = "Wang et al., ICLR 2024"
 _DU = "Du et al., NeurIPS 2022, arXiv:2205.14083"
 
 OPTIMIZERS: dict[str, OptimizerEntry] = {
-    "adam": _entry("base:Plain", "the base optimizer alone", "Kingma and Ba, ICLR 2015", "1"),
+    "adam": _entry("base:Plain", "Adam alone, where it is the base", "Kingma and Ba, ICLR 2015", "1"),
+    "adamw": _entry("base:Plain", "AdamW alone, where it is the base", "Loshchilov and Hutter, ICLR 2019", "1"),
+    "sgd": _entry("base:Plain", "SGD with momentum alone, where it is the base", "Polyak 1964", "1"),
     "sam": _entry("sam:SAM", "the gradient at the worst point of a ball", "Foret et al., ICLR 2021", "2", like=_BALL),
     "asam": _entry(
         "asam:ASAM", "SAM in units of the weights", "Kwon et al., ICML 2021", "2", like=SCHEDULED,

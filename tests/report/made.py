@@ -53,8 +53,10 @@ def run(
     if status == "ok":
         accuracy = Accuracy(metric, score, score, epochs - 1, tasks, len(tasks), len(tasks), 20, *sizes)
     bend = 0.9 if metric == "roc-auc" else 1.1  # scores get better by epoch and end at the last
+    steps = -(-sizes[0] // what.protocol.batch_size)
+    passes = round(steps * ARMS.get(optimizer, ARMS["adam"])[1])
     history = tuple(
-        Epoch(0.7 / (e + 1), score * bend ** (epochs - 1 - e), score * bend ** (epochs - 1 - e), 1e-3, 1.0, 25)
+        Epoch(0.7 / (e + 1), score * bend ** (epochs - 1 - e), score * bend ** (epochs - 1 - e), 1e-3, 1.0, passes)
         for e in range(epochs)
     )
     key = content_key([what, created])
