@@ -186,11 +186,17 @@ def _inside(folders: Iterable[Path], name: str) -> tuple[Path | None, list[Path]
 def _distribution(top: str, path: Path) -> str | None:
     """Name the package that ``path`` was installed with; None for a checkout, an editable install or a loose file."""
     for name in _packages_of(top):
-        found = importlib.metadata.distribution(name)
-        whole = found.read_text("WHEEL") is not None
-        if whole and path.resolve().is_relative_to(Path(str(found.locate_file(""))).resolve()):
+        folder = _installed_in(name)
+        if folder is not None and path.resolve().is_relative_to(folder):
             return name
     return None
+
+
+@cache
+def _installed_in(package: str) -> Path | None:
+    """The folder that a package was installed into; None where it was not installed whole."""
+    found = importlib.metadata.distribution(package)
+    return None if found.read_text("WHEEL") is None else Path(str(found.locate_file(""))).resolve()
 
 
 @cache

@@ -52,10 +52,16 @@ class Protocol:
     init_from: str | None = None  # SHA-256 of the file with initial weights
 
 
-def arm_name(optimizer: str, settings: Mapping[str, Json]) -> str:
-    """Name an optimizer with its settings: ``sam[rho=0.1]``."""
-    changed = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
-    return f"{optimizer}[{changed}]" if changed else optimizer
+OWN: Mapping[str, float] = {"times": 1.0, "learning_rate": 1.0, "weight_decay": 0.0}  # with what changes nothing
+
+
+def arm_name(optimizer: str, settings: Mapping[str, Json], own: Mapping[str, Json] | None = None) -> str:
+    """Name an optimizer with its settings and what its training has of its own: ``sam[rho=0.1]``, ``adam ×2``."""
+    own = dict(own or {})
+    times = own.pop("times", None)
+    changed = ", ".join(f"{key}={value}" for key, value in sorted({**settings, **own}.items()))
+    name = f"{optimizer}[{changed}]" if changed else optimizer
+    return name if times is None else f"{name} ×{times:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,10 @@ class Case:
     peers: tuple[str, ...] = ()  # profile: the optimizers measured side by side in one session
     data: str = ""  # the dataset's content: see samcmp.data.catalogue.identity
     split_file: str = ""  # SHA-256 of the file with the split "file"
+    own: Mapping[str, Json] = field(default_factory=dict)  # asked for this arm alone: keys of OWN
+    trial: int = 0  # of a tuned comparison; 0: as asked
+    search: str = ""  # names the rule and the ranges that a trial was drawn by
+    drawn: Mapping[str, Json] = field(default_factory=dict)  # what the trial changes: learning rate, weight decay, rho
 
     def __post_init__(self) -> None:
         if self.optimizer in BASES:  # Records used to call every base alone "adam"
@@ -97,8 +107,38 @@ class Case:
 
     @property
     def arm(self) -> str:
-        """Name the optimizer with the settings that differ from its defaults."""
+        """Name the optimizer with what was asked for: settings that differ from its defaults, and its own training."""
+        return arm_name(self.optimizer, self.optimizer_settings, self.own)
+
+    @property
+    def measured_as(self) -> str:
+        """Name the arm that this one shares its profile with: the length of training changes no step's cost."""
         return arm_name(self.optimizer, self.optimizer_settings)
+
+    @property
+    def training(self) -> Protocol:
+        """The protocol as this run trains by it: with what is its arm's own, then with what its trial drew."""
+        own = {**self.own, **self.drawn}
+        return dataclasses.replace(
+            self.protocol,
+            epochs=trained_epochs(self.protocol.epochs, own.get("times", 1.0)),
+            weight_decay=own.get("weight_decay", self.protocol.weight_decay),
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """The factor on the arm's schedule of learning rates."""
+        return float({**self.own, **self.drawn}.get("learning_rate", 1.0))
+
+    @property
+    def settings(self) -> dict[str, Json]:
+        """The optimizer's settings as this run has them: those asked for, then those that its trial drew."""
+        return {**self.optimizer_settings, **{key: value for key, value in self.drawn.items() if key not in OWN}}
+
+
+def trained_epochs(epochs: int, times: float) -> int:
+    """The length of a training that is ``times`` as long."""
+    return round(epochs * times)
 
 
 @dataclass(frozen=True, slots=True)

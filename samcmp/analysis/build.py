@@ -20,7 +20,7 @@ from samcmp.analysis.target import with_targets
 from samcmp.analysis.verdicts import verdicts
 from samcmp.data import coverage
 from samcmp.data.coverage import span
-from samcmp.records import LOWER_IS_BETTER, Record, to_json
+from samcmp.records import LOWER_IS_BETTER, Record, arm_name, to_json
 
 V = TypeVar("V")
 
@@ -110,12 +110,12 @@ def _cell(group: Group, settings: Settings, predictions: Predictions | None) -> 
     rows = with_front(rows, higher=higher, factor=factor, settings=settings)
     rows = with_best(rows, higher=higher)
     margin, margin_text = _margin(metric, rows, settings)
-    notes = [_settings_note(row) for row in rows if row.optimizer_settings and row.label == row.optimizer]
-    notes += [
+    notes = [_settings_note(row) for row in rows if row.optimizer_settings and "[" not in row.label]
+    notes += dict.fromkeys(
         f"{record.case.optimizer}: speed is of a session that is {record.status}: {record.reason or 'no reason given'}"
         for record in group.profiles.values()
         if record.status != "ok" and record.throughput is not None
-    ]
+    )
     notes += [*share_notes, *_data_notes(group)]
     if group.replaced:
         notes.append(f"{group.replaced} older Records of the same runs are left out; the newest result counts")
@@ -171,17 +171,17 @@ def _settings_note(row: Row) -> str:
 
 
 def _labelled(rows: Sequence[Row]) -> list[Row]:
-    """Name each arm by its optimizer, with those settings that tell it from another arm of that optimizer."""
+    """Name each arm by its optimizer, with those settings that tell it from another arm of that optimizer, and with
+    what its training has of its own."""
     by_optimizer: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_optimizer[row.optimizer].append(row)
     named = []
     for row in rows:
         arms = [twin.optimizer_settings for twin in by_optimizer[row.optimizer]]
-        keys = sorted({key for arm in arms for key in arm})
-        telling = [key for key in keys if len({repr(arm.get(key)) for arm in arms}) > 1]
-        shown = ", ".join(f"{key}={row.optimizer_settings[key]}" for key in telling if key in row.optimizer_settings)
-        named.append(dataclasses.replace(row, label=f"{row.optimizer}[{shown}]" if shown else row.optimizer))
+        telling = {key for arm in arms for key in arm if len({repr(arm.get(key)) for arm in arms}) > 1}
+        settings = {key: value for key, value in row.optimizer_settings.items() if key in telling}
+        named.append(dataclasses.replace(row, label=arm_name(row.optimizer, settings, row.own)))
     return named
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from samcmp.records import SpeedWord, from_json, parse_json, to_json
 
-SCHEMA = 1  # of an exported Comparison: raised when a reader of the old form would misread the new one
+SCHEMA = 2  # of an exported Comparison: raised when a reader of the old form would misread the new one
 
 Role = Literal["base", "sam"]
 Word = Literal["better", "worse", "equivalent", "non-inferior", "inconclusive"]
@@ -92,7 +92,7 @@ class Row:
     blocks: Mapping[str, float]  # block -> test score
     holes: tuple[Hole, ...]
     graphs_per_second: float | None
-    speed_to: Mapping[str, Interval]  # "base", "sam" -> this arm's speed over that one's
+    speed_to: Mapping[str, Interval]  # "base", "sam" -> that arm's training time over this one's
     passes_per_step: float | None
     peak_bytes: int | None
     joules_per_graph: float | None
@@ -106,6 +106,8 @@ class Row:
     seconds_to_target: float | None = None  # median over runs at the measured speed; None: see ``missing``
     block_seconds: tuple[float, ...] = ()  # of the timed rounds
     block_graphs: int | None = None
+    own: Mapping[str, object] = field(default_factory=dict)  # of its training: times, learning_rate, weight_decay
+    times: float = 1.0  # how many times as long as the protocol's its training is
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,11 @@ class Comparison:
 def failures(comparison: Comparison) -> int:
     """Count the training runs without a result."""
     return sum(len(hole.blocks) for cell in comparison.cells for row in cell.rows for hole in row.holes)
+
+
+def training_speed(row: Row) -> float | None:
+    """Graphs per second over the length of training: what the time of a whole training goes by."""
+    return None if row.graphs_per_second is None else row.graphs_per_second / row.times
 
 
 def labels(cell: Cell) -> dict[str, str]:

@@ -20,13 +20,18 @@ MACHINE = (
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The Records of one cell: by arm and block, and one profile Record an arm."""
+    """The Records of one cell: by arm and block, and the profile Record of each arm.
+
+    In a tuned comparison ``runs`` are the settings as given and ``trials`` all of them, in their order, as far as no
+    number is missing; :func:`samcmp.analysis.tuned.choose` makes a Group of the chosen ones.
+    """
 
     key: str  # of what they share
     case: Case  # any of them
     dataset_hash: str
     runs: dict[str, dict[str, Record]]  # arm -> block -> Record
-    profiles: dict[str, Record]  # arm -> Record of the chosen session
+    trials: dict[str, dict[str, tuple[Record, ...]]]  # arm -> block -> trials 0, 1, ...; empty: nothing is tuned
+    profiles: dict[str, Record]  # arm -> Record of the chosen session; arms of equal steps share one
     session: str
     machine: Mapping[str, object]
     blocks: frozenset[str]  # of any arm
@@ -47,12 +52,13 @@ def groups(records: Iterable[Record]) -> list[Group]:
     for members in runs.values():
         case = members[0].case
         trained.add(_model_key(case))
-        arms, replaced = _by_block(members)
-        chosen = _session(profiles.get(_model_key(case), []), case, set(arms))
-        groups_.append(_group(members[0], arms, chosen, replaced))
+        arms, replaced = _by_block(record for record in members if not record.case.trial)
+        drawn, again = _by_trial([record for record in members if record.case.trial], arms)
+        session = _session(profiles.get(_model_key(case), []), case, {r.case.measured_as for r in members})
+        groups_.append(_group(members[0], arms, drawn, session, replaced + again))
     for key, members in profiles.items():
         if key not in trained:
-            groups_.append(_group(members[0], {}, _session(members, members[0].case, set()), 0))
+            groups_.append(_group(members[0], {}, {}, _session(members, members[0].case, set()), 0))
     return sorted(groups_, key=lambda g: (g.case.dataset, g.case.model, g.case.split, canonical_json(g.case.protocol)))
 
 
@@ -106,19 +112,68 @@ def _by_block(members: Iterable[Record]) -> tuple[dict[str, dict[str, Record]], 
     return {arm: dict(sorted(blocks.items())) for arm, blocks in arms.items()}, replaced
 
 
+def _by_trial(
+    drawn: Sequence[Record], arms: Mapping[str, Mapping[str, Record]]
+) -> tuple[dict[str, dict[str, tuple[Record, ...]]], int]:
+    """Put the drawn trials of each arm and block behind trial 0, up to the first that is missing.
+
+    An arm that was searched in several ways has the trials of the search that went furthest, of equal ones the newest.
+    """
+    if not drawn:
+        return {}, 0
+    searches: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in drawn:
+        searches[record.case.arm][record.case.search].append(record)
+    trials: dict[str, dict[str, tuple[Record, ...]]] = {}
+    replaced = 0
+    for arm, firsts in arms.items():
+        trials[arm] = {block: (first,) for block, first in firsts.items()}
+        by_number: dict[int, list[Record]] = defaultdict(list)
+        for record in max(searches[arm].values(), key=_reach, default=()):
+            by_number[record.case.trial].append(record)
+        for number in sorted(by_number):
+            blocks, again = _by_block(by_number[number])
+            replaced += again
+            for block, record in blocks[arm].items():
+                if len(trials[arm].get(block, ())) == number:
+                    trials[arm][block] += (record,)
+    return trials, replaced
+
+
+def _reach(search: Sequence[Record]) -> tuple[int, str]:
+    return len({(r.case.trial, r.case.block) for r in search}), max(r.created for r in search)
+
+
 def _rank(record: Record) -> tuple[bool, str]:
     return record.accuracy is not None, record.created
 
 
-def _group(first: Record, arms: dict[str, dict[str, Record]], profiles: dict[str, Record], replaced: int) -> Group:
+def _group(
+    first: Record,
+    arms: dict[str, dict[str, Record]],
+    trials: dict[str, dict[str, tuple[Record, ...]]],
+    session: Mapping[str, Record],
+    replaced: int,
+) -> Group:
+    measured_as = {arm: next(iter(runs.values())).case.measured_as for arm, runs in arms.items()}
+    profiles = {arm: session[name] for arm, name in measured_as.items() if name in session}
+    profiles |= {name: record for name, record in session.items() if name not in measured_as.values()}
     sample = next(iter(profiles.values()), None)
-    session = _session_name(sample) if sample else ""
-    machine = machine_of(sample) if sample else {}
-    blocks = frozenset(block for runs in arms.values() for block in runs)
-    return Group(cell_key(first), first.case, first.dataset_hash, arms, profiles, session, machine, blocks, replaced)
+    return Group(
+        key=cell_key(first),
+        case=first.case,
+        dataset_hash=first.dataset_hash,
+        runs=arms,
+        trials=trials,
+        profiles=profiles,
+        session=_session_name(sample) if sample else "",
+        machine=machine_of(sample) if sample else {},
+        blocks=frozenset(block for runs in arms.values() for block in runs),
+        replaced=replaced,
+    )
 
 
-def _session(profiles: Sequence[Record], case: Case, arms: set[str]) -> dict[str, Record]:
+def _session(profiles: Sequence[Record], case: Case, measured_as: set[str]) -> dict[str, Record]:
     """Choose the session that fits the cell best: same protocol and device, most arms, newest."""
     sessions: dict[Hashable, list[Record]] = defaultdict(list)
     for record in profiles:
@@ -132,7 +187,7 @@ def _session(profiles: Sequence[Record], case: Case, arms: set[str]) -> dict[str
         return (
             first.device == case.device,
             first.protocol.batch_size == case.protocol.batch_size,
-            len({r.case.arm for r in members if r.throughput} & arms),
+            len({r.case.arm for r in members if r.throughput} & measured_as),
             max(r.created for r in members),
         )
 

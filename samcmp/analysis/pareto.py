@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from samcmp.analysis.comparison import Row, Settings
+from samcmp.analysis.comparison import Row, Settings, training_speed
 from samcmp.analysis.paired import Array
 
 LEADS = ("accuracy", "speed", "memory")
@@ -69,12 +69,12 @@ def front_probability(
 
 
 def with_front(rows: Sequence[Row], *, higher: bool, factor: float | None, settings: Settings) -> list[Row]:
-    """Mark the Pareto front of mean score and speed, with the probability of being on it."""
+    """Mark the Pareto front of mean score and speed of training, with the probability of being on it."""
     both = [row for row in rows if row.score and row.graphs_per_second]
     if not both:
         return list(rows)
     sign = 1.0 if higher else -1.0
-    speeds = [row.graphs_per_second or 0.0 for row in both]
+    speeds = [training_speed(row) or 0.0 for row in both]
     front = pareto_front([sign * row.score.mean for row in both if row.score], speeds)
     common = sorted(set.intersection(*(set(row.blocks) for row in both)))
     share = None

@@ -48,6 +48,8 @@ def row_of(arm: str, group: Group, *, roles: Mapping[str, Role], factor: float |
         label=arm,
         optimizer=first.case.optimizer,
         optimizer_settings=first.case.optimizer_settings,
+        own=first.case.own,
+        times=_times(arm, group),
         role=roles.get(arm),
         score=_score(test, keys, factor),
         valid=_score(valid, keys, factor),
@@ -107,7 +109,8 @@ def _score(values: Mapping[str, float], splits: Mapping[str, str], factor: float
 
 
 def _speeds(arm: str, group: Group, roles: Mapping[str, Role]) -> dict[str, Interval]:
-    """This arm's speed over each reference's, as the session measured it, else from its raw rounds."""
+    """Each reference's training time over this arm's: speeds as the session measured them, else from its raw rounds,
+    and the lengths of training."""
     mine = group.profiles.get(arm)
     ratios: dict[str, Interval] = {}
     if mine is None or mine.throughput is None:
@@ -118,9 +121,9 @@ def _speeds(arm: str, group: Group, roles: Mapping[str, Role]) -> dict[str, Inte
             continue
         measured = mine.throughput.ratio_to
         older = ("adam",) if peer.case.is_base else ()  # whichever the base was
-        key = next((k for k in (reference, peer.case.optimizer, *older) if k in measured), None)
+        key = next((k for k in (peer.case.arm, peer.case.optimizer, *older) if k in measured), None)
         a, b = mine.throughput, peer.throughput
-        if arm == reference:
+        if mine is peer:  # the same steps
             ratios[role] = Interval(1.0, 1.0, 1.0)
         elif key is not None:
             value, low, high = measured[key]
@@ -129,4 +132,19 @@ def _speeds(arm: str, group: Group, roles: Mapping[str, Role]) -> dict[str, Inte
             ratios[role] = ratio_interval(a.block_seconds, b.block_seconds)
         elif b.graphs_per_second > 0:
             ratios[role] = Interval(a.graphs_per_second / b.graphs_per_second)
+        if role in ratios:
+            ratios[role] = _scaled(ratios[role], _times(reference, group) / _times(arm, group))
     return ratios
+
+
+def _times(arm: str, group: Group) -> float:
+    """How many times as long as the protocol's an arm's training is; 1 where only its speed is known."""
+    first = next(iter(group.runs.get(arm, {}).values()), None)
+    return 1.0 if first is None else first.case.training.epochs / first.case.protocol.epochs
+
+
+def _scaled(ratio: Interval, factor: float) -> Interval:
+    if factor == 1.0:
+        return ratio
+    low, high = (None if limit is None else factor * limit for limit in (ratio.low, ratio.high))
+    return Interval(factor * ratio.value, low, high)

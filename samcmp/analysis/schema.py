@@ -1,6 +1,6 @@
 """The JSON Schema of an exported comparison, made from the dataclasses that hold it.
 
-The published copy is ``docs/schema/comparison-1.json``; a test keeps the two equal. The number is
+The published copy is ``docs/schema/comparison-2.json``; a test keeps the two equal. The number is
 :data:`samcmp.analysis.comparison.SCHEMA`: within it fields are only added.
 """
 

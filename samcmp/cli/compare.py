@@ -54,6 +54,7 @@ def compare(
         ),
     ] = None,
     data: options.DataOptions,
+    tuning: options.TuningOptions,
     device: options.Device = "auto",
     jobs: Annotated[
         int | None,
@@ -145,6 +146,8 @@ def compare(
         folds=folds,
         repeats=repeats,
         seed=seed,
+        tune=tuning.tune,
+        equal_cost=tuning.equal_cost,
         profile_seconds=profile_seconds,
         device=where.partition(":")[0],
         inputs=found.inputs(common.fingerprint(where)),
@@ -154,6 +157,8 @@ def compare(
     missing = planned.missing_train(kept, retry=retry_failed) or planned.missing_sessions(kept, retry=retry_failed)
     if dry_run or missing:
         planned.check_settings()
+        for note in planned.notes:
+            common.stderr().print(note, markup=False, soft_wrap=True)
     if dry_run:
         from samcmp.cli import dryrun
 

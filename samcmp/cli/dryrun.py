@@ -34,6 +34,8 @@ def show(planned: Plan, kept: Store, *, retry: bool) -> None:
         f"{len(todo)} to do; {counted(len(planned.sessions), 'profile session')}, "
         f"{len(planned.sessions) - len(sessions)} in the store."
     )
+    if planned.trials > 1:
+        console.print(_trials(planned))
     for line in cost.lines(todo, sessions=len(sessions), seconds=planned.profile_seconds, history=kept.records()):
         console.print(line, markup=False)
     for line in _power(planned):
@@ -50,12 +52,26 @@ def _cases(planned: Plan, todo: dict[str, Case]) -> object:
     runs: Counter[Row] = Counter()
     left: Counter[Row] = Counter()
     for key, case in planned.train.items():
-        row = (case.dataset, case.model, case.arm, case.split, str(case.protocol.epochs))
+        row = (case.dataset, case.model, case.arm, case.split, str(case.training.epochs))
         runs[row] += 1
         left[row] += key in todo
     for shown, count in runs.items():
         table.add_row(*(Text(cell) for cell in shown), str(count), str(left[shown]))
     return table
+
+
+def _trials(planned: Plan) -> str:
+    """Say what the runs of a tuned comparison are made of."""
+    cases = planned.train.values()
+    factors = [
+        (len({(case.dataset, case.model) for case in cases}), "dataset and model", "datasets and models"),
+        (len({case.arm for case in cases}), "optimizer", "optimizers"),
+        (len({case.block for case in cases}), "split", "splits"),
+        (planned.trials, "trial", "trials"),
+    ]
+    shown = [f"{n} {one if n == 1 else several}" for n, one, several in factors if n > 1 or one != "dataset and model"]
+    untuned = sum(case.trial == 0 for case in cases)
+    return f"{counted(len(cases), 'run')}: {' × '.join(shown)}, {untuned} of them the untuned comparison."
 
 
 def _power(planned: Plan) -> list[str]:

@@ -118,7 +118,8 @@ def _profile(view: _View, sessions: list[Mapping[str, Case]], kept: Store, *, op
 
 
 def name_of(case: Case) -> str:
-    return f"{case.dataset} {case.model} {case.arm} {case.block}"
+    trial = f" trial {case.trial}" if case.trial else ""
+    return f"{case.dataset} {case.model} {case.arm} {case.block}{trial}"
 
 
 class _View:
@@ -201,7 +202,7 @@ class _Live(_View):
 
     def expect(self, training: Mapping[str, Case]) -> None:
         self.runs_left = len(training)
-        total = sum(case.protocol.epochs for case in training.values())
+        total = sum(case.training.epochs for case in training.values())
         if total:
             self.overall = self.bars.add_task("all epochs", total=total, shown=self._left())
 
@@ -228,7 +229,7 @@ class _Live(_View):
         if name in self.lines:
             self.bars.remove_task(self.lines.pop(name))
         if self.overall is not None:
-            missed = record.case.protocol.epochs - self.seen.get(name, 0)
+            missed = record.case.training.epochs - self.seen.get(name, 0)
             self.bars.update(self.overall, advance=missed, shown=self._left())
 
     def measuring(self, what: str) -> None:

@@ -38,6 +38,13 @@ def whole(option: str, *, least: int = 1, most: int = 10**9) -> Callable[[object
     return read
 
 
+def trials(text: object) -> int:
+    """Read a number of trials. Raises UsageError."""
+    if str(text) in {"0", "1"}:
+        raise UsageError(f"must be at least 2: trial 0 is the settings given, got {text}", where="--tune")
+    return whole("--tune", least=2)(text)
+
+
 def number(option: str, *, least: float, most: float = 1e9) -> Callable[[object], float]:
     """Make the reader of a number, as :func:`whole` does."""
 
@@ -65,6 +72,7 @@ def source(text: str) -> str:
 
 DATA = "Data"
 TRAINING = "Training"
+TUNING = "Tuning and equal cost"
 OUTPUT = "Output"
 
 # ---------------------------------------------------------------------------------------------- what is run
@@ -235,6 +243,24 @@ Threads = Annotated[
     ),
 ]
 
+# ---------------------------------------------------------------------------------------------- tuning, equal cost
+
+Tune = Annotated[
+    int | None,
+    typer.Option(
+        "--tune",
+        metavar="N",
+        parser=trials,
+        help="Try N settings an optimizer and split, chosen by validation; the first are those given.",
+        show_default="the suite's, else no tuning",
+        rich_help_panel=TUNING,
+    ),
+]
+EqualCost = Annotated[
+    bool,
+    typer.Option("--equal-cost", help="Add the base trained twice as long: SAM's cost.", rich_help_panel=TUNING),
+]
+
 # ---------------------------------------------------------------------------------------------- output
 
 Format = Annotated[
@@ -307,6 +333,14 @@ class SettingOptions:
     set_: Settings = None
     init_from: InitFrom = None
     threads: Threads = None
+
+
+@dataclass(frozen=True, slots=True)
+class TuningOptions:
+    """How fair the comparison is: equally many trials, equal cost."""
+
+    tune: Tune = None
+    equal_cost: EqualCost = False
 
 
 @dataclass(frozen=True, slots=True)

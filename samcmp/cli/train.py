@@ -142,7 +142,7 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=False) as bar:
         name = f"{case.dataset} {case.model} {case.arm}"
-        line = bar.add_task(name, total=case.protocol.epochs, shown="reading data and featurising")
+        line = bar.add_task(name, total=case.training.epochs, shown="reading data and featurising")
 
         def listen(now: Progress) -> None:
             bar.update(line, completed=now.epoch, shown=_shown(now))

@@ -10,11 +10,12 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
+from samcmp.analysis.draws import SHARED, Choice, Ranges
 from samcmp.errors import UsageError, unknown
 from samcmp.experiment import suites as suite_file
 from samcmp.experiment.keys import Inputs
 from samcmp.experiment.suites import Arm, Suites, SuiteTable
-from samcmp.records import BASES, Json, Protocol, differing, to_json
+from samcmp.records import BASES, Json, Protocol, differing, to_json, trained_epochs
 
 FOLDS = 5  # of cv5
 MOST_RUNS = 100_000
@@ -34,6 +35,8 @@ class Request:
     folds: int | None = None
     repeats: int | None = None
     seed: int | None = None
+    tune: int | None = None  # trials an optimizer and split
+    equal_cost: bool = False  # with the base trained twice as long
     profile_seconds: float | None = None
     device: str = "cpu"
     inputs: Inputs = field(default_factory=Inputs)
@@ -65,6 +68,10 @@ class Config:
     device: str
     inputs: Inputs
     where: Mapping[str, str]  # arm or model -> where a user wrote its settings
+    trials: int = 1  # an arm and block; trial 0 is the settings as given
+    ranges: Mapping[str, Ranges] = field(default_factory=dict)  # optimizer -> where its trials are drawn
+    bounds: tuple[Arm, ...] = ()  # with settings at the ends of a user's ranges
+    notes: tuple[str, ...] = ()  # said before anything runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,19 @@ def read(request: Request, suites: Suites) -> Config:
     models = tuple(dict.fromkeys(request.models or suite.models))
     suite_file.check_members("model", request.models, where="--model")
     overrides = read_overrides(request.overrides, [arm.optimizer for arm in entries], models)
-    arms = _arms(suites, entries, overrides, where=written_in)
+    arms = _arms(suites, entries, overrides, protocol=protocol, where=written_in)
+    notes: list[str] = []
+    if request.equal_cost:
+        arms = _with_longer_base(arms, protocol)
+        notes += _notes_on_schedules(arms, protocol)
+    trials = request.tune or suite.tune or 1
+    ranges: dict[str, Ranges] = {}
+    if trials > 1:
+        _refuse_set_and_tuned(suites, entries, overrides, where=written_in)
+        ranges = {arm.optimizer: suites.ranges.of(arm.optimizer) for arm in arms}
+        notes += _notes_on_ranges(ranges)
+    where = _where_written(suites, arms, overrides=overrides, models=models)
+    bounds = _bounds(suites, arms) if trials > 1 else []
     config = Config(
         suite=name,
         title=suite.title,
@@ -107,7 +126,11 @@ def read(request: Request, suites: Suites) -> Config:
         profile_seconds=request.profile_seconds or suite.profile_seconds,
         device=request.device,
         inputs=request.inputs,
-        where=_where_written(suites, arms, overrides=overrides, models=models),
+        where={**where, **{arm.name: place for arm, place in bounds}},
+        trials=trials,
+        ranges=ranges,
+        bounds=tuple(arm for arm, _ in bounds),
+        notes=tuple(notes),
     )
     _refuse_too_many(config, suites, request)
     return config
@@ -203,10 +226,10 @@ def _not_of_this_run(override: Override, optimizers: Sequence[str], models: Sequ
     return unknown("optimizer or model", override.owner, {*optimizers, *models}, where=override.where)
 
 
-def _arms(suites: Suites, entries: Iterable[Arm], overrides: Sequence[Override], *, where: str) -> list[Arm]:
+def _arms(
+    suites: Suites, entries: Iterable[Arm], overrides: Sequence[Override], *, protocol: Protocol, where: str
+) -> list[Arm]:
     """Give every optimizer its settings; one with several values makes an arm of each. Raises ConfigError."""
-    from samcmp import optim
-
     arms: list[Arm] = []
     for entry in entries:
         own = [override for override in overrides if override.owner == entry.optimizer]
@@ -214,10 +237,17 @@ def _arms(suites: Suites, entries: Iterable[Arm], overrides: Sequence[Override],
             swept = dict(zip((override.key for override in own), values, strict=True))
             arm = Arm(entry.optimizer, {**suites.settings.get(entry.optimizer, {}), **entry.settings, **swept})
             suite_file.check_arm(arm, where=" ".join(override.where for override in own) or where)
-            arm = Arm(arm.optimizer, differing(arm.settings, optim.entry(arm.optimizer).settings))
+            arm = suite_file.with_own(arm, protocol)
+            _check_length(arm, protocol, where=" ".join(override.where for override in own) or where)
             if arm not in arms:
                 arms.append(arm)
     return arms
+
+
+def _check_length(arm: Arm, protocol: Protocol, *, where: str) -> None:
+    times = arm.own.get("times", 1.0)
+    if trained_epochs(protocol.epochs, times) < 1:
+        raise UsageError(f"{times:g} of {protocol.epochs} epochs is less than one", where=where)
 
 
 def unfit(optimizer: str, base: str) -> str | None:
@@ -243,6 +273,68 @@ def _named_after_base(arm: Arm, base: str, request: Request, where: str) -> Arm:
             remedy=f'Leave it out, or set base = "{needed}" in [protocol].',
         )
     return replace(arm, optimizer=base) if arm.optimizer in BASES else arm
+
+
+# ------------------------------------------------------------------------------------------------ tuning, equal cost
+
+
+def _with_longer_base(arms: Sequence[Arm], protocol: Protocol) -> list[Arm]:
+    """Add the base optimizer trained twice as long: SAM's gradient evaluations, spent on longer training."""
+    if Arm(protocol.base) not in arms:
+        raise UsageError(
+            f"equal cost compares with {protocol.base}, which is not among the optimizers",
+            where="--equal-cost",
+            remedy=f"Add --optimizer {protocol.base}.",
+        )
+    longer = Arm(protocol.base, {}, {"times": 2.0})
+    return [*arms, *([] if longer in arms else [longer])]
+
+
+def _notes_on_schedules(arms: Iterable[Arm], protocol: Protocol) -> list[str]:
+    if protocol.schedule != "noam-released":
+        return []
+    longer = ", ".join(arm.name for arm in arms if arm.own.get("times", 1.0) > 1.0)
+    return [f"{longer}: the schedule noam-released ends at epoch 30, however long the training is"]
+
+
+def _notes_on_ranges(ranges: Mapping[str, Ranges]) -> list[str]:
+    from samcmp import optim
+
+    without = [name for name, of in ranges.items() if optim.entry(name).settings and not set(of) - set(SHARED)]
+    return [
+        f"{name}: only learning rate and weight decay are tuned; [tuning.optimizers] has no range for it"
+        for name in without
+    ]
+
+
+def _refuse_set_and_tuned(suites: Suites, entries: Iterable[Arm], overrides: Sequence[Override], *, where: str) -> None:
+    """Raise UsageError for a setting that is given a value and searched, too, whatever the value is."""
+    for entry in entries:
+        tuned = suites.ranges.of(entry.optimizer)
+        written = [(o.key, o.where, f"`--set {o.owner}.{o.key}`") for o in overrides if o.owner == entry.optimizer]
+        written += [(key, where, f"{key} of {entry.optimizer}") for key in entry.settings]
+        table = f"{suites.path}: optimizers.{entry.optimizer}"
+        written += [(key, table, f"{key} in that table") for key in suites.settings.get(entry.optimizer, {})]
+        for key, place, what in written:
+            if key in tuned:
+                raise UsageError(
+                    f"{entry.optimizer}.{key} is both set and tuned",
+                    where=place,
+                    remedy=f"Leave out {what}, or its range in [tuning].",
+                )
+
+
+def _bounds(suites: Suites, arms: Iterable[Arm]) -> list[tuple[Arm, str]]:
+    """Put each own setting of an arm at the ends of its range, with where it is written; the shipped are good."""
+    if suites.path == suite_file.DEFAULT_FILE:
+        return []
+    made = []
+    for arm in arms:
+        for key, searched in suites.ranges.optimizers.get(arm.optimizer, {}).items():
+            ends = searched.values if isinstance(searched, Choice) else (searched.low, searched.high)
+            place = f"{suites.path}: tuning.optimizers.{arm.optimizer}.{key}"
+            made += [(Arm(arm.optimizer, {**arm.settings, key: end}, arm.own), place) for end in ends]
+    return made
 
 
 def _where_written(
@@ -292,12 +384,14 @@ def _repeat(split: str, repeat: int, first: int) -> Iterator[Block]:
 
 
 def _refuse_too_many(config: Config, suites: Suites, request: Request) -> None:
-    runs = len(config.datasets) * len(config.models) * len(config.arms) * len(config.blocks)
+    runs = len(config.datasets) * len(config.models) * len(config.arms) * len(config.blocks) * config.trials
     if runs > MOST_RUNS:
         raise UsageError(
             f"{runs:,} runs are more than can be planned at once ({MOST_RUNS:,})",
-            where=f"--repeats {request.repeats}"
+            where=f"--tune {request.tune}"
+            if request.tune
+            else f"--repeats {request.repeats}"
             if request.repeats
             else f"{suites.path}: suites.{config.suite}.repeats",
-            remedy="Take fewer repeats, or a part of the datasets, models and settings at a time.",
+            remedy="Take fewer repeats or trials, or a part of the datasets, models and settings at a time.",
         )

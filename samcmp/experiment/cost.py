@@ -89,7 +89,7 @@ def _cell(case: Case) -> tuple[object, ...]:
 def seconds_of(case: Case, per_epoch: Rates) -> float | None:
     """Expected seconds of one case: by its own optimizer's earlier runs, else by any optimizer's on the same cell."""
     own = per_epoch.get((*_cell(case), case.arm), per_epoch.get(_cell(case)))
-    return None if own is None else own * case.protocol.epochs
+    return None if own is None else own * case.training.epochs
 
 
 def _time(seconds: float) -> str:

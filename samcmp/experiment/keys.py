@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from samcmp import modules
 from samcmp.data.catalogue import Catalogue
-from samcmp.records import Case, content_key
+from samcmp.records import Case, content_key, to_json
 
 _PACKAGES = ("torch", "rdkit")  # whose versions change bits
+_ADDED = ("own", "trial", "search", "drawn")  # fields of a Case that its key holds only where they say something
 KEY_VERSION = 2  # raised when the meaning of a Case changes without its fields changing
 
 Roots = tuple[str, ...]
@@ -40,10 +41,10 @@ class Inputs:
         optimizer = optim.entry(case.optimizer)
         decides = {
             "version": KEY_VERSION,
-            "case": case,
+            "case": {name: value for name, value in to_json(case).items() if value or name not in _ADDED},
             "optimizer": [
                 optimizer.class_name,
-                {**optimizer.settings, **case.optimizer_settings},
+                {**optimizer.settings, **case.settings},
                 optimizer.loss_power,
                 optimizer.schedule,
             ],

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from samcmp import backbones
+from samcmp.analysis.draws import Ranges, draw, search_name
 from samcmp.experiment.config import Config
 from samcmp.experiment.store import Store
 from samcmp.records import Case, Record, differing
@@ -29,6 +30,9 @@ class Plan:
     table: int | None = None
     where: Mapping[str, str] = field(default_factory=dict)  # arm or model -> where a user wrote its settings
     code: Mapping[str, str] = field(default_factory=dict)  # that the keys were made of: see samcmp.modules
+    trials: int = 1  # an arm and block
+    bounds: Sequence[Case] = ()  # with settings at the ends of a user's ranges, to be checked with the others
+    notes: Sequence[str] = ()
 
     @property
     def keys(self) -> list[str]:
@@ -37,8 +41,9 @@ class Plan:
     def check_settings(self) -> None:
         """Refuse values that a model or an optimizer does not take. Imports torch where a user wrote any."""
         if self.where:
-            cases = [*self.train.values(), *(case for session in self.sessions for case in session.values())]
-            check_settings(cases, self.where)
+            first = [case for case in self.train.values() if case.trial == 0]
+            sessions = [case for session in self.sessions for case in session.values()]
+            check_settings([*first, *sessions, *self.bounds], self.where)
 
     def missing_train(self, store: Store, *, retry: bool = False) -> dict[str, Case]:
         return {key: case for key, case in self.train.items() if not _done(store.get(key), retry)}
@@ -60,28 +65,35 @@ def _done(record: Record | None, retry: bool) -> bool:
 
 def build(config: Config, *, train: bool = True, profile: bool = True) -> Plan:
     """Make the Cases of a comparison: training on every block, and a profile session a dataset and model."""
+    cells = [_shared(config, dataset, model) for dataset, model in itertools.product(config.datasets, config.models)]
     training: dict[str, Case] = {}
-    sessions: list[Mapping[str, Case]] = []
-    for dataset, model in itertools.product(config.datasets, config.models):
-        shared: dict[str, Any] = {
-            "dataset": dataset,
-            "data": config.inputs.datasets.identity(dataset),
-            "model": model,
-            "model_settings": differing(config.models[model], backbones.defaults(model, dataset=dataset)),
-            "device": config.device,
-            "split_file": config.inputs.split_file,
-        }
-        for block, arm in itertools.product(config.blocks, config.arms):
-            case = Case(
-                kind="train",
-                optimizer=arm.optimizer,
-                optimizer_settings=arm.settings,
-                protocol=config.protocol,
-                **asdict(block),
-                **shared,
-            )
-            training[config.inputs.key_of(case)] = case
-        sessions.append(_session(config, shared))
+    # trial by trial: whatever has run when it is stopped compares all arms after equally many
+    for trial, cell, block, arm in itertools.product(range(config.trials), cells, config.blocks, config.arms):
+        case = Case(
+            kind="train",
+            optimizer=arm.optimizer,
+            optimizer_settings=arm.settings,
+            own=arm.own,
+            protocol=config.protocol,
+            **asdict(block),
+            **cell,
+        )
+        if trial:
+            case = _drawn(case, trial, config.ranges[arm.optimizer])
+        training[config.inputs.key_of(case)] = case
+    sessions = [_session(config, cell) for cell in cells]
+    bounds = [
+        Case(
+            "train",
+            cells[0]["dataset"],
+            cells[0]["model"],
+            arm.optimizer,
+            config.protocol,
+            own=arm.own,
+            optimizer_settings=arm.settings,
+        )
+        for arm in config.bounds
+    ]
     every = [*training.values(), *(case for session in sessions for case in session.values())]
     return Plan(
         title=config.title,
@@ -92,7 +104,27 @@ def build(config: Config, *, train: bool = True, profile: bool = True) -> Plan:
         table=config.table,
         where=config.where,
         code=config.inputs.code_of(*every),
+        trials=config.trials,
+        bounds=bounds,
+        notes=config.notes,
     )
+
+
+def _shared(config: Config, dataset: str, model: str) -> dict[str, Any]:
+    """What the Cases of one dataset and model have in common."""
+    return {
+        "dataset": dataset,
+        "data": config.inputs.datasets.identity(dataset),
+        "model": model,
+        "model_settings": differing(config.models[model], backbones.defaults(model, dataset=dataset)),
+        "device": config.device,
+        "split_file": config.inputs.split_file,
+    }
+
+
+def _drawn(case: Case, trial: int, ranges: Ranges) -> Case:
+    drawn = draw(ranges, trial, dataset=case.dataset, model=case.model, block=case.block)
+    return replace(case, trial=trial, search=search_name(ranges), drawn=drawn)
 
 
 def _session(config: Config, shared: Mapping[str, Any]) -> Mapping[str, Case]:
@@ -100,9 +132,11 @@ def _session(config: Config, shared: Mapping[str, Any]) -> Mapping[str, Case]:
 
     Epochs do not matter to speed and are left out of the key. Nor does the way to split: a session trains on the rows
     of the first random split whatever split is trained on, but on those of a split file where there is one, since
-    such a file may choose any rows.
+    such a file may choose any rows. Arms that differ in the length of training, its learning rates or weight decay
+    take equal steps and are measured once.
     """
-    peers = tuple(sorted(arm.name for arm in config.arms))
+    arms = list({arm.name: arm for arm in (replace(arm, own={}) for arm in config.arms)}.values())
+    peers = tuple(sorted(arm.name for arm in arms))
     cases = [
         Case(
             kind="profile",
@@ -113,6 +147,6 @@ def _session(config: Config, shared: Mapping[str, Any]) -> Mapping[str, Case]:
             peers=peers,
             **shared,
         )
-        for arm in config.arms
+        for arm in arms
     ]
     return {config.inputs.key_of(case): case for case in cases}

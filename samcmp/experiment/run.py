@@ -95,7 +95,7 @@ class _Run:
     def go(self, empty: Record, listen: Listener | None) -> tuple[Record, Predictions]:
         import numpy as np
 
-        setup, epochs = self.setup, self.setup.case.protocol.epochs
+        setup, epochs = self.setup, self.setup.case.training.epochs
         began = time.perf_counter()
         best: tuple[Score, NDArray[np.float64]] | None = None
         for epoch in range(epochs):

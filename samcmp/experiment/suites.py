@@ -15,8 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samcmp import files
 from samcmp.errors import ConfigError, nearest
-from samcmp.records import BASES, SCHEDULES, Json, arm_name, misfit
+from samcmp.experiment import ranges
+from samcmp.experiment.ranges import SearchRanges
+from samcmp.records import BASES, OWN, SCHEDULES, Json, Protocol, arm_name, differing, misfit
 
+MOST = 1000.0  # times the length, the learning rates or the weight decay that make sense
+_ABOUT_OWN = {
+    "learning_rate": "a factor on the schedule",
+    "times": "how many times as long to train",
+    "weight_decay": "the base optimizer's",
+}
+_OTHERWISE_CALLED = {"lr": "learning_rate", "peak_lr": "learning_rate", "wd": "weight_decay", "epochs": "times"}
 DEFAULT_FILE = Path(__file__).resolve().parent.parent / "benchmarks.toml"
 
 Count = Annotated[int, Field(ge=1)]
@@ -60,25 +69,36 @@ class SuiteTable(_Table):
     profile_seconds: Seconds = 60.0
     protocol: ProtocolTable = Field(default_factory=ProtocolTable)
     needs_init_from: bool = False  # the suite means nothing without pre-trained weights
+    tune: Annotated[int, Field(ge=2)] | None = None  # trials an optimizer and split; trial 0: the settings given
     table: int | None = None  # of the GraphSAM paper, for published numbers beside ours
+
+
+class TuningTable(_Table):
+    """Keys of [tuning]; the ranges themselves are read by :mod:`samcmp.experiment.ranges`."""
+
+    learning_rate: Any = Field(default_factory=lambda: {"low": 0.1, "high": 10.0})  # a factor on the schedule
+    weight_decay: Any = Field(default_factory=lambda: {"low": 1e-6, "high": 1e-3})
+    optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class FileTable(_Table):
     protocol: ProtocolTable = Field(default_factory=ProtocolTable)
+    tuning: TuningTable = Field(default_factory=TuningTable)
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     suites: dict[str, SuiteTable]
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """An optimizer with the settings that are asked for."""
+    """An optimizer with the settings that are asked for, and what its training has of its own."""
 
     optimizer: str
     settings: Mapping[str, Json] = field(default_factory=dict)
+    own: Mapping[str, Json] = field(default_factory=dict)  # keys of samcmp.records.OWN
 
     @property
     def name(self) -> str:
-        return arm_name(self.optimizer, self.settings)
+        return arm_name(self.optimizer, self.settings, self.own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +108,7 @@ class Suites:
     path: Path
     protocol: Mapping[str, Json]
     settings: Mapping[str, Mapping[str, Json]]  # optimizer -> settings
+    ranges: SearchRanges
     suites: Mapping[str, SuiteTable]
 
 
@@ -99,7 +120,8 @@ def read(path: Path | None = None, *, cards: Sequence[Path] = ()) -> Suites:
         table = FileTable.model_validate(content)
     except ValidationError as error:
         raise _explained(path, error) from None
-    suites = Suites(path, _set(table.protocol), table.optimizers, table.suites)
+    tuned = ranges.read(table.tuning.model_dump(), where=f"{path}: tuning")
+    suites = Suites(path, _set(table.protocol), table.optimizers, tuned, table.suites)
     _check_names(suites, cards)
     return suites
 
@@ -161,6 +183,8 @@ def _keys_of(table: Sequence[str]) -> list[str]:
     model: type[BaseModel] = FileTable
     if table[-1:] == ["protocol"]:
         model = ProtocolTable
+    elif table == ["tuning"]:
+        model = TuningTable
     elif len(table) == 2:
         model = SuiteTable
     return list(model.model_fields)
@@ -267,12 +291,37 @@ def check_arm(arm: Arm, *, where: str) -> None:
     from samcmp import optim
 
     check_members("optimizer", [arm.optimizer], where=where)
-    defaults = optim.entry(arm.optimizer).settings
+    defaults = {**OWN, **optim.entry(arm.optimizer).settings}
     for key, value in arm.settings.items():
         if key not in defaults:
-            raise _config_unknown(f"setting of {arm.optimizer}", key, list(defaults), where=where)
+            raise _unknown_setting(arm.optimizer, key, list(defaults), where=where)
         problem = misfit(value, defaults[key])
+        least = "at least" if key == "weight_decay" else "above"
+        if not problem and key in OWN and not (0 < value <= MOST or (value == 0 and least == "at least")):
+            problem = f"must be {least} 0 and at most {MOST:g}, found {value:g}"
         if problem:
             raise ConfigError(
                 f"{arm.optimizer}.{key}: {problem}", where=where, remedy=f"The default is {defaults[key]!r}."
             )
+
+
+def _unknown_setting(optimizer: str, key: str, allowed: Sequence[str], *, where: str) -> ConfigError:
+    meant = _OTHERWISE_CALLED.get(key)
+    if meant is None:
+        return _config_unknown(f"setting of {optimizer}", key, allowed, where=where)
+    return ConfigError(
+        f"unknown setting of {optimizer} {key!r}",
+        where=where,
+        remedy=f"Did you mean {meant!r}, {_ABOUT_OWN[meant]}? Allowed: {', '.join(sorted(allowed))}.",
+    )
+
+
+def with_own(arm: Arm, protocol: Protocol) -> Arm:
+    """Tell apart what belongs to the optimizer and to its training, and drop what equals the default."""
+    from samcmp import optim
+
+    defaults = optim.entry(arm.optimizer).settings
+    own = {key: value for key, value in arm.settings.items() if key in OWN and key not in defaults}
+    settings = {key: value for key, value in arm.settings.items() if key not in own}
+    usual = {**OWN, "weight_decay": protocol.weight_decay}
+    return Arm(arm.optimizer, differing(settings, defaults), differing(own, usual))

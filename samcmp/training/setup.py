@@ -87,26 +87,29 @@ class Setup:
         from samcmp.training.loop import Trainer, learning_rate, stream
 
         case = case or self.case
+        protocol = case.training
         model = self.new_model().train()
         recipe = optim.build(
             case.optimizer,
             base_optimizer(case, model),
             steps_per_epoch=steps_per_epoch or self.steps_per_epoch,
-            epochs=epochs or case.protocol.epochs,
+            epochs=epochs or protocol.epochs,
             seed=stream(case.seed, "optimizer"),
-            settings=dict(case.optimizer_settings),
+            settings=case.settings,
         )
+        rate = learning_rate(
+            recipe.schedule or protocol.schedule,
+            protocol=protocol,
+            train_size=len(self.train_positions),
+            dataset=case.dataset,
+        )
+        factor = case.learning_rate
         return Trainer(
             model,
             recipe,
             criterion=self.criterion,
-            loss_power=case.protocol.loss_power,
-            lr_schedule=learning_rate(
-                recipe.schedule or case.protocol.schedule,
-                protocol=case.protocol,
-                train_size=len(self.train_positions),
-                dataset=case.dataset,
-            ),
+            loss_power=protocol.loss_power,
+            lr_schedule=lambda t: factor * rate(t),
             dropout_seed=stream(case.seed, "dropout"),
         )
 
@@ -132,13 +135,13 @@ def base_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
     """The base optimizer of the protocol over all trained parameters, fused where torch offers it."""
     import torch
 
-    protocol = case.protocol
+    protocol, rate = case.training, case.learning_rate * case.protocol.peak_lr
     parameters = [p for p in model.parameters() if p.requires_grad]
     decay = protocol.weight_decay
     if protocol.base == "sgd":
-        return torch.optim.SGD(parameters, lr=protocol.peak_lr, momentum=0.9, weight_decay=decay, fused=True)
+        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay, fused=True)
     kind = torch.optim.AdamW if protocol.base == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=protocol.peak_lr, weight_decay=decay, fused=True)
+    return kind(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -310,7 +313,7 @@ def _check_optimizer(case: Case, *, where: str) -> None:
     from samcmp import optim
 
     base = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
-    settings = dict(case.optimizer_settings)
+    settings = case.settings
     try:
         optim.build(case.optimizer, base, steps_per_epoch=2, epochs=2, seed=0, settings=settings)
     except UsageError as error:

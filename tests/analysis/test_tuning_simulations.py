@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from samcmp.analysis.draws import radical_inverse
 from samcmp.analysis.tuning import chosen
-from samcmp.experiment.tuning import radical_inverse
 
 Array = NDArray[np.float64]
 TRIALS = 8

@@ -85,7 +85,7 @@ def test_the_gate_answers_with_its_exit_code(store: Path, tmp_path: Path) -> Non
 
 
 def test_the_schema_is_printed(tmp_path: Path) -> None:
-    assert json.loads(samcmp("--json-schema", cwd=tmp_path).stdout)["title"] == "samcmp comparison, version 1"
+    assert json.loads(samcmp("--json-schema", cwd=tmp_path).stdout)["title"] == "samcmp comparison, version 2"
 
 
 @pytest.mark.parametrize(

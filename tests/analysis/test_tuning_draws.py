@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samcmp.experiment.tuning import Choice, Range, Ranges, dimensions, draw, radical_inverse, search_name
+from samcmp.analysis.draws import Choice, Range, Ranges, dimensions, draw, positions, radical_inverse, search_name
 
 SHARED: Ranges = {"learning_rate": Range(0.1, 10), "weight_decay": Range(1e-6, 1e-3)}
 SAM: Ranges = {**SHARED, "rho": Range(0.001, 0.2)}
@@ -44,11 +44,12 @@ def test_another_block_model_or_dataset_draws_other_values() -> None:
 
 
 @given(st.floats(1e-8, 1e3), st.floats(1.01, 1e6), st.integers(1, 200), st.text(max_size=20))
-def test_a_draw_lies_in_its_range_and_its_position_is_found_again(low: float, ratio: float, i: int, block: str) -> None:
-    where = Range(low, low * ratio)
-    value = draw({"rho": where}, i, dataset="d", model="m", block=block)["rho"]
+def test_a_draw_lies_in_its_range_where_its_position_says(low: float, ratio: float, i: int, block: str) -> None:
+    ranges: Ranges = {**SHARED, "rho": Range(low, low * ratio)}
+    value = draw(ranges, i, dataset="d", model="m", block=block)["rho"]
     assert low * (1 - 1e-3) <= value <= low * ratio * (1 + 1e-3)
-    assert where.at(min(max(where.position(value), 0.0), 1.0)) == pytest.approx(value, rel=1e-3)
+    u = positions(ranges, i, dataset="d", model="m", block=block)["rho"]
+    assert ratio**u == pytest.approx(value / low, rel=1e-3)
 
 
 def test_a_list_is_a_choice_and_each_of_its_values_comes_up() -> None:

@@ -8,15 +8,14 @@ standard library: thousands of trials are planned in a fraction of a second.
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from samcmp.records import Json, content_key
 
 RULE = "tuning-v1"  # raised when the same ranges would give other draws
 SHARED = ("learning_rate", "weight_decay")  # tuned for every optimizer, the base included
-_BASES = (2, 3, 5, 7, 11, 13, 17, 19)  # of the dimensions, by number, see :func:`dimensions`
+BASES = (2, 3, 5, 7, 11, 13, 17, 19)  # of the dimensions, by number, see :func:`dimensions`
 EDGE = 0.1  # a draw nearer than this to either end of its range is at the edge
 
 
@@ -30,10 +29,6 @@ class Range:
     def at(self, u: float) -> float:
         """The value at ``u`` in [0, 1): low (high / low)^u, to 4 significant digits."""
         return float(f"{self.low * (self.high / self.low) ** u:.4g}")
-
-    def position(self, value: float) -> float:
-        """Where ``value`` lies in the range, 0 to 1: the inverse of :meth:`at`."""
-        return math.log(value / self.low) / math.log(self.high / self.low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +44,35 @@ class Choice:
 Ranges = Mapping[str, Range | Choice]  # setting -> where it is searched
 
 
-def dimensions(ranges: Ranges) -> dict[str, int]:
+def dimensions(names: Iterable[str]) -> dict[str, int]:
     """Number the settings of an optimizer: learning rate 0, its first own setting 1, weight decay 2, further ones 3 on.
 
     What every optimizer tunes keeps its number, so that trial i draws it alike for all of them.
     """
-    own = [name for name in ranges if name not in SHARED]
+    names = list(names)
+    own = [name for name in names if name not in SHARED]
     order = ("learning_rate", own[0] if own else "", "weight_decay", *own[1:])
-    return {name: d for d, name in enumerate(order) if name in ranges}
+    return {name: d for d, name in enumerate(order) if name in names}
 
 
 def draw(ranges: Ranges, trial: int, *, dataset: str, model: str, block: str) -> dict[str, Json]:
-    """The settings of one trial, 1 and up; trial 0 draws nothing.
+    """The settings of one trial, 1 and up; trial 0 draws nothing."""
+    if trial == 0:
+        return {}
+    places = positions(ranges, trial, dataset=dataset, model=model, block=block)
+    return {name: ranges[name].at(u) for name, u in places.items()}
+
+
+def positions(names: Iterable[str], trial: int, *, dataset: str, model: str, block: str) -> dict[str, float]:
+    """Where in its range, from 0 to 1, a trial has each setting; ``names`` in the order of their ranges.
 
     In dimension d: u = (H_b(trial) + s_d) mod 1, with the radical inverse H in the d-th prime b (Halton 1960) and a
     shift s_d that the block fixes (Cranley and Patterson 1976). A larger number of trials extends a smaller one.
     """
-    if trial == 0:
-        return {}
-    drawn: dict[str, Json] = {}
-    for name, d in dimensions(ranges).items():
-        u = (radical_inverse(trial, _BASES[d]) + shift(f"{dataset}/{model}/{block}/{d}")) % 1.0
-        drawn[name] = ranges[name].at(u)
-    return drawn
+    return {
+        name: (radical_inverse(trial, BASES[d]) + shift(f"{dataset}/{model}/{block}/{d}")) % 1.0
+        for name, d in dimensions(names).items()
+    }
 
 
 def radical_inverse(i: int, base: int) -> float:
