@@ -47,7 +47,7 @@ def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
         friedman_p=friedman(goodness)[1],
         critical_difference=distance,
         wilcoxon=_pair_tests(goodness, arms),
-        profile_of="training time to the base optimizer's median best validation score, over the shortest of the cell",
+        profile_of="training time to the base's best validation score less the margin, over the cell's shortest",
         profile_tau=TAU,
         profile={} if profile is None else {arm: tuple(profile[k].tolist()) for k, arm in enumerate(arms)},
         notes=(

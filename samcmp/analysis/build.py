@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-import numpy as np
-
-from samcmp.analysis.comparison import Across, Cell, Comparison, Role, Row, Settings, SplitName
-from samcmp.analysis.grouping import Group, groups, machine_of, split_name
+from samcmp.analysis.comparison import Across, Cell, Comparison, Role, Row, Settings, SplitName, Untuned
+from samcmp.analysis.grouping import Group, groups, machine_of, split_name, test_over_train
 from samcmp.analysis.molecules import Predictions
 from samcmp.analysis.pareto import with_best, with_front
 from samcmp.analysis.rows import row_of
 from samcmp.analysis.sentences import sentences
 from samcmp.analysis.step_shares import at_training_shares
 from samcmp.analysis.target import with_targets
+from samcmp.analysis.tuned import choose, metric_of
 from samcmp.analysis.verdicts import verdicts
 from samcmp.data import coverage
 from samcmp.data.coverage import span
@@ -97,19 +96,17 @@ def _spelled(cell: Cell, key: str, twins: Sequence[Cell]) -> str:
     return ", ".join(f"{k}={value[k]}" for k in keys) or "defaults"
 
 
-def _cell(group: Group, settings: Settings, predictions: Predictions | None) -> Cell:
-    case = group.case
-    group, share_notes = at_training_shares(group)
-    roles = _roles(group)
-    metric = next((r.accuracy.metric for runs in group.runs.values() for r in runs.values() if r.accuracy), "")
+def _cell(given: Group, settings: Settings, predictions: Predictions | None) -> Cell:
+    case = given.case
+    given, share_notes = at_training_shares(given)
+    group, tuning = choose(given, settings)
+    metric = metric_of(group)
     higher = metric not in LOWER_IS_BETTER
-    factor = _test_over_train(group)
-    arms = sorted(set(group.runs) | set(group.profiles), key=lambda arm: (_place(arm, roles), arm))
-    rows = [row_of(arm, group, roles=roles, factor=factor) for arm in arms]
-    rows, target = with_targets(_labelled(rows), group, higher=higher)
-    rows = with_front(rows, higher=higher, factor=factor, settings=settings)
+    factor = test_over_train(group)
+    rows = with_front(_rows(group), higher=higher, factor=factor, settings=settings)
     rows = with_best(rows, higher=higher)
     margin, margin_text = _margin(metric, rows, settings)
+    rows = with_targets(rows, group, margin=margin, higher=higher)
     notes = [_settings_note(row) for row in rows if row.optimizer_settings and "[" not in row.label]
     notes += dict.fromkeys(
         f"{record.case.optimizer}: speed is of a session that is {record.status}: {record.reason or 'no reason given'}"
@@ -117,11 +114,24 @@ def _cell(group: Group, settings: Settings, predictions: Predictions | None) -> 
         if record.status != "ok" and record.throughput is not None
     )
     notes += [*share_notes, *_data_notes(group)]
+    if given.trials and tuning is None:
+        notes.append(_why_untuned(given))
+    if tuning is None:
+        notes += _sweep_notes(rows)
     if group.replaced:
         notes.append(f"{group.replaced} older Records of the same runs are left out; the newest result counts")
     for role, name in (("base", "the base optimizer alone"), ("sam", "SAM")):
-        if role not in roles.values():
+        if role not in {row.role for row in rows}:
             notes.append(f"no arm is {name}: nothing is compared with it")
+    judged = verdicts(rows, group, margin=margin, higher=higher, settings=settings, predictions=predictions)
+    if tuning is not None:
+        order = {row.arm: i for i, row in enumerate(rows)}
+        untuned = verdicts(_rows(given), given, margin=margin, higher=higher, settings=settings)
+        tuning = dataclasses.replace(
+            tuning,
+            rows=tuple(sorted(tuning.rows, key=lambda row: order[row.arm])),
+            untuned=tuple(Untuned(v.arm, v.reference, v.word, v.mean) for v in untuned),
+        )
     return Cell(
         key=group.key,
         name=f"{case.dataset} / {case.model}",
@@ -137,14 +147,39 @@ def _cell(group: Group, settings: Settings, predictions: Predictions | None) -> 
         margin=margin,
         margin_text=margin_text,
         test_over_train=factor,
-        target=target,
         splits=_splits(group),
         rows=tuple(rows),
-        verdicts=tuple(verdicts(rows, group, margin=margin, higher=higher, settings=settings, predictions=predictions)),
+        verdicts=tuple(judged),
         speed_session=group.session,
         speed_machine=group.machine,
         notes=tuple(notes),
+        tuning=tuning,
     )
+
+
+def _rows(group: Group) -> list[Row]:
+    """Make a row of every arm: the base first, then SAM."""
+    roles, factor = _roles(group), test_over_train(group)
+    arms = sorted(set(group.runs) | set(group.profiles), key=lambda arm: (_place(arm, roles), arm))
+    return _labelled([row_of(arm, group, roles=roles, factor=factor) for arm in arms])
+
+
+def _why_untuned(group: Group) -> str:
+    tried = {arm: min(map(len, blocks.values())) for arm, blocks in group.trials.items()}
+    without = ", ".join(arm for arm, count in tried.items() if count < 2)
+    return f"trials are left out: {without} has none beyond the settings given on every split"
+
+
+def _sweep_notes(rows: Sequence[Row]) -> list[str]:
+    """Warn where an optimizer stands in the table with several numbers for one setting."""
+    values: dict[tuple[str, str], set[float]] = defaultdict(set)
+    for row in rows:
+        for key, value in {**row.optimizer_settings, **row.own}.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and key != "times":
+                values[row.optimizer, key].add(value)
+    arms = Counter(row.optimizer for row in rows)
+    swept = [f"{optimizer}.{key}" for optimizer, key in values if arms[optimizer] > 1]
+    return [f"{', '.join(swept)}: choosing by test score is biased; use --tune"] if swept else []
 
 
 SMALL = 10  # molecules of a class below which a ROC-AUC moves in steps that are seen
@@ -203,17 +238,6 @@ def _roles(group: Group) -> dict[str, Role]:
 
 def _place(arm: str, roles: Mapping[str, Role]) -> int:
     return {"base": 0, "sam": 1}.get(roles.get(arm, ""), 2)
-
-
-def _test_over_train(group: Group) -> float | None:
-    """Mean n_test / n_train, the correlation of overlapping splits; 0 where there is one split only (see verdicts)."""
-    ratios = [
-        record.accuracy.test_size / record.accuracy.train_size
-        for runs in group.runs.values()
-        for record in runs.values()
-        if record.accuracy and record.accuracy.train_size
-    ]
-    return float(np.mean(ratios)) if ratios else None
 
 
 def _splits(group: Group) -> tuple[SplitName, ...]:

@@ -16,7 +16,9 @@ from samcmp.records import SpeedWord, from_json, parse_json, to_json
 
 SCHEMA = 2  # of an exported Comparison: raised when a reader of the old form would misread the new one
 
-Role = Literal["base", "sam"]
+Role = Literal["base", "sam", "cost"]  # cost: the base trained longer, for as many gradient evaluations
+EQUAL_COST = (0.9, 1.1)  # two trainings whose ratio of cost lies between these cost the same
+Equal = Literal["trials", "passes", "seconds"]  # what every arm may spend on its tuning
 Word = Literal["better", "worse", "equivalent", "non-inferior", "inconclusive"]
 
 
@@ -54,6 +56,8 @@ class Settings:
     margins: Mapping[str, Margin] = field(default_factory=lambda: dict(MARGINS))
     alpha: float = 0.05
     speed_threshold: float = 0.02  # a smaller difference of speed does not matter
+    equal: Equal = "trials"
+    trials: int | None = None  # of a tuned comparison; None: as many as every arm has on every split
     draws: int = 10_000  # of every bootstrap
     seed: int = 0
 
@@ -102,11 +106,13 @@ class Row:
     front_probability: float | None
     best: tuple[str, ...]  # the columns in which nothing is better
     missing: Mapping[str, str]  # column -> why it is None
-    epochs_to_target: tuple[int | None, ...] = ()  # a run each; None: the target was not reached
+    epochs_to_target: tuple[int | None, ...] = ()  # a run each; None: the target of its split was not reached
+    cost_to_target: tuple[float | None, ...] = ()  # the same in trainings of the base, by gradient evaluations
     seconds_to_target: float | None = None  # median over runs at the measured speed; None: see ``missing``
     block_seconds: tuple[float, ...] = ()  # of the timed rounds
     block_graphs: int | None = None
     own: Mapping[str, object] = field(default_factory=dict)  # of its training: times, learning_rate, weight_decay
+    passes_to_base: float | None = None  # gradient evaluations of a whole training over the base's
     times: float = 1.0  # how many times as long as the protocol's its training is
 
 
@@ -141,6 +147,54 @@ class Verdict:
     speed_word: SpeedWord | None
     claim: bool  # "as accurate and faster" is established
     one_test_set: str | None = None  # a test over the molecules of a single test set, in words
+    passes_ratio: float | None = None  # role cost: gradient evaluations of this arm's training over the reference's
+    time_ratio: Interval | None = None  # role cost: time of this arm's training over the reference's
+
+
+@dataclass(frozen=True, slots=True)
+class TunedSetting:
+    """What the splits chose for one setting; those that kept the default are left out."""
+
+    name: str
+    values: tuple[object, ...]  # a split each
+    edge: Literal["", "lowest", "highest"]  # the tenth of its range in which over half of all splits chose it
+    at_edge: int
+
+
+@dataclass(frozen=True, slots=True)
+class TunedRow:
+    """What tuning came to for one arm: block by block the trial that validates best."""
+
+    arm: str
+    trials: Mapping[str, int]  # block -> how many were tried
+    chosen: Mapping[str, int]  # block -> which counts; 0: the settings as given, -1: all failed
+    default: Score | None  # test score of the settings as given
+    tuned: Score | None
+    gain: Interval | None  # paired, positive where tuning helps
+    settings: tuple[TunedSetting, ...]
+    default_kept: int
+    cost: float | None  # of all its trials on a split, in trainings of the base
+
+
+@dataclass(frozen=True, slots=True)
+class Untuned:
+    """What an arm's verdict would be without tuning: shown, never declared."""
+
+    arm: str
+    reference: str
+    word: Word
+    mean: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How the runs of a cell were chosen."""
+
+    trials: int  # that every arm has on every split
+    equal: Equal
+    search: str  # names the rule and the ranges
+    rows: tuple[TunedRow, ...]
+    untuned: tuple[Untuned, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +223,6 @@ class Cell:
     margin: float | None
     margin_text: str
     test_over_train: float | None
-    target: float | None  # validation score for the time to target: median over the base's runs of their best
     splits: tuple[SplitName, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[Verdict, ...]
@@ -177,6 +230,7 @@ class Cell:
     speed_machine: Mapping[str, object]  # what it ran on; empty without any
     notes: tuple[str, ...]
     sentences: tuple[str, ...] = ()  # the verdicts in words, the same in every format
+    tuning: Tuning | None = None  # None: every run has the settings as given
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from samcmp.records import Case, Record, canonical_json, content_key
 
@@ -77,6 +78,17 @@ def split_name(record: Record) -> str:
 def split_key(record: Record) -> str:
     """Tell splits apart: by content where the hash is known."""
     return record.split_hash or split_name(record)
+
+
+def test_over_train(group: Group) -> float | None:
+    """Mean n_test / n_train, the correlation of overlapping splits; 0 where there is one split only (see verdicts)."""
+    ratios = [
+        record.accuracy.test_size / record.accuracy.train_size
+        for runs in group.runs.values()
+        for record in runs.values()
+        if record.accuracy and record.accuracy.train_size
+    ]
+    return fmean(ratios) if ratios else None
 
 
 def cell_key(record: Record) -> str:

@@ -51,8 +51,8 @@ def row_of(arm: str, group: Group, *, roles: Mapping[str, Role], factor: float |
         own=first.case.own,
         times=_times(arm, group),
         role=roles.get(arm),
-        score=_score(test, keys, factor),
-        valid=_score(valid, keys, factor),
+        score=score_of(test, keys, factor),
+        valid=score_of(valid, keys, factor),
         blocks=test,
         holes=holes,
         graphs_per_second=speed.graphs_per_second if speed else None,
@@ -92,7 +92,7 @@ def _holes(runs: Mapping[str, Record], every: frozenset[str]) -> tuple[Hole, ...
     return tuple(Hole(status, reason, tuple(blocks)) for (status, reason), blocks in causes.items())
 
 
-def _score(values: Mapping[str, float], splits: Mapping[str, str], factor: float | None) -> Score | None:
+def score_of(values: Mapping[str, float], splits: Mapping[str, str], factor: float | None) -> Score | None:
     """Mean and SD over runs; the interval is over distinct splits, since seeds on one split share its data."""
     if not values:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from samcmp.analysis.comparison import Cell, Verdict, labels
+from samcmp.analysis.comparison import EQUAL_COST, Cell, Interval, Untuned, Verdict, labels
 from samcmp.analysis.numbers import form_for, signed, times
 from samcmp.records import METRICS
 
@@ -28,7 +28,15 @@ def headline(cell: Cell) -> str:
     metric = METRICS.get(cell.metric, cell.metric or "no result")
     splits = len(cell.splits)
     on = f"{runs} run{'s' * (runs != 1)} on {splits} {cell.split} split{'s' * (splits != 1)}"
-    return f"{cell.name}: {metric}, {on}, margin {cell.margin_text}"
+    return f"{cell.name}{how_tuned(cell)}: {metric}, {on}, margin {cell.margin_text}"
+
+
+def how_tuned(cell: Cell) -> str:
+    """Say how the runs were chosen; empty where nothing was."""
+    if cell.tuning is None:
+        return ""
+    spent = "trials each" if cell.tuning.equal == "trials" else f"trials or fewer at equal {cell.tuning.equal}"
+    return f", tuned with {cell.tuning.trials} {spent}, chosen by validation"
 
 
 def sentences(cell: Cell) -> tuple[str, ...]:
@@ -39,32 +47,80 @@ def sentences(cell: Cell) -> tuple[str, ...]:
         for role in ("sam", "base")
     }
     form, names = form_of(cell), labels(cell)
+    untuned = {(u.arm, u.reference): u for u in cell.tuning.untuned} if cell.tuning else {}
     established = [v for v in against["sam"] if v.claim]
     others = [v for v in against["sam"] if not v.claim]
-    lines = [claim(v, form=form, names=names) for v in established]
+    lines = [claim(v, form=form, names=names, untuned=untuned) for v in established]
     if len(against["sam"]) <= MOST_LINES:
-        lines += [claim(v, form=form, names=names) for v in others]
+        lines += [claim(v, form=form, names=names, untuned=untuned) for v in others]
     elif others:
         causes = "; ".join(f"{names[v.arm]} ({_cause(v)})" for v in others)
         lines.append(f"as accurate as {names[others[0].reference]} and faster, not established: {causes}.")
     if against["base"]:
-        lines.append(_against_base(against["base"], form=form, names=names))
+        lines.append(_against_base(against["base"], form=form, names=names, untuned=untuned))
+    lines += [_at_equal_cost(v, cell, form=form, untuned=untuned) for v in cell.verdicts if v.role == "cost"]
     return tuple(lines)
 
 
-def claim(verdict: Verdict, *, form: str, names: Mapping[str, str]) -> str:
+UntunedWords = Mapping[tuple[str, str], Untuned]  # of an arm against a reference
+
+
+def claim(verdict: Verdict, *, form: str, names: Mapping[str, str], untuned: UntunedWords) -> str:
     """Say whether "as accurate and faster" is established, with the numbers that decide it."""
     head = "established" if verdict.claim else "not established"
     return (
         f"{names[verdict.arm]}: as accurate as {names[verdict.reference]} and faster: {head} "
-        f"(accuracy {verdict.word} {_numbers(verdict, form)}{_asides(verdict)}; {_speed(verdict)})."
+        f"(accuracy {verdict.word} {_numbers(verdict, form)}{_asides(verdict)}"
+        f"{_untuned(verdict, untuned, form)}; {_speed(verdict)})."
     )
 
 
-def _against_base(verdicts: Sequence[Verdict], *, form: str, names: Mapping[str, str]) -> str:
+def _untuned(verdict: Verdict, words: UntunedWords, form: str) -> str:
+    found = words.get((verdict.arm, verdict.reference))
+    if found is None:
+        return ""
+    mean = "" if found.mean is None else f" {signed(found.mean, form)}"
+    return f" (untuned: {found.word}{mean})"
+
+
+def _at_equal_cost(verdict: Verdict, cell: Cell, *, form: str, untuned: UntunedWords) -> str:
+    """Hold an arm against the base trained longer, for as many gradient evaluations."""
+    arm, longer = (next(row for row in cell.rows if row.arm == of) for of in (verdict.arm, verdict.reference))
+    name, epochs = labels(cell)[arm.arm], cell.protocol["epochs"]
+    if verdict.passes_ratio is None or not isinstance(epochs, int):
+        raise ValueError("a verdict at equal cost has the ratio of passes, a cell its number of epochs")
+    passes = verdict.passes_ratio * longer.times / arm.times  # a step: the base takes one
+    scores = [f"{row.score.mean:{form}}" if row.score else "n/a" for row in (longer, arm)]
+    time = "time not measured" if verdict.time_ratio is None else f"{times(verdict.time_ratio)} its time"
+    said = {
+        "better": f"{name} is worth its cost here: better than longer training by",
+        "equivalent": f"{name} buys nothing that longer training does not:",
+        "non-inferior": f"{name} is no worse than longer training; better is not shown:",
+        "inconclusive": "undecided at equal cost:",
+        "worse": f"longer training is the better use of {name}'s cost:",
+    }[verdict.word]
+    return (
+        f"at {name}'s cost{' and time' if _equal_time(verdict.time_ratio) else ''} ({round(epochs * arm.times)} epochs "
+        f"of {passes:.2f} passes) {longer.optimizer} trained for {round(epochs * longer.times)} reaches {scores[0]}, "
+        f"{name} {scores[1]} ({verdict.passes_ratio:.2f}× its passes, {time}): {said} {_numbers(verdict, form)}"
+        f"{_asides(verdict)}{_untuned(verdict, untuned, form)}."
+    )
+
+
+def _equal_time(ratio: Interval | None) -> bool:
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return False
+    return EQUAL_COST[0] <= ratio.low and ratio.high <= EQUAL_COST[1]
+
+
+def _against_base(verdicts: Sequence[Verdict], *, form: str, names: Mapping[str, str], untuned: UntunedWords) -> str:
     groups = []
     for word in WORDS:
-        members = [f"{names[v.arm]} {_numbers(v, form)}{_asides(v, short=True)}" for v in verdicts if v.word == word]
+        members = [
+            f"{names[v.arm]} {_numbers(v, form)}{_asides(v, short=True)}{_untuned(v, untuned, form)}"
+            for v in verdicts
+            if v.word == word
+        ]
         if members:
             groups.append(f"{word}: {', '.join(members)}")
     untested = dict.fromkeys(v.why for v in verdicts if v.why and v.mean is not None and v.low is None)

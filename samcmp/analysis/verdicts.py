@@ -11,7 +11,7 @@ from statistics import fmean
 
 import numpy as np
 
-from samcmp.analysis.comparison import Role, Row, Settings, Verdict
+from samcmp.analysis.comparison import EQUAL_COST, Interval, Role, Row, Settings, Verdict
 from samcmp.analysis.grouping import Group, split_key
 from samcmp.analysis.molecules import Predictions, one_test_set
 from samcmp.analysis.paired import (
@@ -24,6 +24,7 @@ from samcmp.analysis.paired import (
     probability_better,
 )
 from samcmp.analysis.power import detectable
+from samcmp.analysis.tuned import mean_passes
 from samcmp.records import Accuracy, Record, speed_word
 
 CORRECTED = "corrected resampled t"
@@ -61,7 +62,8 @@ def verdicts(
     predictions: Predictions | None = None,
 ) -> list[Verdict]:
     """Return the verdicts of all declared comparisons, Holm-adjusted within the cell (Holm 1979)."""
-    declared = _declared(rows)
+    costs = _equal_costs(rows, group)
+    declared = _declared(rows, costs)
     pairs = [_pairs(group, row.arm, reference, higher=higher) for row, reference, _ in declared]
     tested = [
         paired_difference(p.differences, margin=margin, test_over_train=p.test_over_train, alpha=settings.alpha)
@@ -92,18 +94,60 @@ def verdicts(
         )
         for i, (row, reference, role) in enumerate(declared)
     ]
+    made = [_with_cost(verdict, costs[verdict.arm], rows) if verdict.role == "cost" else verdict for verdict in made]
     return [_on_one_set(verdict, group, predictions, settings) for verdict in made]
 
 
-def _declared(rows: Sequence[Row]) -> list[tuple[Row, str, Role]]:
-    """Pair every arm but the base with SAM, then every arm, SAM included, with the base."""
+@dataclass(frozen=True, slots=True)
+class _EqualCost:
+    reference: Row  # the base trained longer
+    passes_ratio: float  # an arm's gradient evaluations over the reference's
+
+
+def _declared(rows: Sequence[Row], costs: Mapping[str, _EqualCost]) -> list[tuple[Row, str, Role]]:
+    """Pair every arm but the base with SAM, then every arm, SAM included, with the base, then those of equal cost.
+
+    A longer base is compared with SAM once: at equal cost.
+    """
     references: Sequence[tuple[Role, str]] = [(role, r.arm) for role in ROLES for r in rows if r.role == role]
-    return [
+    once = {(cost.reference.arm, arm) for arm, cost in costs.items()}
+    declared: list[tuple[Row, str, Role]] = [
         (row, reference, role)
         for role, reference in references
         for row in rows
-        if row.role != "base" and row.arm != reference
+        if row.role != "base" and row.arm != reference and (row.arm, reference) not in once
     ]
+    return declared + [(row, costs[row.arm].reference.arm, "cost") for row in rows if row.arm in costs]
+
+
+def _equal_costs(rows: Sequence[Row], group: Group) -> dict[str, _EqualCost]:
+    """Find for each arm the longer base that takes as many gradient evaluations, the nearest of several."""
+    base = group.case.protocol.base
+    longer = [row for row in rows if row.optimizer == base and set(row.own) == {"times"} and row.times > 1.0]
+    if not longer:
+        return {}
+    passes = {arm: mean for arm, runs in group.runs.items() if (mean := mean_passes(runs.values()))}
+    costs: dict[str, _EqualCost] = {}
+    for row in rows:
+        if row.optimizer == base or row.arm not in passes:
+            continue
+        options = [_EqualCost(r, passes[row.arm] / passes[r.arm]) for r in longer if r.arm in passes]
+        nearest = min(options, key=lambda cost: abs(math.log(cost.passes_ratio)), default=None)
+        if nearest is not None and EQUAL_COST[0] <= nearest.passes_ratio <= EQUAL_COST[1]:
+            costs[row.arm] = nearest
+    return costs
+
+
+def _with_cost(verdict: Verdict, cost: _EqualCost, rows: Sequence[Row]) -> Verdict:
+    """Add the ratios of cost. The reference takes the base's own steps, so its time is exactly in relation to it."""
+    mine, reference = (
+        next(row.speed_to.get("base") for row in rows if row.arm == arm) for arm in (verdict.arm, verdict.reference)
+    )
+    time = None
+    if mine is not None and reference is not None:
+        low, high = (None if limit is None else reference.value / limit for limit in (mine.high, mine.low))
+        time = Interval(reference.value / mine.value, low, high)
+    return dataclasses.replace(verdict, passes_ratio=cost.passes_ratio, time_ratio=time)
 
 
 def _on_one_set(verdict: Verdict, group: Group, predictions: Predictions | None, settings: Settings) -> Verdict:

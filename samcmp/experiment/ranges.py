@@ -81,7 +81,7 @@ def _range(value: Any, default: Any, *, where: str) -> Range | Choice:
             where=where,
             remedy="A table is searched log-uniformly, a list is a choice.",
         )
-    if not isinstance(default, float):
+    if default is not None and not isinstance(default, float):
         raise ConfigError(
             "a range is of numbers with decimals", where=where, remedy=f"List the values to try, such as [{default!r}]."
         )

@@ -1,20 +1,156 @@
-"""The tables below the main one: several cells together, and the paper's numbers."""
+"""The tables below the main one: tuning, cost, several cells together, and the paper's numbers."""
 
 from __future__ import annotations
 
-from samcmp.analysis.comparison import Across, Comparison, Interval, PublishedComparison, Standing
+import math
+from collections import Counter
+from collections.abc import Sequence
+from statistics import median
+
+from samcmp.analysis.comparison import (
+    Across,
+    Cell,
+    Comparison,
+    Interval,
+    PublishedComparison,
+    Row,
+    Score,
+    Standing,
+    TunedSetting,
+    Tuning,
+    labels,
+)
+from samcmp.analysis.draws import SHARED
 from samcmp.analysis.numbers import interval, signed, times
+from samcmp.analysis.sentences import form_of
 from samcmp.report.grid import Column, Entry, Grid
 
 
 def extras(comparison: Comparison) -> tuple[Grid, ...]:
     """Lay out what belongs below the main table, as far as there is any."""
-    grids = []
+    several = len(comparison.cells) > 1
+    grids = [_tuning(cell, cell.tuning, several) for cell in comparison.cells if cell.tuning is not None]
+    grids += [_costs(cell, several) for cell in comparison.cells if any(row.times != 1.0 for row in cell.rows)]
     if comparison.across is not None:
         grids.append(_across(comparison.across))
     if comparison.published:
         grids.append(_published(comparison))
     return tuple(grids)
+
+
+def _tuning(cell: Cell, tuning: Tuning, several: bool) -> Grid:
+    """What tuning came to: the settings as given and the chosen ones, on the same splits."""
+    names = list(dict.fromkeys(setting.name for row in tuning.rows for setting in row.settings))
+    columns = [Column("optimizer", right=False, foldable=True), Column("default"), Column("tuned"), Column("gain")]
+    columns += [*(Column(name) for name in names), Column("default kept"), Column("cost")]
+    shown, form = labels(cell), form_of(cell)
+    optimizers = {row.arm: row.optimizer for row in cell.rows}
+    base = next((row.optimizer for row in cell.rows if row.role == "base"), "the base")
+    rows = []
+    remarks = []
+    for row in tuning.rows:
+        settings = {setting.name: setting for setting in row.settings}
+        rows.append(
+            (
+                Entry(shown[row.arm]),
+                Entry(_mean(row.default, form)),
+                Entry(_mean(row.tuned, form)),
+                Entry(_gain(row.gain, form)),
+                *(Entry(_values(settings[name]) if name in settings else "–") for name in names),
+                Entry(f"{row.default_kept} of {len(row.chosen)}"),
+                Entry("n/a" if row.cost is None else f"{row.cost:.3g}"),
+            )
+        )
+        remarks += [
+            f"{shown[row.arm]}: {s.at_edge} of {len(row.chosen)} choices of {s.name} lie in the {s.edge} tenth of its "
+            f"range: widen {_range_of(s.name, optimizers[row.arm])}"
+            for s in row.settings
+            if s.edge
+        ]
+    if tuning.equal != "trials":
+        counts = [f"{shown[row.arm]} {_span(list(row.trials.values()))}" for row in tuning.rows]
+        remarks.append(f"trials at equal {tuning.equal}: {', '.join(counts)}")
+    remarks.append(
+        f"settings: median [least, most] of the splits that left the default; cost: of all trials on a split, in "
+        f"trainings of {base}, by gradient evaluations"
+    )
+    where = f"{cell.name}: " if several else ""
+    title = f"tuning  {where}{tuning.trials} trials an optimizer and split, by validation, ranges {tuning.search}"
+    return Grid(tuple(columns), tuple(rows), title=title, remarks=tuple(remarks))
+
+
+def _mean(score: Score | None, form: str) -> str:
+    if score is None:
+        return "n/a"
+    return f"{score.mean:{form}}" + ("" if score.sd is None else f" ± {score.sd:{form}}")
+
+
+def _gain(gain: Interval | None, form: str) -> str:
+    if gain is None:
+        return "n/a"
+    if gain.low is None or gain.high is None:
+        return signed(gain.value, form)
+    return f"{signed(gain.value, form)} [{signed(gain.low, form)}, {signed(gain.high, form)}]"
+
+
+def _values(setting: TunedSetting) -> str:
+    """Write the chosen values: median [least, most], or how often each of a list's was chosen."""
+    numbers = [value for value in setting.values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if len(numbers) < len(setting.values):
+        return ", ".join(f"{value} ({count})" for value, count in Counter(map(str, setting.values)).most_common())
+    sign = "×" if setting.name == "learning_rate" else ""
+    return f"{sign}{median(numbers):.2g} [{min(numbers):.2g}, {max(numbers):.2g}]"
+
+
+def _range_of(setting: str, optimizer: str) -> str:
+    return f"[tuning] {setting}" if setting in SHARED else f"[tuning.optimizers] {optimizer}.{setting}"
+
+
+def _span(counts: Sequence[int]) -> str:
+    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+
+
+def _costs(cell: Cell, several: bool) -> Grid:
+    """What arms of unlike length cost, and how soon each reaches what the base reaches in the end."""
+    columns = (
+        Column("optimizer", right=False, foldable=True),
+        Column("epochs"),
+        Column("passes"),
+        Column("time"),
+        Column("cost to target"),
+    )
+    base = next((row for row in cell.rows if row.role == "base"), None)
+    rows = tuple(_cost_row(row, cell, base) for row in cell.rows)
+    name = base.label if base else "the base"
+    remarks = (
+        f"passes and time of a whole training in trainings of {name}; cost to target: passes until a run validates as "
+        f"well as {name} in the end, less the margin, on its split: median [least, most]",
+    )
+    title = f"cost  {cell.name}" if several else "cost of whole trainings"
+    return Grid(columns, rows, title=title, remarks=remarks)
+
+
+def _cost_row(row: Row, cell: Cell, base: Row | None) -> tuple[Entry, ...]:
+    epochs = cell.protocol["epochs"]
+    time = row.speed_to.get("base")
+    return (
+        Entry(row.label),
+        Entry(f"{round(epochs * row.times)}" if isinstance(epochs, int) else "n/a"),
+        Entry("n/a" if row.passes_to_base is None else f"{row.passes_to_base:.2f}×"),
+        Entry("n/a" if time is None else f"{1.0 / time.value:.2f}×"),
+        Entry(_to_target(row.cost_to_target)),
+    )
+
+
+def _to_target(costs: Sequence[float | None]) -> str:
+    if not costs:
+        return "n/a"
+    reached = [cost for cost in costs if cost is not None]
+    if not reached:
+        return f"reached 0 of {len(costs)}"
+    ordered = sorted(math.inf if cost is None else cost for cost in costs)
+    middle, most = (f"{value:.2f}" if math.isfinite(value) else "missed" for value in (median(ordered), ordered[-1]))
+    return f"reached {len(reached)} of {len(costs)}, median {middle} [{ordered[0]:.2f}, {most}]"
 
 
 def _across(across: Across) -> Grid:

@@ -46,13 +46,30 @@ def _flat(cell: Cell, row: Row) -> dict[str, Value]:
         "parameters": row.parameters,
         "front": row.front,
         "front_probability": row.front_probability,
+        "times": row.times,
+        "passes_to_base": row.passes_to_base,
+        **_flat_tuning(row, cell),
     }
-    for role in ("sam", "base"):
+    for role in ("sam", "base", "cost"):
         verdict = next((v for v in cell.verdicts if v.arm == row.arm and v.role == role), None)
         flat.update(_flat_verdict(verdict, role))
     flat["missing"] = "; ".join(f"{column}: {reason}" for column, reason in row.missing.items()) or None
     flat["holes"] = "; ".join(f"{hole.status} ({len(hole.blocks)}): {hole.reason}" for hole in row.holes) or None
     return flat
+
+
+def _flat_tuning(row: Row, cell: Cell) -> dict[str, Value]:
+    """The settings as given beside the chosen ones; all None where nothing is tuned."""
+    found = next((tuned for tuned in cell.tuning.rows if tuned.arm == row.arm), None) if cell.tuning else None
+    return {
+        "trials": max(found.trials.values()) if found else None,
+        "untuned_mean": found.default.mean if found and found.default else None,
+        "tuning_gain": found.gain.value if found and found.gain else None,
+        "tuning_gain_low": found.gain.low if found and found.gain else None,
+        "tuning_gain_high": found.gain.high if found and found.gain else None,
+        "default_kept": found.default_kept if found else None,
+        "tuning_cost": found.cost if found else None,
+    }
 
 
 def _flat_verdict(verdict: Verdict | None, role: str) -> dict[str, Value]:
