@@ -227,5 +227,5 @@ def _largest(planned: Plan, how: Options) -> None:
 
     session: Mapping[str, Case] = planned.sessions[0]
     console = common.stderr()
-    for found in largest_batch.batches(session, how, say=lambda text: console.print(text, markup=False)):
-        typer.echo(found.sentence)
+    for largest in largest_batch.batches(session, how, say=lambda text: console.print(text, markup=False)):
+        typer.echo(largest.sentence)

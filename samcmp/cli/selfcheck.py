@@ -41,13 +41,13 @@ def selfcheck(
     from samcmp.training.setup import resolve_device
 
     console = common.stdout()
-    found_device = resolve_device(where)
-    key = open_torch_device(found_device).read("uuid") or str(found_device)
+    torch_device = resolve_device(where)
+    key = open_torch_device(torch_device).read("uuid") or str(torch_device)
     failed = 0
     with device_lock(key, say=lambda text: common.stderr().print(text, markup=False)):
-        for check in checks.run(found_device, seconds=seconds, seed=seed):
+        for check in checks.run(torch_device, seconds=seconds, seed=seed):
             word, style = MARKS[check.passed]
-            console.print(Text.assemble((f"{word:<12}", style), f"{check.name}: {check.found}"), soft_wrap=True)
+            console.print(Text.assemble((f"{word:<12}", style), f"{check.name}: {check.measured}"), soft_wrap=True)
             failed += check.passed is False
     if failed:
         raise typer.Exit(1)

@@ -136,13 +136,13 @@ class Costs:
     def _joules(self, arm: Arm) -> Energy:
         with arm.loaded():
             window = self.counter.window(lambda: round(arm.take(self.results.steps) * self.results.graphs_per_step))
-        found = energies.energy(window, idle_watts=self.idle_watts)
-        if found.watts is not None:
+        energy = energies.energy(window, idle_watts=self.idle_watts)
+        if energy.watts is not None:
             limit = self.gpu.read("power_limit_watts")
-            odd = energies.plausible(found.watts, idle_watts=self.idle_watts, limit_watts=limit)
+            odd = energies.plausible(energy.watts, idle_watts=self.idle_watts, limit_watts=limit)
             if odd:
                 self.results.warnings.append(f"{arm.name}: {odd}")
-        return found
+        return energy
 
     # ------------------------------------------------------------------ phases
 

@@ -1,4 +1,4 @@
-"""The largest batch of each optimizer that fits into memory, found by trying."""
+"""The largest batch of each optimizer that fits into memory, by trying."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Largest:
-    """What was found for one optimizer."""
+    """The largest batch of one optimizer, and what limits it."""
 
     optimizer: str
     batch_size: int | None
@@ -40,8 +40,8 @@ class Largest:
         peaks = ", ".join(
             f"{t.batch_size}: {t.peak_bytes / 2**20:.0f} MiB" for t in self.tried if t.fits and t.peak_bytes is not None
         )
-        found = "no batch fits" if self.batch_size is None else f"largest batch {self.batch_size}"
-        return f"{self.optimizer}: {found} ({self.limited_by}; peaks {peaks or 'not known'})"
+        largest = "no batch fits" if self.batch_size is None else f"largest batch {self.batch_size}"
+        return f"{self.optimizer}: {largest} ({self.limited_by}; peaks {peaks or 'not known'})"
 
 
 def search(attempt: Callable[[int], Tried], *, start: int, most: int) -> tuple[int | None, str, tuple[Tried, ...]]:

@@ -50,7 +50,7 @@ def unique_bytes(tensors: Iterable[Any], *, seen: set[int] | None = None, device
 def split(tensors: Mapping[str, Iterable[Any]], *, device: Any = None) -> dict[str, int]:
     """Return bytes by kind; a storage that two kinds share counts for the first."""
     seen: set[int] = set()
-    return {kind: unique_bytes(found, seen=seen, device=device) for kind, found in tensors.items()}
+    return {kind: unique_bytes(members, seen=seen, device=device) for kind, members in tensors.items()}
 
 
 def tensors_in(value: Any, *, depth: int = 5) -> list[Any]:

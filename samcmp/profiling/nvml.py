@@ -45,8 +45,8 @@ def _memory(lib: Library, handle: Any) -> dict[str, int | None]:
 
 
 def _processes(lib: Library, handle: Any) -> list[tuple[int, int | None]]:
-    found = lib.nvmlDeviceGetComputeRunningProcesses(handle)
-    return [(int(p.pid), None if p.usedGpuMemory is None else int(p.usedGpuMemory)) for p in found]
+    running = lib.nvmlDeviceGetComputeRunningProcesses(handle)
+    return [(int(p.pid), None if p.usedGpuMemory is None else int(p.usedGpuMemory)) for p in running]
 
 
 def _throttle(lib: Library, handle: Any) -> int:
@@ -175,10 +175,10 @@ class Gpu:
 
         In a container process ids are the host's or hidden; then our own is missing from the list.
         """
-        found = self.read("processes")
-        if found is None:
+        running = self.read("processes")
+        if running is None:
             return [], self.reason("processes")
-        pids = [pid for pid, _ in found]
+        pids = [pid for pid, _ in running]
         if os.getpid() not in pids:
             return [], "our own process is not in the list: a container without the host's process ids"
         return [pid for pid in pids if pid != os.getpid()], None

@@ -138,7 +138,7 @@ class PhasedClosure(StepClosure):
 def phases_of(arm: Arm, setup: Setup) -> dict[str, Any]:
     """Time loading, forward, backward and optimizer apart, in a mean step of a training through the data path."""
     timed = [(share, *_timed(steps.trainer, setup)) for share, steps in zip(arm.shares, arm.steps, strict=True)]
-    seconds = {name: sum(share * found.get(name, 0.0) for share, found, _ in timed) for name in PHASES}
+    seconds = {name: sum(share * parts.get(name, 0.0) for share, parts, _ in timed) for name in PHASES}
     wall = sum(share * wall for share, _, wall in timed)
     over = sum(seconds.values()) / wall
     return {

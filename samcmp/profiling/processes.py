@@ -144,7 +144,7 @@ def _joined(timed: Sequence[Throughput]) -> Throughput:
     each = [
         {
             "graphs_per_second": speed.graphs_per_second,
-            "ratio_to": {peer: list(found) for peer, found in speed.ratio_to.items()},
+            "ratio_to": {peer: list(ratio) for peer, ratio in speed.ratio_to.items()},
             "rounds": speed.rounds,
             "stopped": speed.stopped,
             "block_seconds": list(speed.block_seconds),
@@ -168,5 +168,5 @@ def _ratio(each: Sequence[Ratio], *, error: float) -> Ratio:
     """Return the mean ratio of the processes; ``error`` is what all of them share."""
     if len(each) == 1:
         return each[0]
-    found = across([math.log(ratio) for ratio, _, _ in each]).widened(error if math.isfinite(error) else 0.0)
-    return found.ratio, found.low, found.high
+    mean = across([math.log(ratio) for ratio, _, _ in each]).widened(error if math.isfinite(error) else 0.0)
+    return mean.ratio, mean.low, mean.high

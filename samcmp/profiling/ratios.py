@@ -141,18 +141,6 @@ def _signed_rank_interval(means: Floats, n: int, *, level: float) -> tuple[float
     return float(low), float(high)
 
 
-def bootstrap_median(log_ratios: Floats, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Ratio:
-    """Estimate the same ratio by the median and its percentile bootstrap over rounds, as a second opinion."""
-    values = np.asarray(log_ratios, dtype=np.float64)
-    if len(values) < 2:
-        return ratio(values, level=level)
-    draws = np.random.default_rng(seed).integers(0, len(values), size=(resamples, len(values)))
-    medians = np.median(values[draws], axis=1)
-    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
-    middle = float(np.median(values))
-    return Ratio(math.exp(middle), math.exp(float(low)), math.exp(float(high)), len(values), "bootstrap of the median")
-
-
 def noise(seconds: Floats) -> float:
     """Return the relative spread of block times, robust to bursts: 1.4826 MAD / median."""
     middle = float(np.median(seconds))

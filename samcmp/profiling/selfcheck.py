@@ -33,7 +33,7 @@ class Check:
 
     name: str
     passed: bool | None
-    found: str
+    measured: str
 
 
 class Toy:
@@ -161,17 +161,17 @@ def phases(device: torch.device, *, seed: int) -> Check:
     """Forward, backward and optimizer must add up to the wall time."""
     toy = Toy(device, lambda base: base, seed=seed)
     toy.run()
-    found = phases_for(device)
-    found.start()
-    with found.inside("optimizer"):  # around all steps: on a GPU an event between two of them takes time itself
+    timer = phases_for(device)
+    timer.start()
+    with timer.inside("optimizer"):  # around all steps: on a GPU an event between two of them takes time itself
         for _ in range(64):
-            with found.inside("forward"):
+            with timer.inside("forward"):
                 loss = toy.loss()
-            with found.inside("backward"):
+            with timer.inside("backward"):
                 toy.model.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
             toy.optimizer.step()
-    seconds, wall = found.stop()
+    seconds, wall = timer.stop()
     share = sum(seconds.values()) / wall
     return Check("phases add up to wall time", abs(share - 1) <= 0.01, f"sum/wall {share:.4f}, within 1 % wanted")
 
@@ -193,13 +193,13 @@ class Weight:
 
 def memory(device: torch.device) -> Check:
     """A known allocation must be found."""
-    found = weigh(lambda: Weight(device), device)
+    measured = weigh(lambda: Weight(device), device)
     name = "a known allocation is found"
-    if found.peak_bytes is None:
-        return Check(name, None, found.missing.get("peak_bytes", "not measured"))
+    if measured.peak_bytes is None:
+        return Check(name, None, measured.missing.get("peak_bytes", "not measured"))
     wanted = Weight.kept + Weight.passing
-    text = f"{found.peak_bytes / 2**20:.1f} MiB, {wanted / 2**20:.1f} MiB wanted"
-    return Check(name, abs(found.peak_bytes - wanted) < 0.06 * wanted, text)
+    text = f"{measured.peak_bytes / 2**20:.1f} MiB, {wanted / 2**20:.1f} MiB wanted"
+    return Check(name, abs(measured.peak_bytes - wanted) < 0.06 * wanted, text)
 
 
 def careless(device: torch.device, clock: Clock) -> Check:
@@ -231,9 +231,9 @@ def equal(session: Session, name: str) -> Check:
 
 def alike(what: str, session: Session, name: str, reference: str) -> Check:
     """Two ways to the same time must not come out faster or slower."""
-    found = session.ratio(name, reference)
-    passed = None if found.word == "ambiguous" else found.word == "same"
-    return Check(what, passed, f"{shown(found)}: {found.word}, {session.rounds} rounds")
+    ratio = session.ratio(name, reference)
+    passed = None if ratio.word == "ambiguous" else ratio.word == "same"
+    return Check(what, passed, f"{shown(ratio)}: {ratio.word}, {session.rounds} rounds")
 
 
 def whole_epochs(device: torch.device, clock: Clock, *, seconds: float, seed: int) -> Check:
@@ -256,9 +256,9 @@ def whole_epochs(device: torch.device, clock: Clock, *, seconds: float, seed: in
 
 def two_passes(session: Session) -> Check:
     """SAM takes two gradients a step: 0.45 to 1 of the base's speed."""
-    found = session.ratio("sam", "adam")
-    passed = found.high >= 0.45 and found.low <= 1.0
-    return Check("SAM at 0.45 to 1 of the base", passed, shown(found))
+    ratio = session.ratio("sam", "adam")
+    passed = ratio.high >= 0.45 and ratio.low <= 1.0
+    return Check("SAM at 0.45 to 1 of the base", passed, shown(ratio))
 
 
 def slowdown(device: torch.device, clock: Clock, *, seconds: float, seed: int) -> Check:
@@ -276,14 +276,14 @@ def slowdown(device: torch.device, clock: Clock, *, seconds: float, seed: int) -
     step = min(clock.block(lambda: toys["as it is"].run(0, STEPS)).seconds for _ in range(9)) / STEPS
     toys["slower"].seconds = SLOWDOWN / (1 - SLOWDOWN) * step  # type: ignore[attr-defined]
     session = rounds(toys, clock, seconds=seconds, seed=seed, pairs=[("slower", "as it is")])
-    found = session.ratio("slower", "as it is")
-    text = f"{shown(found)}, {1 - SLOWDOWN:.2f} injected, {session.rounds} rounds"
+    ratio = session.ratio("slower", "as it is")
+    text = f"{shown(ratio)}, {1 - SLOWDOWN:.2f} injected, {session.rounds} rounds"
     name = f"an injected slowdown of {SLOWDOWN:.0%} is found"
-    if found.half_width > SLOWDOWN:
+    if ratio.half_width > SLOWDOWN:
         return Check(name, None, f"{text}: this machine is too noisy for it now")
-    return Check(name, found.high < 1.0 and found.low > 1 - 3 * SLOWDOWN, text)
+    return Check(name, ratio.high < 1.0 and ratio.low > 1 - 3 * SLOWDOWN, text)
 
 
-def shown(found: Ratio) -> str:
+def shown(ratio: Ratio) -> str:
     """Return a ratio with its interval."""
-    return f"{found.ratio:.4f} [{found.low:.4f}, {found.high:.4f}]"
+    return f"{ratio.ratio:.4f} [{ratio.low:.4f}, {ratio.high:.4f}]"

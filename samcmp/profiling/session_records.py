@@ -13,7 +13,7 @@ from samcmp import machine
 from samcmp.profiling import WARNING, plausibility
 from samcmp.profiling.arms import GRADIENT, Arm
 from samcmp.profiling.clocks import CudaClock
-from samcmp.profiling.ratios import Floats, Ratio, bootstrap_median, noise, outliers
+from samcmp.profiling.ratios import Floats, Ratio, noise, outliers
 from samcmp.profiling.results import Results
 from samcmp.profiling.rounds import Session
 from samcmp.profiling.steps import EPOCHS, by_third, standard_error
@@ -111,24 +111,24 @@ def step_kinds(results: Results, arm: Arm) -> dict[str, Any]:
         return {}
     rounds = results.session.tracks[arm.name].blocks
     seconds = [float(np.median([t.seconds / len(t.passes) for t in kind])) for kind in zip(*rounds, strict=True)]
-    found: dict[str, Any] = {"training_epochs": EPOCHS}
+    kinds: dict[str, Any] = {"training_epochs": EPOCHS}
     if arm.first_epochs_share is not None:
-        return found | {"first_epochs_share": arm.first_epochs_share}
-    found |= {
+        return kinds | {"first_epochs_share": arm.first_epochs_share}
+    kinds |= {
         "two_pass_share": arm.shares[1],
         "one_pass_seconds": seconds[0],
         "two_pass_seconds": seconds[1],
         "share_is": "declared" if arm.kinds is not None and arm.kinds.share is not None else "counted",
     }
-    if found["share_is"] == "counted":
+    if kinds["share_is"] == "counted":
         mean = seconds[0] * arm.shares[0] + seconds[1] * arm.shares[1]
-        found |= {
+        kinds |= {
             "counted_steps": len(arm.counted),
             "passes_by_third": by_third(arm.counted),
             # standard error of the log of a mean step's time
             "log_error": standard_error(arm.counted) * abs(seconds[1] - seconds[0]) / mean,
         }
-    return found
+    return kinds
 
 
 def _share_error(results: Results, name: str) -> float:
@@ -204,18 +204,9 @@ def _details(results: Results, session: Session, arm: Arm, *, per_step: Floats) 
         "gradient_seconds": None if fixed is None else fixed[1],
         "fixed_seconds": None if fixed is None else fixed[0],
         "loader_seconds": results.loader_seconds,
-        "bootstrap": {peer: _bootstrap(results, arm, peer) for peer in results.references if peer != arm.name},
         **results.details.get(arm.name, {}),
     }
     if "flop_per_gradient" in details:
         details["flop_per_step"] = details["flop_per_gradient"] * mean_passes(results, arm)
         details["tflop_per_second"] = details["flop_per_step"] / float(np.median(per_step)) / 1e12
     return details
-
-
-def _bootstrap(results: Results, arm: Arm, peer: str) -> list[float] | None:
-    session = results.session
-    if session is None or not len(results.step_seconds(peer)) or len(session.log_ratios(arm.name, peer)) < 2:
-        return None
-    r = bootstrap_median(session.log_ratios(arm.name, peer))
-    return [r.ratio, r.low, r.high]

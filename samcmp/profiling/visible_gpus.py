@@ -51,8 +51,8 @@ def _entry(library: Library, item: str, uuids: Sequence[str]) -> int | str | Non
         except library.NVMLError:
             return None
     if item.startswith("GPU-"):
-        found = [uuid for uuid in uuids if uuid.startswith(item)]
-        return found[0] if len(found) == 1 else None
+        matching = [uuid for uuid in uuids if uuid.startswith(item)]
+        return matching[0] if len(matching) == 1 else None
     digits = re.match(r"[+-]?[0-9]+", item)
     number = int(digits[0]) if digits and len(digits[0]) < 10 else -1
     return number if 0 <= number < len(uuids) else None

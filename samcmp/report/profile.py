@@ -57,8 +57,8 @@ def _word(ratio: Ratio | Sequence[float | None]) -> str:
 
 def references(records: Sequence[Record]) -> list[str]:
     """Return the references of the ratios: SAM first, then the base."""
-    found = dict.fromkeys(peer for r in records if r.throughput for peer in r.throughput.ratio_to)
-    return sorted(found, key=lambda peer: peer != "sam")
+    peers = dict.fromkeys(peer for r in records if r.throughput for peer in r.throughput.ratio_to)
+    return sorted(peers, key=lambda peer: peer != "sam")
 
 
 # ---------------------------------------------------------------------------------------------- tables

@@ -35,7 +35,7 @@ def measured(*names: str, seconds: float, **options: Any) -> list[Record]:
 
 
 def test_no_check_of_the_selfcheck_fails() -> None:
-    failed = [f"{check.name}: {check.found}" for check in selfcheck.run(GPU, seconds=40) if check.passed is False]
+    failed = [f"{check.name}: {check.measured}" for check in selfcheck.run(GPU, seconds=40) if check.passed is False]
     assert not failed
 
 

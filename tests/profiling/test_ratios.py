@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samcmp.profiling import ratios
-from samcmp.profiling.ratios import bootstrap_median, noise, noise_is_stable, outliers, ratio
+from samcmp.profiling.ratios import noise, noise_is_stable, outliers, ratio
 from samcmp.records import speed_word
 
 
@@ -97,13 +97,6 @@ def test_a_common_factor_shifts_estimate_and_interval_alike(values: list[float],
     assert b.ratio == pytest.approx(a.ratio * factor, rel=1e-9)
     assert b.low == pytest.approx(a.low * factor, rel=1e-9)
     assert b.high == pytest.approx(a.high * factor, rel=1e-9)
-
-
-def test_the_bootstrap_agrees_where_rounds_are_many() -> None:
-    x = np.random.default_rng(3).normal(0.05, 0.01, 80)
-    a, b = ratio(x), bootstrap_median(x)
-    assert a.ratio == pytest.approx(b.ratio, rel=0.004)
-    assert a.half_width == pytest.approx(b.half_width, rel=0.5)
 
 
 def test_the_normal_approximation_meets_the_exact_distribution() -> None:
