@@ -14,18 +14,27 @@ depends on its batch mates; ``padded`` reproduces that. Their unused W_h_atom do
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS
-from samcmp.backbones.gru import over_atoms, over_padding
-from samcmp.backbones.heads import initialise, two_layers
-from samcmp.backbones.segments import linear_of_kinds, max_into, mean_over_graphs
-from samcmp.backbones.unfolded_pairs import Pairs, distinct_pairs, plain_pairs
-from samcmp.backbones.unfolding import unfolding_pays
+from samcmp.backbones.layers import (
+    features_of_bonds,
+    gru_over_atoms,
+    gru_over_padding,
+    index_in_molecule,
+    initialise,
+    linear_of_kinds,
+    linear_of_tables,
+    max_into,
+    max_over_graphs,
+    mean_over_graphs,
+    reverse,
+    sum_into,
+    two_layers,
+)
 from samcmp.graphs.batch import Columns, GraphBatch
 
 
@@ -74,42 +83,34 @@ class Model(nn.Module):
 
     def molecule_vectors(self, batch: GraphBatch) -> Tensor:
         """Return (G, H) means of the atoms' last states."""
-        o = self.sequence_states(*self.atom_states(batch), batch)  # (A, 2H)
+        o = self.sequence_states(self.atom_states(batch), batch)  # (A, 2H)
         atoms = F.dropout(F.relu(self.W_o(o)), self.config.dropout, self.training)  # (A, H)
-        return mean_over_graphs(atoms, batch.graph_of_atom, batch.atom_ptr)
+        return mean_over_graphs(atoms, batch)
 
-    def atom_states(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
-        """Return the atom states c_v after message passing, of distinct atoms (D, H), and which each atom is (A,)."""
-        dropout = self.training and self.config.dropout > 0
-        plan = distinct_pairs if unfolding_pays(batch, dropout=dropout) else plain_pairs
-        return self._communicate(batch, plan(batch, self.config.depth - 1))
+    def atom_states(self, batch: GraphBatch) -> Tensor:
+        """Return (A, H) atom states c_v after message passing."""
+        source, target = batch.edge_index
+        a0 = F.relu(linear_of_kinds(batch.atom_table, batch.atom_kind, self.W_a.weight, self.W_a.bias))  # (A, H)
+        b0 = F.relu(linear_of_tables(self.W_b, *features_of_bonds(batch)))  # (B, H)
 
-    def _communicate(self, batch: GraphBatch, plan: Pairs) -> tuple[Tensor, Tensor]:
-        a0 = F.relu(linear_of_kinds(batch.atom_table, plan.kind, self.W_a.weight, self.W_a.bias))  # (Da0, H)
-        w_x, w_e = torch.split(self.W_b.weight, [batch.atom_table.shape[1], batch.bond_table.shape[1]], dim=1)
-        b0 = linear_of_kinds(batch.atom_table, plan.atom_kind, w_x)  # (Db0, H)
-        b0 = F.relu(b0 + linear_of_kinds(batch.bond_table, plan.bond_kind, w_e, self.W_b.bias))
+        def received(b: Tensor) -> Tensor:
+            return sum_into(b, target, batch.num_atoms) * max_into(b, target, batch.num_atoms)  # (A, H) s_v
+
         a, b = a0, b0
-        for layer, W_k in zip(plan.rounds, self.W_k, strict=True):
-            a = a.index_select(0, layer.atoms.before) + layer.atoms.heard(b)  # (Da, H)
-            told = layer.told(cast("nn.Linear", W_k), a, b)  # (Db, H)
-            b = F.relu(b0.index_select(0, layer.own) + told)
+        for W_k in self.W_k:
+            a = a + received(b)
+            b = F.relu(b0 + W_k(a.index_select(0, source) - reverse(b)))
             b = F.dropout(b, self.config.dropout, self.training)
-        w_s, w_a, w_0 = torch.split(self.W_c.weight, self.config.hidden, dim=1)
-        c = F.linear(plan.last.heard(b), w_s, self.W_c.bias)  # (Da, H)
-        c = c + F.linear(a, w_a).index_select(0, plan.last.before)
-        c = c + F.linear(a0, w_0).index_select(0, plan.last_kind)
-        return c, plan.class_of_atom
+        c: Tensor = self.W_c(torch.cat([received(b), a, a0], 1))
+        return c
 
-    def sequence_states(self, c: Tensor, class_of_atom: Tensor, batch: GraphBatch) -> Tensor:
+    def sequence_states(self, c: Tensor, batch: GraphBatch) -> Tensor:
         """Return (A, 2H) outputs of the GRU in both directions."""
-        start = max_into(c.index_select(0, class_of_atom), batch.graph_of_atom, batch.num_graphs)  # (G, H)
-        x = F.relu(c + self.beta)  # (D, H)
-        place = {"input_of_atom": class_of_atom, "graph_of_atom": batch.graph_of_atom, "atom_ptr": batch.atom_ptr}
+        start = max_over_graphs(c, batch)  # (G, H)
+        x = F.relu(c + self.beta)  # (A, H)
         if not self.config.padded:
-            packed: Tensor = over_atoms(self.gru, x, start, **place, steps=batch.max_atoms)
+            packed: Tensor = gru_over_atoms(self.gru, x, start, batch)
             return packed
-        states: Tensor = over_padding(self.gru, x, start, **place, steps=batch.max_atoms)  # (L, G, 2H)
-        first = batch.atom_ptr.index_select(0, batch.graph_of_atom)
-        position = torch.arange(batch.num_atoms, device=c.device) - first  # (A,)
-        return states.flatten(0, 1).index_select(0, position * batch.num_graphs + batch.graph_of_atom)
+        states: Tensor = gru_over_padding(self.gru, x, start, batch, length=batch.max_atoms)  # (L, G, 2H)
+        place = index_in_molecule(batch) * batch.num_graphs + batch.graph_of_atom
+        return states.flatten(0, 1).index_select(0, place)

@@ -1,9 +1,12 @@
 """CoMPT: communicative message passing transformer (Chen et al., IJCAI 2021, arXiv:2107.08773).
 
     x = sqrt(d) (W_n f + b_n) + P[index]        e_ij = sqrt(d) W_e g_ij, never updated
-    z = Norm(x)    q = W_0 z    k = W_1 e    v = W_2 z
-    y = mish(W_3 M v)                           M: attention times distance decay, see compt_attention
-    r = z + Norm(y)    x' = z + r + Norm(mish(W_f r))
+    z = Norm(x)    q = W_0 z    k_ij = W_1 e_ij    v = W_2 z
+    A = softmax_j(q_i k_ij / sqrt(d_k))    S = exp(-lambda D) or softmax_j(-lambda D)    M = (2 - I) A S    (per head)
+    y = mish(W_3 M v)    r = z + Norm(y)    x' = z + r + Norm(mish(W_f r))
+
+with D the lengths of the shortest paths. A pair without a bond has the features g = 0, and there are about twenty
+different g in a dataset: q k is computed for each atom and each of those, not for each pair.
 
 Read-out: a bidirectional GRU over the atoms in the order of the SMILES, started from max_i mish(x_i + c), then the
 mean of mish(W_g [forward; backward]) and a small head.
@@ -22,21 +25,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samcmp.backbones import compt_attention as att
-from samcmp.backbones.compt_norms import LayerNorm, ScaleNorm
-from samcmp.backbones.gru import over_atoms, over_padding
-from samcmp.backbones.mish import mish
-from samcmp.backbones.segments import linear_of_kinds, max_into, mean_over_graphs
+from samcmp.backbones.layers import (
+    gru_over_atoms,
+    gru_over_padding,
+    index_in_molecule,
+    linear_of_kinds,
+    max_over_graphs,
+    mean_over_graphs,
+)
 from samcmp.graphs.batch import Columns, GraphBatch, MolGraph
 
 ATOM_COLUMNS, BOND_COLUMNS, GASTEIGER = 115, 13, slice(111, 113)
+NO_PATH = -1
 
 _SCALE = {"norm": "scale", "kernel": "softmax"}
 DATASET_SETTINGS: dict[str, dict[str, Any]] = {
@@ -76,12 +83,12 @@ class Config:
             raise ValueError(f"norm is layer or scale, got {self.norm!r}")
         if self.heads < 1 or self.hidden < 2 or self.hidden % self.heads:
             raise ValueError(f"hidden must be a multiple of heads, got {self.hidden} and {self.heads}")
-        counts = (self.depth, self.dense_layers, self.head_layers, self.place_count, self.padded_readout or 1)
+        counts = (self.depth, self.dense_layers, self.head_layers, self.position_count, self.padded_readout or 1)
         if min(counts) < 1 or self.padded_readout == 0 or not 0 <= self.dropout < 1:
             raise ValueError("layers, positions and padded_readout are at least 1 and dropout is in [0, 1)")
 
     @property
-    def place_count(self) -> int:
+    def position_count(self) -> int:
         """Rows of the table of positions; 512 is above MoleculeNet's largest molecule, of 492 atoms."""
         return (self.padded_readout or 512) if self.positions is None else self.positions
 
@@ -99,41 +106,132 @@ def prepare(graph: MolGraph) -> dict[str, np.ndarray]:
     i, j = graph.edge_index
     bonds = csr_array((np.ones(len(i)), (i, j)), shape=(n, n))
     lengths = shortest_path(bonds, method="D", unweighted=True)  # (n, n)
-    return {"distance": np.where(np.isfinite(lengths), lengths, att.UNREACHABLE).astype(np.int16).ravel()}
+    return {"distance": np.where(np.isfinite(lengths), lengths, NO_PATH).astype(np.int16).ravel()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """The pairs of atoms of every molecule, padded to L, the largest molecule of the batch."""
+
+    place: Tensor  # (A,) of each atom in (G * L)
+    real: Tensor  # (G, L) 1 where there is an atom, 0 beyond the molecule
+    bond_kind: Tensor  # (G, L, L) row of the bonds' embeddings, 0 where there is no bond
+    distance: Tensor  # (G, L, L) float
+    connected: Tensor  # (G, L, L) 1 where there is a path, 0 between fragments and beyond the molecule
+
+    @classmethod
+    def of(cls, batch: GraphBatch) -> Pairs:
+        """Lay out a batch whose ``extras["distance"]`` holds every molecule's n x n distances in turn."""
+        graphs, length, like = batch.num_graphs, batch.max_atoms, batch.atom_table
+        index = index_in_molecule(batch)  # (A,)
+        place = batch.graph_of_atom * length + index
+        i, j = batch.edge_index
+        kind = torch.zeros(graphs * length * length, dtype=torch.long, device=like.device)
+        kind[place[i] * length + index[j]] = 1 + batch.bond_kind.repeat_interleave(2, output_size=batch.num_bonds)
+
+        given = batch.extras["distance"]  # (sum of n^2,)
+        size = batch.atom_ptr.diff().index_select(0, batch.graph_of_atom)  # (A,) atoms of the own molecule
+        first = size.cumsum(0) - size  # (A,) where an atom's distances begin
+        atom = torch.arange(batch.num_atoms, device=like.device).repeat_interleave(size, output_size=given.numel())
+        column = torch.arange(given.numel(), device=like.device) - first[atom]
+        distance = like.new_full((graphs * length * length,), NO_PATH)
+        distance[place[atom] * length + column] = given.to(like.dtype)
+        distance = distance.view(graphs, length, length)
+        return cls(
+            place=place,
+            real=like.new_zeros(graphs * length).index_fill(0, place, 1).view(graphs, length),
+            bond_kind=kind.view_as(distance),
+            distance=distance.clamp(min=0),
+            connected=(distance >= 0).to(like.dtype),
+        )
+
+    def pad(self, atoms: Tensor) -> Tensor:
+        """Return (G, L, ...) of (A, ...), zero where a molecule has no more atoms."""
+        graphs, length = self.real.shape
+        out = atoms.new_zeros(graphs * length, *atoms.shape[1:]).index_copy(0, self.place, atoms)
+        return out.view(graphs, length, *atoms.shape[1:])
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """Return (A, ...) of (G, L, ...)."""
+        return padded.flatten(0, 1).index_select(0, self.place)
+
+
+class LayerNorm(nn.Module):
+    """a (x - mean) / (s + 1e-6) + b with the unbiased standard deviation s; torch's norm is another."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.a_2 = nn.Parameter(torch.ones(hidden))
+        self.b_2 = nn.Parameter(torch.zeros(hidden))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        s = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / math.sqrt(x.shape[-1] - 1)
+        return torch.addcmul(self.b_2, centred / (s + 1e-6), self.a_2)
+
+
+class ScaleNorm(nn.Module):
+    """g x / max(|x|, 1e-5)."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(math.sqrt(hidden)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=1e-5)
+        out: Tensor = x * (self.scale / length)
+        return out
 
 
 def _norm(config: Config) -> nn.Module:
     return LayerNorm(config.hidden) if config.norm == "layer" else ScaleNorm(config.hidden)
 
 
+class Weights(NamedTuple):
+    """What one layer attends to; rows beyond a molecule's own atoms have no meaning."""
+
+    attention: Tensor  # (G, h, L, L) A, rows sum to one
+    decay: Tensor  # (G, L, L) S
+    message: Tensor  # (G, h, L, L) M, rows do not sum to one
+
+
 class Attention(nn.Module):
-    """mish(W_3 M v): what the atoms hear from each other."""
+    """mish(W_3 M v)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         d, released = config.hidden, config.released_parameters
         self.config = config
         self.attenuation_lambda = nn.Parameter(torch.tensor(0.1))
+        # W_0 of queries, W_1 of keys, W_2 of values, W_3 of outputs; released weights have a W_4, which is never read
         self.linears = nn.ModuleList(nn.Linear(d, d, bias=k != 1 or released) for k in range(5 if released else 4))
 
-    def scores(self, z: Tensor, bonds: Tensor, pairs: att.Pairs) -> Tensor:
-        """Return (B, heads) scores above that of a pair without a bond, row 0 of ``bonds`` (1 + U, d)."""
-        keys = self.linears[1](bonds)
-        return att.scores_of(self.linears[0](z), keys[1:] - keys[:1], pairs, heads=self.config.heads)
+    def weights(self, z: Tensor, bonds: Tensor, pairs: Pairs) -> Weights:
+        """Return A, S and M of states z (A, d) and embedded kinds of bond (1 + U, d)."""
+        heads, width = self.config.heads, self.config.hidden // self.config.heads
+        q = self.linears[0](z).view(-1, heads, width)  # (A, h, d_k)
+        k = self.linears[1](bonds).view(-1, heads, width)  # (1 + U, h, d_k)
+        by_kind = pairs.pad(torch.einsum("ahd,uhd->ahu", q, k) / math.sqrt(width)).transpose(1, 2)  # (G, h, L, 1 + U)
+        scores = by_kind.gather(3, pairs.bond_kind.unsqueeze(1).expand(-1, heads, -1, -1))  # (G, h, L, L)
+        attention = (scores + pairs.real.log()[:, None, None, :]).softmax(-1)
+        decay = self.decay(pairs)  # (G, L, L)
+        factor = 2 - torch.eye(decay.shape[1], dtype=decay.dtype, device=decay.device)  # (L, L)
+        return Weights(attention, decay, attention * (factor * decay).unsqueeze(1))
 
-    def look(self, z: Tensor, bonds: Tensor, pairs: att.Pairs) -> att.Attention:
-        decay = att.decay_of(pairs, self.attenuation_lambda, self.config.kernel)
-        return att.dense(self.scores(z, bonds, pairs), decay, pairs=pairs)
+    def decay(self, pairs: Pairs) -> Tensor:
+        """Return S (G, L, L); pairs without a path have none, whatever the sign of lambda."""
+        exponent = -self.attenuation_lambda * pairs.distance
+        if self.config.kernel == "exp":
+            return exponent.exp() * pairs.connected
+        lowest = torch.finfo(exponent.dtype).min  # finite, for the rows beyond a molecule
+        return exponent.masked_fill(pairs.connected == 0, lowest).softmax(-1) * pairs.connected
 
-    def forward(self, z: Tensor, bonds: Tensor, pairs: att.Pairs) -> Tensor:
-        v = self.linears[2](z)  # (A, d)
-        if self.training and self.config.dropout > 0:
-            message = F.dropout(self.look(z, bonds, pairs).message, self.config.dropout)
-            heard = att.apply(message, v, pairs=pairs)
-        else:
-            decay = att.decay_of(pairs, self.attenuation_lambda, self.config.kernel)
-            heard = att.sparse(self.scores(z, bonds, pairs), v, decay, pairs=pairs)
-        return mish(self.linears[3](heard))  # (A, d)
+    def forward(self, z: Tensor, bonds: Tensor, pairs: Pairs) -> Tensor:
+        message = self.weights(z, bonds, pairs).message
+        message = F.dropout(message, self.config.dropout, self.training)
+        v = pairs.pad(self.linears[2](z).view(len(z), self.config.heads, -1)).transpose(1, 2)  # (G, h, L, d_k)
+        received = pairs.unpad((message.to(v.dtype) @ v).transpose(1, 2)).flatten(1)  # (A, d)
+        return F.mish(self.linears[3](received))
 
 
 class FeedForward(nn.Module):
@@ -146,7 +244,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for linear in self.linears:
-            x = F.dropout(mish(linear(x)), self.dropout, self.training)
+            x = F.dropout(F.mish(linear(x)), self.dropout, self.training)
         return x
 
 
@@ -160,14 +258,11 @@ class Layer(nn.Module):
         self.norm = _norm(config)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, bonds: Tensor, pairs: att.Pairs) -> Tensor:
+    def forward(self, x: Tensor, bonds: Tensor, pairs: Pairs) -> Tensor:
         z = self.drop(self.norm(x))  # (A, d)
         r = z + self.drop(self.norm(self.self_attn(z, bonds, pairs)))
         out: Tensor = z + r + self.drop(self.norm(self.feed_forward(r)))
         return out
-
-    def look(self, x: Tensor, bonds: Tensor, pairs: att.Pairs) -> att.Attention:
-        return self.self_attn.look(self.norm(x), bonds, pairs)
 
 
 class Encoder(nn.Module):
@@ -178,18 +273,11 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
         self.norm = _norm(config)
 
-    def forward(self, x: Tensor, bonds: Tensor, pairs: att.Pairs) -> Tensor:
+    def forward(self, x: Tensor, bonds: Tensor, pairs: Pairs) -> Tensor:
         for layer in self.layers:
             x = layer(x, bonds, pairs)
         out: Tensor = self.norm(x)
         return out
-
-    def look(self, x: Tensor, bonds: Tensor, pairs: att.Pairs) -> list[att.Attention]:
-        seen = []
-        for layer in self.layers:
-            seen.append(cast(Layer, layer).look(x, bonds, pairs))
-            x = layer(x, bonds, pairs)
-        return seen
 
 
 class Embedding(nn.Module):
@@ -206,10 +294,10 @@ class Positions(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.first = int(config.released_parameters)  # there, row 0 belongs to padding
-        self.pe = nn.Embedding(config.place_count + self.first, config.hidden)
+        self.pe = nn.Embedding(config.position_count + self.first, config.hidden)
 
-    def forward(self, place: Tensor) -> Tensor:
-        out: Tensor = self.pe((place + self.first).clamp(max=self.pe.num_embeddings - 1))
+    def forward(self, index: Tensor) -> Tensor:
+        out: Tensor = self.pe((index + self.first).clamp(max=self.pe.num_embeddings - 1))
         return out
 
 
@@ -230,25 +318,22 @@ class Generator(nn.Module):
 
     def start(self, x: Tensor, batch: GraphBatch) -> Tensor:
         """Return (G, d), the state that both directions start from."""
-        return max_into(mish(x + self.bias), batch.graph_of_atom, batch.num_graphs)
+        return max_over_graphs(F.mish(x + self.bias), batch)
 
     def pool(self, x: Tensor, batch: GraphBatch) -> Tensor:
         """Return (G, d) molecule vectors of atom states x (A, d), over real atoms."""
-        ptr, graph = batch.atom_ptr, batch.graph_of_atom
-        start = self.start(x, batch)
-        states = over_atoms(self.gru, x, start, graph_of_atom=graph, atom_ptr=ptr, steps=batch.max_atoms)  # (A, 2d)
-        return mean_over_graphs(mish(self.linear(states)), graph, ptr)
+        states = gru_over_atoms(self.gru, x, self.start(x, batch), batch)  # (A, 2d)
+        return mean_over_graphs(F.mish(self.linear(states)), batch)
 
     def pool_padded(self, x: Tensor, batch: GraphBatch, *, length: int) -> Tensor:
         """Return (G, d) molecule vectors as the released code does: sums over padding, divided by real atoms."""
         if batch.max_atoms > length:
             raise ValueError(f"padded_readout is {length}, but a molecule has {batch.max_atoms} atoms")
-        ptr = batch.atom_ptr
-        size = ptr.diff().unsqueeze(1)  # (G, 1)
+        size = batch.atom_ptr.diff().unsqueeze(1)  # (G, 1)
         start = self.start(x, batch)
-        start = torch.where(size < length, torch.maximum(start, mish(self.bias)), start)
-        states = over_padding(self.gru, x, start, graph_of_atom=batch.graph_of_atom, atom_ptr=ptr, steps=length)
-        return mish(self.linear(states)).sum(0) / size  # (L, G, d) to (G, d)
+        start = torch.where(size < length, torch.maximum(start, F.mish(self.bias)), start)
+        states = gru_over_padding(self.gru, x, start, batch, length=length)  # (length, G, 2d)
+        return F.mish(self.linear(states)).sum(0) / size
 
     def forward(self, x: Tensor, batch: GraphBatch) -> Tensor:
         pooled = self.pool(x, batch) if self.length is None else self.pool_padded(x, batch, length=self.length)
@@ -278,10 +363,8 @@ class Model(nn.Module):
         lut, drop = self.node_embed.lut, self.config.dropout
         x = linear_of_kinds(batch.atom_table, batch.atom_kind, lut.weight)
         x = x + F.linear(batch.atom_scalars, lut.weight[:, GASTEIGER], lut.bias)
-        count = torch.arange(batch.num_atoms, device=batch.atom_ptr.device)
-        place = count - batch.atom_ptr.index_select(0, batch.graph_of_atom)
-        where = F.dropout(self.pos_embed(place), drop, self.training)
-        return math.sqrt(self.config.hidden) * F.dropout(x, drop, self.training) + where
+        positions = F.dropout(self.pos_embed(index_in_molecule(batch)), drop, self.training)
+        return math.sqrt(self.config.hidden) * F.dropout(x, drop, self.training) + positions
 
     def bonds(self, batch: GraphBatch) -> Tensor:
         """Return (1 + U, d) embedded kinds of bond, the first that of a pair without a bond."""
@@ -289,12 +372,18 @@ class Model(nn.Module):
         return out
 
     def forward(self, batch: GraphBatch) -> Tensor:
-        pairs = att.Pairs.of(batch, batch.atom_table.dtype)
-        x = self.encoder(self.atoms(batch), self.bonds(batch), pairs)  # (A, d)
+        x = self.encoder(self.atoms(batch), self.bonds(batch), Pairs.of(batch))  # (A, d)
         out: Tensor = self.generator(x, batch)  # (G, T)
         return out
 
     @torch.no_grad()
-    def attention(self, batch: GraphBatch) -> list[att.Attention]:
-        """Return what every layer attends to; the ordinary forward never makes these tensors."""
-        return self.encoder.look(self.atoms(batch), self.bonds(batch), att.Pairs.of(batch, batch.atom_table.dtype))
+    def attention(self, batch: GraphBatch) -> list[Weights]:
+        """Return what every layer attends to, zero in the rows beyond a molecule."""
+        x, bonds, pairs = self.atoms(batch), self.bonds(batch), Pairs.of(batch)
+        own = pairs.real[:, None, :, None]
+        found = []
+        for layer in cast("list[Layer]", self.encoder.layers):
+            a, s, m = layer.self_attn.weights(layer.norm(x), bonds, pairs)
+            found.append(Weights(a * own, s * own[:, 0], m * own))
+            x = layer(x, bonds, pairs)
+        return found

@@ -14,14 +14,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS
-from samcmp.backbones.heads import initialise, two_layers
-from samcmp.backbones.segments import linear_of_kinds, mean_over_graphs, sum_into
-from samcmp.backbones.unfolding import Bonds, distinct_bonds, plain_bonds, unfolding_pays
+from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS, surroundings
+from samcmp.backbones.layers import (
+    features_of_bonds,
+    initialise,
+    linear_of_kinds,
+    linear_of_rows,
+    linear_of_tables,
+    mean_over_graphs,
+    reverse,
+    sum_into,
+    two_layers,
+)
 from samcmp.graphs.batch import Columns, GraphBatch
 
 NORM = 100.0  # chemprop's constant for aggregation "norm": sum / 100
@@ -83,52 +90,46 @@ class Model(nn.Module):
     def atom_states(self, batch: GraphBatch) -> Tensor:
         """Return (A, H) atom states a_v."""
         if self.config.messages == "atoms":
-            return self._atom_messages(batch)
-        dropout = self.training and self.config.dropout > 0
-        seek = unfolding_pays(batch, dropout=dropout) and not self.config.undirected
-        plan = distinct_bonds if seek else plain_bonds
-        return self._bond_messages(batch, plan(batch, self.config.depth - 1))
+            return self._states_by_atom_messages(batch)
+        dropout = self.config.dropout if self.training else 0.0
+        if self.W_h is not None and not self.config.undirected and surroundings.apply(batch, dropout=dropout):
+            return surroundings.dmpnn_atom_states(batch, self.W_i, self.W_h, self.W_o, steps=self.config.depth - 1)
+        return self._states_by_bond_messages(batch)
 
-    def _bond_messages(self, batch: GraphBatch, bonds: Bonds) -> Tensor:
-        w_x, w_e = torch.split(self.W_i.weight, [batch.atom_table.shape[1], batch.bond_table.shape[1]], dim=1)
-        z = linear_of_kinds(batch.atom_table, bonds.atom_kind, w_x)  # (D0, H)
-        z = z + linear_of_kinds(batch.bond_table, bonds.bond_kind, w_e, self.W_i.bias)
+    def _states_by_bond_messages(self, batch: GraphBatch) -> Tensor:
+        source, target = batch.edge_index
+        z = linear_of_tables(self.W_i, *features_of_bonds(batch))  # (B, H)
         h = F.relu(z)
-        if self.W_h is None:
-            return bonds.all_atoms(self._finish(batch, bonds.last_kind, bonds.incoming(h)))
-        z = z if self.W_h.bias is None else z + self.W_h.bias
-        for step in bonds.steps:
-            if self.config.undirected:
-                h = (h + h.view(-1, 2, h.shape[1]).flip(1).view_as(h)) / 2  # (B, H)
-            # W_h (sum of h) = sum of (W_h h), and the level before has fewer distinct rows.
-            m = step.messages(F.linear(h, self.W_h.weight))  # (D, H)
-            h = F.relu(step.initial(z) + m)  # (D, H)
-            h = F.dropout(h, self.config.dropout, self.training)
-        return bonds.all_atoms(self._finish(batch, bonds.last_kind, bonds.incoming(h)))
+        if self.W_h is not None:
+            for _ in range(1, self.config.depth):
+                if self.config.undirected:
+                    h = (h + reverse(h)) / 2
+                m = sum_into(h, target, batch.num_atoms).index_select(0, source) - reverse(h)  # (B, H)
+                h = F.relu(z + self.W_h(m))
+                h = F.dropout(h, self.config.dropout, self.training)
+        return self._joined(batch, sum_into(h, target, batch.num_atoms))
 
-    def _atom_messages(self, batch: GraphBatch) -> Tensor:
-        source, target = batch.edge_index[0], batch.edge_index[1]
+    def _states_by_atom_messages(self, batch: GraphBatch) -> Tensor:
+        source, target = batch.edge_index
         z = linear_of_kinds(batch.atom_table, batch.atom_kind, self.W_i.weight, self.W_i.bias)  # (A, H)
         h = F.relu(z)
         if self.W_h is not None:
-            w_h, w_e = torch.split(self.W_h.weight, [self.config.hidden, batch.bond_table.shape[1]], dim=1)
-            bond_kind = batch.bond_kind.repeat_interleave(2, output_size=batch.num_bonds)
-            of_bonds = linear_of_kinds(batch.bond_table, bond_kind, w_e)  # (B, H)
+            w_h, w_e = self.W_h.weight.split([self.config.hidden, batch.bond_table.shape[1]], 1)
+            of_bonds = linear_of_kinds(*features_of_bonds(batch)[1], w_e)  # (B, H)
             z = z + sum_into(of_bonds, target, batch.num_atoms)
             for _ in range(1, self.config.depth):
                 m = sum_into(h.index_select(0, source), target, batch.num_atoms)  # (A, H)
                 h = F.dropout(F.relu(z + F.linear(m, w_h, self.W_h.bias)), self.config.dropout, self.training)
-        arriving = sum_into(h.index_select(0, source), target, batch.num_atoms)  # (A, H)
-        return self._finish(batch, batch.atom_kind, arriving)
+        return self._joined(batch, sum_into(h.index_select(0, source), target, batch.num_atoms))
 
-    def _finish(self, batch: GraphBatch, kind: Tensor, arriving: Tensor) -> Tensor:
-        w_x, w_m = torch.split(self.W_o.weight, [batch.atom_table.shape[1], self.config.hidden], dim=1)
-        a = linear_of_kinds(batch.atom_table, kind, w_x, self.W_o.bias) + F.linear(arriving, w_m)  # (Da, H)
+    def _joined(self, batch: GraphBatch, m: Tensor) -> Tensor:
+        """Return relu(W_o [x_v; m_v] + b), (A, H)."""
+        a = linear_of_rows(self.W_o, (batch.atom_table, batch.atom_kind), m)
         return F.dropout(F.relu(a), self.config.dropout, self.training)
 
     def pool(self, a: Tensor, batch: GraphBatch) -> Tensor:
         """Return (G, H) molecule vectors."""
         if self.config.aggregation == "mean":
-            return mean_over_graphs(a, batch.graph_of_atom, batch.atom_ptr)
+            return mean_over_graphs(a, batch)
         total = sum_into(a, batch.graph_of_atom, batch.num_graphs)
         return total if self.config.aggregation == "sum" else total / NORM

@@ -10,16 +10,14 @@ Bond features are not used. The paper has no read-out (it classifies nodes): poo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from samcmp.backbones import ATOM_WIDTHS
-from samcmp.backbones.segments import linear_of_kinds, max_into, mean_over_graphs, sum_into
+from samcmp.backbones.layers import linear_of_kinds, max_over_graphs, mean_over_graphs, sum_into
 from samcmp.graphs.batch import Columns, GraphBatch
 
 
@@ -46,31 +44,10 @@ class Config:
         return Columns(self.features)
 
 
-class _Propagate(Function):
-    """S X for the symmetric S of the batch: its backward is S again."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, edge_index: Tensor, scale: Tensor) -> Tensor:
-        ctx.save_for_backward(edge_index, scale)
-        return _propagate(x, edge_index, scale)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        edge_index, scale = ctx.saved_tensors
-        return _propagate(grad, edge_index, scale), None, None
-
-
-def _propagate(x: Tensor, edge_index: Tensor, scale: Tensor) -> Tensor:
-    scaled = x * scale  # (A, H)
-    out = scaled.index_add(0, edge_index[1], scaled.index_select(0, edge_index[0]))  # (A, H)
-    return out.mul_(scale)
-
-
 def propagate(x: Tensor, edge_index: Tensor, scale: Tensor) -> Tensor:
     """Return S x, (A, H), where ``scale`` is the diagonal of D^-1/2 as a column."""
-    out: Tensor = _Propagate.apply(x, edge_index, scale)  # type: ignore[no-untyped-call]
-    return out
+    scaled = x * scale  # (A, H)
+    return scaled.index_add(0, edge_index[1], scaled.index_select(0, edge_index[0])) * scale
 
 
 class Convolution(nn.Module):
@@ -113,9 +90,10 @@ class Model(nn.Module):
     def pool(self, h: Tensor, batch: GraphBatch) -> Tensor:
         """Return (G, H) molecule vectors."""
         if self.config.readout == "mean":
-            return mean_over_graphs(h, batch.graph_of_atom, batch.atom_ptr)
-        reduce = sum_into if self.config.readout == "sum" else max_into
-        return reduce(h, batch.graph_of_atom, batch.num_graphs)
+            return mean_over_graphs(h, batch)
+        if self.config.readout == "max":
+            return max_over_graphs(h, batch)
+        return sum_into(h, batch.graph_of_atom, batch.num_graphs)
 
     def forward(self, batch: GraphBatch) -> Tensor:
         out: Tensor = self.head(self.pool(self.atom_states(batch), batch))  # (G, T)

@@ -1,20 +1,28 @@
-"""GROVER for fine-tuning (Rong et al. 2020): two stacks of attention over message-passing networks, and two heads.
+"""GROVER for fine-tuning (Rong et al., NeurIPS 2020, arXiv:2007.02835): attention over message passing, in two views.
 
-The node view's states are atoms, the edge view's are directed bonds; each stack has its own weights. A block runs
-3h message-passing networks (query, key and value of h heads) from one start state x, with A the neighbour sum:
+The node view's states are atoms, the edge view's are directed bonds; each view has its own weights. A block begins at
+x = LayerNorm(σ(W_i f)) and runs message-passing networks (dyMPN) for query, key and value of each of its h heads:
 
-    m_1 = x,   m_{t+1} = Dropout(σ(x + W A m_t))                                                              (dyMPN)
+    m_1 = x,    m_{t+1} = σ(x + W_h A m_t)                        A: the sum over the neighbours
+    u_i = sum over j of softmax_j(q_i k_j / sqrt(d)) v_j          the h heads of one row attend to each other
+    x'  = LayerNorm(W_o [W u_1; ...; W u_h])                      there is no attention between atoms, no residual
+    a   = LayerNorm(W_2 σ(W_1 [f ; A x']))                        the atoms' vectors, one from each view
+    p, q = two heads on the means of a over a molecule's atoms
 
-and lets the h heads *of one row* attend to each other (there is no attention between atoms). Facts of the released
-code that are settings here, not defaults: ``padding_row`` puts its padding row into every neighbour sum, which makes
-a prediction depend on the largest degree in the batch; ``released_initialisation`` starts all vectors at zero,
-LayerNorm gains included, which leaves the network without gradients. The bond outputs, which fine-tuning never
-reads, are left out: they own no parameters here.
+with dropout after each LayerNorm and iteration, on the attention, inside W_2 σ(W_1 ·) and before the heads' maps.
+
+Facts of the released code that are settings here, not defaults: ``padding_row`` puts its padding row into every
+neighbour sum, which makes a prediction depend on the largest degree in the batch; ``released_initialisation`` starts
+all vectors at zero, LayerNorm gains included, which leaves the network without gradients. The bond outputs, which
+fine-tuning never reads, are left out: they own no parameters here. Parameters carry the released names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,118 +30,360 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samcmp.backbones import grover_names
-from samcmp.backbones.grover_lean import attend_heads, bulk_dropout, into_atoms, is_lean
-from samcmp.backbones.grover_lean import networks as lean_networks
-from samcmp.backbones.grover_messages import (
-    Neighbours,
-    Network,
-    attend_heads_plainly,
-    masked_networks,
-    networks,
-    random_depths,
+from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS, surroundings
+from samcmp.backbones.layers import (
+    dropout,
+    features_of_bonds,
+    linear_of_rows,
+    linear_of_tables,
+    mean_over_graphs,
+    prelu,
+    reverse,
+    softmax_over_graphs,
+    sum_into,
 )
-from samcmp.backbones.grover_parts import ATOM_WIDTH, Head, Inlet, Outlet, Readout
-from samcmp.backbones.grover_rows import Rows
-from samcmp.backbones.grover_sizes import Sizes
-from samcmp.backbones.segments import linear_of_kinds
 from samcmp.graphs.batch import Columns, GraphBatch
 
-BOND_WIDTH = 14
+
+class PReLU(nn.PReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return prelu(x, self.weight)
+
+
+ATOM_WIDTH, BOND_WIDTH = ATOM_WIDTHS["grover"], BOND_WIDTHS["chemprop"]
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.1),
+    "prelu": PReLU,  # each owns one learned slope
+    "tanh": nn.Tanh,
+    "selu": nn.SELU,
+    "elu": nn.ELU,
+}
 Vectors = tuple[Tensor, Tensor]
-AnyRows = Neighbours | Rows
-Drawn = Sequence[int] | Tensor  # of a block's networks; a tensor while compiling
+Tables = Sequence[tuple[Tensor, Tensor]]  # features [f; g; ...] of rows: a table, and each row's place in it
+Drawn = Sequence[int] | Tensor  # depths of a block's networks; a tensor while compiling
 Depths = Sequence[Sequence[Drawn]] | Tensor  # by view, block and network
 
 
 @dataclass(frozen=True)
-class Config(Sizes):
-    """The model's settings and the features it reads."""
+class Config:
+    """Settings of the model; the defaults are those of the released GraphSAM code (Wang et al. 2024).
+
+    ``molecule_features`` names per-molecule descriptors that both heads read beside the molecule vector.
+    """
+
+    hidden: int = 100
+    depth: int = 3
+    heads: int = 4
+    blocks: int = 1
+    activation: str = "relu"
+    dropout: float = 0.0
+    bias: bool = False
+    ffn_hidden: int = 200
+    ffn_layers: int = 2
+    disagreement: float = 0.1
+    random_depth: bool = True
+    self_attention: bool = False
+    attention_hidden: int = 4
+    attention_out: int = 128
+    molecule_features: str | None = None
+    molecule_width: int = 200
+    padding_row: bool = False
+    released_initialisation: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "heads", "blocks", "ffn_hidden", "ffn_layers", "attention_hidden", "attention_out"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if self.depth < 0:
+            raise ValueError(f"depth must be >= 0, got {self.depth}")
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden must be a multiple of heads, got {self.hidden} and {self.heads}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout is a probability below 1, got {self.dropout}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
 
     @property
     def columns(self) -> Columns:
         return Columns(atoms="grover", bonds="chemprop", molecule=self.molecule_features)
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The neighbour sums A of one view of a batch; R rows are atoms or directed bonds.
+
+    With the padding row, the last, a sum holds ``padding`` = D - degree further terms, all of them the padding row,
+    where D is the largest degree in the batch and at least 1.
+    """
+
+    source: Tensor  # (B,) the atom a bond leaves
+    target: Tensor  # (B,) the atom it enters
+    atoms: int  # with the padding row
+    of_bonds: bool
+    padding: Tensor | None = None  # (atoms, 1)
+
+    @classmethod
+    def of(cls, batch: GraphBatch, *, of_bonds: bool, padding_row: bool) -> Neighbours:
+        source, target = batch.edge_index
+        if not padding_row:
+            return cls(source, target, batch.num_atoms, of_bonds)
+        degree = sum_into(batch.atom_table.new_ones(batch.num_bonds), target, batch.num_atoms + 1)
+        return cls(source, target, batch.num_atoms + 1, of_bonds, (degree.amax().clamp(min=1) - degree).unsqueeze(1))
+
+    def into_atoms(self, m: Tensor) -> Tensor:
+        """Return, for every atom, the sum over the rows that point at it: (..., R, H) to (..., atoms, H)."""
+        if self.of_bonds:
+            terms = m if self.padding is None else m[..., :-1, :]
+        else:
+            terms = m.index_select(-2, self.source)
+        z = m.new_zeros(*m.shape[:-2], self.atoms, m.shape[-1]).index_add(-2, self.target, terms)
+        return z if self.padding is None else z + self.padding * m[..., -1:, :]
+
+    def __call__(self, m: Tensor) -> Tensor:
+        """Return A m (..., R, H): over the neighbours, or the bonds into a bond's origin but for its reverse."""
+        z = self.into_atoms(m)
+        if not self.of_bonds:
+            return z
+        if self.padding is None:
+            return z.index_select(-2, self.source) - reverse(m)
+        bonds = z[..., :-1, :].index_select(-2, self.source) - reverse(m[..., :-1, :])
+        return torch.cat([bonds, z[..., -1:, :] - m[..., -1:, :]], dim=-2)
+
+
+def depth_probabilities(depth: int) -> tuple[float, ...]:
+    """Return P(n = depth - 3), ..., P(n = depth + 2) of the integer part of a truncated normal variate.
+
+    The variate has mean ``depth`` and deviation 1 and is cut off at 3 deviations. The integer part rounds towards
+    zero, so for a depth below 3 some of the values coincide; depths of 1 and less all mean no iteration.
+    """
+    total = math.erf(3 / math.sqrt(2))
+    cdf = [math.erf(k / math.sqrt(2)) for k in range(-3, 4)]
+    return tuple((b - a) / 2 / total for a, b in itertools.pairwise(cdf))
+
+
+def random_depths(depth: int, count: int) -> Tensor:
+    """Return ``count`` depths (int64, on the host), drawn from torch's CPU generator."""
+    table = torch.tensor(depth_probabilities(depth), dtype=torch.float64)
+    return torch.multinomial(table, count, replacement=True) + (depth - 3)
+
+
+class Network(nn.Module):
+    """The weights of one dyMPN: a map that its iterations share, and an activation of its own."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.W_h = nn.Linear(config.hidden, config.hidden, bias=config.bias)
+        self.act_func = ACTIVATIONS[config.activation]()
+
+
+class AttentionHead(nn.Module):
+    """The networks whose last states are a head's query, key and value."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.mpn_q, self.mpn_k, self.mpn_v = (Network(config) for _ in "qkv")
+
+
 class Block(nn.Module):
-    """3h message-passing networks, attention over the h heads of a row, W_o, LayerNorm; no residual."""
+    """3h message-passing networks, attention over the h heads of a row, W_o, LayerNorm."""
 
     def __init__(self, config: Config, width: int) -> None:
         super().__init__()
-        hidden = config.hidden
-        self.config = config
-        self.inlet = Inlet(config, width) if width != hidden else None
-        # Head 0's query, key, value, then head 1's, ...: the order in which the released code draws depths.
-        self.networks = nn.ModuleList(
-            Network(hidden=hidden, bias=config.bias, activation_name=config.activation) for _ in range(3 * config.heads)
+        self.config, hidden = config, config.hidden
+        self.W_i: nn.Linear | None = None
+        if width != hidden:  # as released: states follow features of the same width without a map
+            self.W_i = nn.Linear(width, hidden, bias=config.bias)
+            self.act_func = ACTIVATIONS[config.activation]()
+            self.layernorm = nn.LayerNorm(hidden)
+        self.heads = nn.ModuleList(AttentionHead(config) for _ in range(config.heads))
+        projections = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(3))
+        self.attn = nn.ModuleDict(
+            {"linear_layers": projections, "output_linear": nn.Linear(hidden, hidden, bias=config.bias)}
         )
-        self.projections = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(3))
-        self.output = nn.Linear(hidden, hidden, bias=config.bias)
-        self.join = nn.Linear(config.heads * hidden, hidden, bias=config.bias)
-        self.norm = nn.LayerNorm(hidden)
+        self.W_o = nn.Linear(config.heads * hidden, hidden, bias=config.bias)
+        self.sublayer = nn.ModuleDict({"norm": nn.LayerNorm(hidden)})
 
-    def forward(self, x: Tensor, rows: AnyRows, *, depths: Drawn) -> tuple[Tensor, AnyRows]:
-        """Return the new states, and their rows, of ``x``: projected features where there is an inlet, else states."""
-        if self.inlet is not None:
-            x = self.inlet(x)
-        u, rows = self.attend(x, rows, depths=depths)
-        return bulk_dropout(self.norm(self.joined(u)), self.config.dropout, self.training), rows
+    @property
+    def networks(self) -> list[Network]:
+        """Head 0's query, key, value, then head 1's, ...: the order in which the released code draws depths."""
+        heads = cast("list[AttentionHead]", self.heads)
+        return [network for head in heads for network in (head.mpn_q, head.mpn_k, head.mpn_v)]
 
-    def attend(self, x: Tensor, rows: AnyRows, *, depths: Drawn) -> tuple[Tensor, AnyRows]:
-        """Return what the heads of each row draw from each other, (R, sub-heads, h, H/h), and the rows."""
-        dropout = self.config.dropout if self.training else 0.0
-        modules = cast("list[Network]", list(self.networks))
-        if isinstance(rows, Neighbours):
-            if isinstance(depths, Tensor):
-                deepest = self.config.depth + 2
-                m = masked_networks(x, rows, modules=modules, depths=depths, deepest=deepest, dropout=dropout)
-            else:
-                m = networks(x, rows, modules=modules, depths=depths, dropout=dropout)  # (3h, R, H)
-            projected = [linear(m[j::3]) for j, linear in enumerate(self.projections)]  # (h, R, H)
-            return attend_heads_plainly(*projected, dropout=dropout), rows
-        run = lean_networks(x, rows, modules=modules, depths=cast("Sequence[int]", depths), dropout=dropout)
-        q, k, v = (
-            torch.stack([run.spread(linear(run.states[i]), i) for i in range(j, len(modules), 3)])
-            for j, linear in enumerate(self.projections)
-        )
-        return attend_heads(q, k, v, dropout=dropout), run.after
+    def drop(self, x: Tensor) -> Tensor:
+        return dropout(x, self.config.dropout, self.training)
+
+    def start(self, features: Tables) -> Tensor:
+        """Return the start state (R, H) of the first block."""
+        if self.W_i is None:
+            return torch.cat([table.index_select(0, row) for table, row in features], 1)
+        return self.drop(self.layernorm(self.act_func(linear_of_tables(self.W_i, *features))))
+
+    def forward(self, x: Tensor, neighbours: Neighbours, *, depths: Drawn) -> Tensor:
+        m = self.pass_messages(x, neighbours, depths=depths)  # (3h, R, H)
+        q, k, v = (linear(m[i::3]) for i, linear in enumerate(cast("nn.ModuleList", self.attn["linear_layers"])))
+        return self.joined(self.attend(q, k, v))
+
+    def pass_messages(self, x: Tensor, neighbours: Neighbours, *, depths: Drawn) -> Tensor:
+        """Return the last states (3h, R, H) of all networks, which iterate together from x (R, H).
+
+        They stand in order of depth, so that an iteration runs over those that go on. A compiler does not know the
+        depths: there all iterate to the largest possible depth, and those that have ended keep their states.
+        """
+        traced = isinstance(depths, Tensor)
+        count, deepest = len(self.networks), self.config.depth + 2 if traced else max(depths)
+        order = list(range(count)) if traced else sorted(range(count), key=lambda i: -depths[i])
+        weights, biases, slopes = self.stacked(order)
+        m, sums = x.expand(count, *x.shape), neighbours(x)
+        for t in range(1, deepest):
+            going = count if traced else sum(depth > t for depth in depths)
+            z = sums.expand(going, *x.shape) if t == 1 else neighbours(m[:going])
+            s = torch.baddbmm(x.expand_as(z), z, weights[:going])
+            s = s if biases is None else s + biases[:going]
+            s = self.drop(self.activated(s, None if slopes is None else slopes[:going]))
+            ended = depths.to(x.device, non_blocking=True).view(-1, 1, 1) <= t if traced else None
+            m = torch.cat([s, m[going:]]) if ended is None else torch.where(ended, m, s)
+        if traced:
+            return m
+        return m.index_select(0, torch.tensor(order).argsort().to(x.device, non_blocking=True))
+
+    def stacked(self, order: Sequence[int]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return transposed maps (3h, H, H), biases (3h, 1, H) and slopes (3h, 1, 1) of the networks in this order.
+
+        From a stack, a network that does not run (depth 1 and less) gets a gradient of zero, as in the released code.
+        """
+        networks = [self.networks[i] for i in order]
+        weights = torch.stack([network.W_h.weight.t() for network in networks])
+        biases = torch.stack([network.W_h.bias for network in networks]).unsqueeze(1) if self.config.bias else None
+        if self.config.activation != "prelu":
+            return weights, biases, None
+        slopes = [cast("Tensor", network.act_func.weight) for network in networks]
+        return weights, biases, torch.stack(slopes).unsqueeze(1)
+
+    def activated(self, s: Tensor, slopes: Tensor | None) -> Tensor:
+        """Return σ(s) of networks with these slopes; None: σ has no parameters."""
+        return prelu(s, slopes) if slopes is not None else cast("Tensor", self.networks[0].act_func(s))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return what each head of a row draws from the heads of the same row, (R, h, H), of q, k, v (h, R, H)."""
+        h, rows, hidden = q.shape
+        q, k, v = (x.view(h, rows, h, hidden // h).permute(1, 2, 0, 3) for x in (q, k, v))  # (R, sub-heads, h, d)
+        p = (q @ k.transpose(-1, -2) / math.sqrt(hidden // h)).softmax(-1)  # (R, sub-heads, h, h)
+        return (self.drop(p) @ v).transpose(1, 2).reshape(rows, h, hidden)
 
     def joined(self, u: Tensor) -> Tensor:
-        """Return W_o (W u_1 + b, ..., W u_h + b), (R, H), of the heads' u (R, sub-heads, h, H/h).
+        """Return the block's states LayerNorm(W_o [W u_1 + b; ...; W u_h + b]), (R, H), of u (R, h, H).
 
         Nothing stands between the two matrices: multiplied first, they cost H rows where in turn they cost R.
         """
-        hidden, h = self.config.hidden, self.config.heads
-        if u.shape[0] <= hidden:
-            by_head = self.output(u.transpose(1, 2).reshape(-1, h, hidden))
-            return cast("Tensor", self.join(by_head.view(-1, h * hidden)))
-        parts = self.join.weight.view(hidden, h, hidden)
-        weight = (parts @ self.output.weight).view(hidden, h, h, hidden // h)  # head, sub-head
-        bias: Tensor | None = self.join.bias
-        if bias is not None:
-            bias = bias + parts.sum(1) @ self.output.bias
-        return F.linear(u.reshape(-1, h * hidden), weight.transpose(1, 2).reshape(hidden, h * hidden), bias)
+        each: nn.Linear = self.attn["output_linear"]  # type: ignore[assignment]
+        parts = self.W_o.weight.view(self.config.hidden, self.config.heads, self.config.hidden)
+        bias = None if each.bias is None else self.W_o.bias + parts.sum(1) @ each.bias
+        x = F.linear(u.flatten(1), (parts @ each.weight).flatten(1), bias)
+        return self.drop(self.sublayer["norm"](x))
 
 
-class View(nn.Module):
-    """The blocks of the node view or of the edge view."""
+class FeedForward(nn.Module):
+    """W_2 Dropout(σ(W_1 [f ; s]))."""
 
-    def __init__(self, config: Config, width: int) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        widths = [width] + [config.hidden] * (config.blocks - 1)
-        self.blocks = nn.ModuleList(Block(config, w) for w in widths)
+        self.W_1 = nn.Linear(ATOM_WIDTH + config.hidden, 4 * config.hidden)
+        self.act_func = ACTIVATIONS[config.activation]()
+        self.W_2 = nn.Linear(4 * config.hidden, config.hidden)
+        self.dropout = config.dropout
 
-    @property
-    def input_weight(self) -> Tensor | None:
-        """The matrix W_i (H, F) of the first block; None where the features are as wide as the states."""
-        inlet = cast("Block", self.blocks[0]).inlet
-        return None if inlet is None else inlet.linear.weight
+    def forward(self, table: Tensor, row: Tensor, s: Tensor) -> Tensor:
+        """Return (A, H) of features f = table[row] (A, F) and sums s (A, H)."""
+        wide = self.act_func(linear_of_rows(self.W_1, (table, row), s))  # (A, 4H)
+        out: Tensor = self.W_2(dropout(wide, self.dropout, self.training))
+        return out
 
-    def forward(self, x: Tensor, rows: AnyRows, *, depths: Sequence[Drawn] | Tensor) -> tuple[Tensor, AnyRows]:
-        """Return the last states, and their rows, from the projected features ``x`` (R, H)."""
-        for block, drawn in zip(self.blocks, depths, strict=True):
-            x, rows = block(x, rows, depths=drawn)
-        return x, rows
+
+class Encoder(nn.Module):
+    """The two views, each with its blocks and the map from its last states to the atoms' vectors."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        for view, width in (("node", ATOM_WIDTH), ("edge", ATOM_WIDTH + BOND_WIDTH)):
+            widths = [width] + [config.hidden] * (config.blocks - 1)
+            self.add_module(f"{view}_blocks", nn.ModuleList(Block(config, w) for w in widths))
+        for view in ("atom", "bond"):
+            self.add_module(f"ffn_atom_from_{view}", FeedForward(config))
+            self.add_module(f"atom_from_{view}_sublayer", nn.ModuleDict({"norm": nn.LayerNorm(config.hidden)}))
+
+    def blocks(self, *, of_bonds: bool) -> list[Block]:
+        return list(self.get_submodule("edge_blocks" if of_bonds else "node_blocks").children())  # type: ignore[arg-type]
+
+    def forward(self, batch: GraphBatch, *, depths: Depths) -> Vectors:
+        """Return the atoms' vectors (A, H) from the node view and from the edge view."""
+        config = self.config
+        once = not config.padding_row and surroundings.apply(batch, dropout=0)
+        view = surroundings.grover_atom_vectors if once else _atom_vectors
+        nodes, edges = (view(self, batch, of_bonds=bool(i), depths=drawn) for i, drawn in enumerate(depths))
+        return nodes, edges
+
+    def vectors(self, table: Tensor, row: Tensor, s: Tensor, *, of_bonds: bool) -> Tensor:
+        """Return LayerNorm(W_2 σ(W_1 [f ; s])), (A, H), of atoms with features table[row] and sums s (A, H)."""
+        name = "atom_from_bond" if of_bonds else "atom_from_atom"
+        out: Tensor = self.get_submodule(f"{name}_sublayer.norm")(self.get_submodule(f"ffn_{name}")(table, row, s))
+        return dropout(out, self.config.dropout, self.training)
+
+
+def features_of(batch: GraphBatch, *, of_bonds: bool, padding_row: bool = False) -> Tables:
+    """Return the features of all rows of a view: of atoms, or of directed bonds [origin atom ; bond]."""
+    tables: Tables = features_of_bonds(batch) if of_bonds else [(batch.atom_table, batch.atom_kind)]
+    if not padding_row:
+        return tables
+    return [(F.pad(table, (0, 0, 0, 1)), F.pad(row, (0, 1), value=len(table))) for table, row in tables]
+
+
+def _atom_vectors(encoder: Encoder, batch: GraphBatch, *, of_bonds: bool, depths: Sequence[Drawn] | Tensor) -> Tensor:
+    """Return the atoms' vectors (A, H) from one view."""
+    padding_row = encoder.config.padding_row
+    neighbours = Neighbours.of(batch, of_bonds=of_bonds, padding_row=padding_row)
+    blocks = encoder.blocks(of_bonds=of_bonds)
+    x = blocks[0].start(features_of(batch, of_bonds=of_bonds, padding_row=padding_row))  # (R, H)
+    for block, drawn in zip(blocks, depths, strict=True):
+        x = block(x, neighbours, depths=drawn)
+    sums = neighbours.into_atoms(x)[: batch.num_atoms]  # (A, H)
+    return encoder.vectors(batch.atom_table, batch.atom_kind, sums, of_bonds=of_bonds)
+
+
+class ReadoutAttention(nn.Module):
+    """A learned attention over a molecule's atoms: softmax of W_2 tanh(W_1 x) (Lin et al., ICLR 2017)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.w1 = nn.Parameter(torch.empty(config.attention_hidden, config.hidden))
+        self.w2 = nn.Parameter(torch.empty(config.attention_out, config.attention_hidden))
+
+    def forward(self, x: Tensor, batch: GraphBatch) -> Tensor:
+        """Return S (A, attention_out), which sums to 1 over each molecule's atoms, of vectors x (A, H)."""
+        return softmax_over_graphs(F.linear(torch.tanh(F.linear(x, self.w1)), self.w2), batch)
+
+
+class Head(nn.ModuleDict):
+    """Dropout and a map, then (σ, dropout, map) for each further layer, one σ for all of them.
+
+    Names are the places in the released list: 1, 4, 7, ... of the maps, 2 of σ.
+    """
+
+    def __init__(self, config: Config, tasks: int) -> None:
+        width = config.hidden * (config.attention_out if config.self_attention else 1)
+        width += config.molecule_width if config.molecule_features else 0
+        widths = [width] + [config.ffn_hidden] * (config.ffn_layers - 1) + [tasks]
+        super().__init__({str(1 + 3 * i): nn.Linear(a, b) for i, (a, b) in enumerate(itertools.pairwise(widths))})
+        if config.ffn_layers > 1:
+            self["2"] = ACTIVATIONS[config.activation]()
+        self.layers, self.dropout = config.ffn_layers, config.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(self.layers):
+            x = self["2"](x) if i else x
+            x = self[str(1 + 3 * i)](dropout(x, self.dropout, self.training))
+        return x
 
 
 class Model(nn.Module):
@@ -142,39 +392,43 @@ class Model(nn.Module):
     def __init__(self, config: Config, tasks: int) -> None:
         super().__init__()
         self.config = config
-        self.nodes = View(config, ATOM_WIDTH)
-        self.edges = View(config, ATOM_WIDTH + BOND_WIDTH)
-        self.from_nodes = Outlet(config)
-        self.from_edges = Outlet(config)
-        self.readout = Readout(config)
-        self.head_nodes = Head(config, tasks)
-        self.head_edges = Head(config, tasks)
+        self.grover = nn.ModuleDict({"encoders": Encoder(config)})
+        self.readout = nn.ModuleDict({"attn": ReadoutAttention(config)} if config.self_attention else {})
+        self.mol_atom_from_atom_ffn = Head(config, tasks)
+        self.mol_atom_from_bond_ffn = Head(config, tasks)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw matrices Xavier normal and set biases 0, gains 1, slopes 0.25 (released scheme: every vector 0)."""
         for module in self.modules():
-            if isinstance(module, nn.LayerNorm):
-                nn.init.ones_(module.weight)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.PReLU):
-                nn.init.constant_(module.weight, 0.25)
-            elif isinstance(module, nn.Linear):
-                nn.init.xavier_normal_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        if self.config.released_initialisation:
-            for parameter in self.parameters():
-                if parameter.dim() == 1:
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.dim() > 1:
+                    nn.init.xavier_normal_(parameter)
+                elif self.config.released_initialisation or name == "bias":
                     nn.init.zeros_(parameter)
+                else:
+                    nn.init.constant_(parameter, 0.25 if isinstance(module, nn.PReLU) else 1.0)
 
-    def released_names(self) -> dict[str, str]:
-        """Return the released checkpoints' names of our tensors."""
-        return {name: grover_names.released_name(name) for name in self.state_dict()}
+    task_parts = ("mol_", "readout")  # what pre-training does not have
 
-    task_parts = ("head", "readout")  # what pre-training does not have
-    never_read = staticmethod(grover_names.never_read)
-    released_settings = staticmethod(grover_names.released_settings)
+    @staticmethod
+    def never_read(name: str) -> bool:
+        """Tell whether fine-tuning may leave the released tensor ``name`` unread.
+
+        These are the bond outputs, unused inputs and slopes, the heads of another task and what pre-training alone has.
+        """
+        return not name.startswith("grover.encoders.") or _NEVER_READ.match(name) is not None
+
+    @staticmethod
+    def released_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that a released checkpoint's ``arguments`` name and that its tensors need."""
+        found: dict[str, Any] = {
+            ours: int(arguments[theirs]) for ours, theirs in _SETTINGS.items() if arguments.get(theirs) is not None
+        }
+        if arguments.get("bias") is not None:
+            found["bias"] = bool(arguments["bias"])
+        name = str(arguments.get("activation", "")).lower().replace("leakyrelu", "leaky_relu")
+        return found | ({"activation": name} if name in ACTIVATIONS else {})
 
     def draw_depths(self) -> Depths:
         """Return the depth of every network, fixed outside training; a compiler gets random ones as a tensor."""
@@ -182,53 +436,29 @@ class Model(nn.Module):
         shape = (2, config.blocks, 3 * config.heads)
         if not (self.training and config.random_depth):
             return [[[config.depth] * shape[2]] * shape[1]] * shape[0]
-        drawn = random_depths(config.depth, shape[0] * shape[1] * shape[2]).view(shape)
+        drawn = random_depths(config.depth, math.prod(shape)).view(shape)
         return drawn if torch.compiler.is_compiling() else cast("list[list[list[int]]]", drawn.tolist())
 
     def encode(self, batch: GraphBatch, *, depths: Depths | None = None) -> Vectors:
-        """Return atom vectors (A, H) from the node view and from the edge view."""
-        node_depths, edge_depths = depths if depths is not None else self.draw_depths()
-        atoms, bonds = self._rows(batch)
-        a, atoms = self.nodes(self._atom_inputs(batch, atoms), atoms, depths=node_depths)
-        b, bonds = self.edges(self._bond_inputs(batch, bonds), bonds, depths=edge_depths)
-        return _vectors(self.from_nodes, a, atoms, batch=batch), _vectors(self.from_edges, b, bonds, batch=batch)
+        """Return the atoms' vectors (A, H) from the node view and from the edge view."""
+        vectors: Vectors = self.grover["encoders"](batch, depths=self.draw_depths() if depths is None else depths)
+        return vectors
 
-    def _rows(self, batch: GraphBatch) -> tuple[AnyRows, AnyRows]:
-        padded = self.config.padding_row
-        if padded or not is_lean(batch.atom_table, self.from_nodes.activation):
-            nodes, edges = (Neighbours.read(batch, of_bonds=view, padding_row=padded) for view in (False, True))
-            return nodes, edges
-        shared = not (self.training and self.config.dropout > 0)
-        return Rows.of_atoms(batch, shared=shared), Rows.of_bonds(batch, shared=shared)
-
-    def _atom_inputs(self, batch: GraphBatch, rows: AnyRows) -> Tensor:
-        """Return W_i f of the atoms, or f where the view has no inlet."""
-        weight, kind = self.nodes.input_weight, rows.pick(batch.atom_kind)
-        if weight is None:
-            return rows.padded(batch.atom_table.index_select(0, kind))
-        return rows.padded(linear_of_kinds(batch.atom_table, kind, weight))
-
-    def _bond_inputs(self, batch: GraphBatch, rows: AnyRows) -> Tensor:
-        """Return W_i f of the directed bonds, f = [origin atom ; bond], or f where the view has no inlet."""
-        weight = self.edges.input_weight
-        origin = rows.pick(batch.atom_kind.index_select(0, batch.edge_index[0]))
-        bond = rows.pick(batch.bond_kind.repeat_interleave(2, output_size=batch.num_bonds))
-        if weight is None:
-            f = [batch.atom_table.index_select(0, origin), batch.bond_table.index_select(0, bond)]
-            return rows.padded(torch.cat(f, dim=1))
-        of_origin, of_bond = weight.tensor_split([ATOM_WIDTH], dim=1)
-        x = linear_of_kinds(batch.atom_table, origin, of_origin)
-        return rows.padded(x + linear_of_kinds(batch.bond_table, bond, of_bond))
+    def molecule_vectors(self, x: Tensor, batch: GraphBatch) -> Tensor:
+        """Return (G, H) means of the atoms' vectors x (A, H), or (G, attention_out·H) by attention."""
+        if not self.config.self_attention:
+            return mean_over_graphs(x, batch)
+        weighted = (self.readout["attn"](x, batch).unsqueeze(2) * x.unsqueeze(1)).flatten(1)  # (A, out·H)
+        return sum_into(weighted, batch.graph_of_atom, batch.num_graphs)
 
     def heads(self, batch: GraphBatch, *, depths: Depths | None = None) -> Vectors:
         """Return the raw outputs p and q of the two heads, each (G, T)."""
-        a, b = self.encode(batch, depths=depths)
-        vectors = [self.readout(a, batch), self.readout(b, batch)]
+        vectors = [self.molecule_vectors(x, batch) for x in self.encode(batch, depths=depths)]
         if self.config.molecule_features:
             if batch.molecule_features is None:
                 raise ValueError(f"the batch carries no molecule features, {self.config.molecule_features} is set")
             vectors = [torch.cat([v, batch.molecule_features], dim=1) for v in vectors]
-        return self.head_nodes(vectors[0]), self.head_edges(vectors[1])
+        return self.mol_atom_from_atom_ffn(vectors[0]), self.mol_atom_from_bond_ffn(vectors[1])
 
     def forward(self, batch: GraphBatch) -> Tensor:
         """Return the mean (G, T) of the two heads' raw outputs."""
@@ -256,14 +486,14 @@ class Model(nn.Module):
 
     def attention(self, batch: GraphBatch) -> Vectors:
         """Return the read-out's attention (A, attention_out) over the atoms, in the node and in the edge view."""
+        if not self.config.self_attention:
+            raise ValueError("the mean read-out has no attention: build the model with self_attention=True")
         a, b = self.encode(batch)
-        return self.readout.weights(a, batch), self.readout.weights(b, batch)
+        return self.readout["attn"](a, batch), self.readout["attn"](b, batch)
 
 
-def _vectors(outlet: Outlet, states: Tensor, rows: AnyRows, *, batch: GraphBatch) -> Tensor:
-    """Return the atoms' vectors (A, H) of one view's last states."""
-    if isinstance(rows, Neighbours):
-        return cast("Tensor", outlet(rows.into_atoms(states)[: batch.num_atoms], batch, kind=batch.atom_kind))
-    sums = rows.atom_sums()
-    vectors: Tensor = outlet(into_atoms(states, sums), batch, kind=sums.kind)
-    return vectors if sums.of_atom is None else vectors.index_select(0, sums.of_atom)
+_SETTINGS = {"hidden": "hidden_size", "depth": "depth", "heads": "num_attn_head", "blocks": "num_mt_block"}
+_NEVER_READ = re.compile(
+    r"grover\.encoders\.(ffn_bond_from_(atom|bond)\.|bond_from_(atom|bond)_sublayer\.|act_func_(node|edge)\.)"
+    r"|grover\.encoders\.(node|edge)_blocks\.\d+\.(W_i|layernorm|act_func)\."
+)

@@ -18,10 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS
-from samcmp.backbones.segments import linear_of_kinds, softmax_over_graphs, sum_into
-from samcmp.backbones.unfolded_atoms import AtomStep, PlainAtomStep, distinct_atoms, plain_atoms
-from samcmp.backbones.unfolding import unfolding_pays
+from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS, surroundings
+from samcmp.backbones.layers import linear_of_kinds, softmax_over_graphs, sum_into
 from samcmp.graphs.batch import Columns, GraphBatch
 
 
@@ -67,7 +65,7 @@ class Set2Set(nn.Module):
         for _ in range(self.steps):
             query, cell = self.lstm(q_star, (query, cell))
             energy = (h * query.index_select(0, graph)).sum(dim=1, keepdim=True)  # (A, 1)
-            attention = softmax_over_graphs(energy, graph, batch.num_graphs)  # (A, 1)
+            attention = softmax_over_graphs(energy, batch)  # (A, 1)
             q_star = torch.cat([query, sum_into(attention * h, graph, batch.num_graphs)], dim=1)  # (G, 2H)
         return q_star
 
@@ -97,22 +95,28 @@ class Model(nn.Module):
 
     def atom_states(self, batch: GraphBatch) -> Tensor:
         """Return (A, H) states of the last step."""
-        plan = distinct_atoms if unfolding_pays(batch, dropout=False) else plain_atoms
-        atoms = plan(batch, self.config.depth)
-        hidden = self.config.hidden
-        matrices = self.edge(batch.bond_table).view(-1, hidden, hidden)  # (U, H, H)
-        h = F.relu(linear_of_kinds(batch.atom_table, atoms.kind, self.embed.weight, self.embed.bias))  # (D0, H)
-        for step in atoms.steps:
-            h = self.gru(self.message(h, step, matrices), step.itself(h))  # (D, H)
-        return atoms.all_atoms(h)
+        hidden, depth = self.config.hidden, self.config.depth
+        matrices = self.edge(batch.bond_table).view(-1, hidden, hidden)  # (U, H, H) A of every kind of bond
+        if surroundings.apply(batch, dropout=0):
+            return surroundings.mpnn_atom_states(batch, self.embed, matrices, self.update, steps=depth)
+        source, target = batch.edge_index
+        degree = sum_into(torch.ones_like(target), target, batch.num_atoms)  # (A,)
+        bond_kind = batch.bond_kind.repeat_interleave(2, output_size=batch.num_bonds)  # (B,)
+        h = F.relu(linear_of_kinds(batch.atom_table, batch.atom_kind, self.embed.weight, self.embed.bias))  # (A, H)
+        for _ in range(depth):
+            # every state meets every kind's matrix, and a bond's message is one of those products
+            products = torch.einsum("ai,uij->auj", h, matrices).flatten(0, 1)  # (A U, H)
+            messages = products.index_select(0, source * len(matrices) + bond_kind)  # (B, H)
+            h = self.update(sum_into(messages, target, batch.num_atoms), h, degree)
+        return h
 
-    def message(self, h: Tensor, step: AtomStep | PlainAtomStep, matrices: Tensor) -> Tensor:
-        """Return (D, H) messages m_v."""
-        m = step.messages(h, matrices)
+    def update(self, m: Tensor, h: Tensor, degree: Tensor) -> Tensor:
+        """Return GRU(m_v, h_v), (A, H), of the summed messages m and the states h of atoms with so many messages."""
         if self.config.aggregation == "mean":
-            m = m / step.degree.clamp(min=1).to(m.dtype).unsqueeze(1)
+            m = m / degree.clamp(min=1).to(m.dtype).unsqueeze(1)
         if self.root is not None:
-            m = m + step.itself(self.root(h))
+            m = m + self.root(h)
         if self.bias is not None:
             m = m + self.bias
-        return F.relu(m) if self.config.message_relu else m
+        out: Tensor = self.gru(F.relu(m) if self.config.message_relu else m, h)
+        return out

@@ -185,16 +185,54 @@ def derivative(subject: Subject) -> str:
 
 
 def _slope(subject: Subject, model: nn.Module, batch: GraphBatch, along: list[Tensor], *, step: float) -> float:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    values = []
     with torch.no_grad():
-        for sign in (1, -1):
-            for p, d in zip(parameters, along, strict=True):
-                p.add_(d, alpha=sign * step)
-            values.append(float(subject.loss(model, batch)))
-            for p, d in zip(parameters, along, strict=True):
-                p.sub_(d, alpha=sign * step)
-    return (values[0] - values[1]) / (2 * step)
+        ahead, behind = (float(loss) for loss in _at_both_ends(model, along, step, lambda: subject.loss(model, batch)))
+    return (ahead - behind) / (2 * step)
+
+
+def _at_both_ends(model: nn.Module, along: list[Tensor], step: float, value: Callable[[], Any]) -> Iterator[Any]:
+    """Yield ``value()`` with the parameters moved by ``step`` along a direction, then against it; move them back."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for sign in (1, -1):
+        for move in (sign, -sign):
+            if move != sign:
+                yield value()
+            with torch.no_grad():
+                for p, d in zip(parameters, along, strict=True):
+                    p.add_(d, alpha=move * step)
+
+
+def second_derivative(subject: Subject) -> str:
+    """The derivative of the gradient along a random direction is its central difference."""
+    model = subject.model()
+    batch = subject.batch(MOLECULES[:6])
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    generator = torch.Generator().manual_seed(1)
+    along = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+
+    def gradient(*, twice: bool = False) -> list[Tensor]:
+        found = torch.autograd.grad(subject.loss(model, batch), parameters, create_graph=twice, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+    try:
+        slope = sum((g * d).sum() for g, d in zip(gradient(twice=True), along, strict=True))
+        assert isinstance(slope, Tensor)
+        found = torch.autograd.grad(slope, parameters, allow_unused=True)
+    except (RuntimeError, NotImplementedError) as error:
+        raise NotApplicable(f"torch refuses: {str(error).splitlines()[0]}") from error
+    ours = _flat([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)])
+    best = torch.inf
+    for step in (1e-5, 1e-6, 1e-7):
+        ahead, behind = (_flat(g) for g in _at_both_ends(model, along, step, gradient))
+        expected = (ahead - behind) / (2 * step)
+        best = min(best, float((ours - expected).norm() / expected.norm().clamp(min=1e-12)))
+    if not best <= 1e-5:
+        raise Broken(f"second derivatives differ by {best:.1e} of their size, and torch raises nothing")
+    return f"difference {best:.1e} of their size"
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
 def same_bits(subject: Subject) -> None:
@@ -265,6 +303,7 @@ PROMISES: Mapping[str, Callable[[Subject], str | None]] = {
     "batch mates do not matter": batch_mates,
     "a gradient reaches every parameter": gradients,
     "the gradient is the slope of the loss": derivative,
+    "the gradient differentiates, or raises": second_derivative,
     "single atom": one_atom,
     "no bonds": no_bonds,
     "fragments": fragments,

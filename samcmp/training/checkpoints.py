@@ -3,7 +3,7 @@
 Nothing that a file says is run: pickled checkpoints go through torch's restricted reader, which knows tensors, plain
 containers, ``argparse.Namespace`` (the released checkpoints keep their arguments in one) and numpy arrays.
 
-A model may offer ``released_names() -> {ours: released}``, ``never_read(released) -> bool`` and
+A model may offer ``never_read(name) -> bool``, which tells what of a released checkpoint it has no use for, and
 ``released_settings(arguments) -> {setting: value}``. Tensors whose names begin with ``head`` (or with one of the
 model's ``task_parts``) belong to a task: they are taken when all of them fit and keep their initial values otherwise.
 Everything else must be in the file.
@@ -56,26 +56,26 @@ def load_into(model: nn.Module, file: Weights | str | Path) -> Loaded:
 
     file = file if isinstance(file, Weights) else read(file)
     own = model.state_dict()
-    names = _names_in_file(model, own, file)
     _check_arguments(model, file)
-    of_task = _of_task(model)
+    of_task: tuple[str, ...] = tuple(getattr(model, "task_parts", TASK_PARTS))
     body = [name for name in own if not name.startswith(of_task)]
     heads = [name for name in own if name.startswith(of_task)]
-    missing = [names[name] for name in body if names[name] not in file.tensors]
-    _refuse(file, "misses tensors that the model has", missing)
-    _check_shapes(own, body, names=names, file=file)
-    fit = all(names[n] in file.tensors and file.tensors[names[n]].shape == own[n].shape for n in heads)
+    _refuse(file, "misses tensors that the model has", [name for name in body if name not in file.tensors])
+    _check_shapes(own, body, file=file)
+    fit = all(name in file.tensors and file.tensors[name].shape == own[name].shape for name in heads)
     loaded = body + (heads if fit else [])
-    unused = [name for name in file.tensors if name not in {names[n] for n in loaded}]
-    _refuse(file, "has tensors that the model has no place for", _left_over(model, unused, names))
+    unused = [name for name in file.tensors if name not in loaded]
+    never_read = getattr(model, "never_read", lambda name: False)
+    without_place = [name for name in unused if not (name.startswith(of_task) or never_read(name))]
+    _refuse(file, "has tensors that the model has no place for", without_place)
     with torch.no_grad():
         for name in loaded:
-            own[name].copy_(file.tensors[names[name]])
-    return Loaded(tuple(loaded), tuple(n for n in heads if not fit), tuple(unused))
+            own[name].copy_(file.tensors[name])
+    return Loaded(tuple(loaded), () if fit else tuple(heads), tuple(unused))
 
 
 def save(model: nn.Module, path: str | Path) -> Path:
-    """Write the model's tensors as safetensors under our names, whole or not at all. Raises WriteError."""
+    """Write the model's tensors as safetensors, whole or not at all. Raises WriteError."""
     from safetensors.torch import save as to_bytes
 
     path = Path(path)
@@ -168,28 +168,6 @@ def _harmless() -> list[Any]:
     return [Namespace, np.ndarray, np.dtype, rebuild, scalar, *old, *kinds]
 
 
-def _names_in_file(model: nn.Module, own: Iterable[str], file: Weights) -> dict[str, str]:
-    """Return, for each of the model's names, the name in the file: ours, or the released one if the file has those."""
-    offered = getattr(model, "released_names", None)
-    released: dict[str, str] = offered() if offered is not None else {}
-    if any(name in file.tensors for name in released.values()):
-        return {name: released[name] for name in own}
-    return {name: name for name in own}
-
-
-def _of_task(model: nn.Module) -> tuple[str, ...]:
-    return tuple(getattr(model, "task_parts", TASK_PARTS))
-
-
-def _left_over(model: nn.Module, unused: Iterable[str], names: Mapping[str, str]) -> list[str]:
-    """Return the file's tensors that should have had a place: those of heads and known dead parts need none."""
-    renamed = any(ours != theirs for ours, theirs in names.items())
-    if not renamed:
-        return [name for name in unused if not name.startswith(_of_task(model))]
-    never_read = getattr(model, "never_read", None)
-    return [name for name in unused if never_read is None or not never_read(name)]
-
-
 def _check_arguments(model: nn.Module, file: Weights) -> None:
     settings = getattr(model, "released_settings", None)
     config = getattr(model, "config", None)
@@ -209,11 +187,11 @@ def _check_arguments(model: nn.Module, file: Weights) -> None:
         )
 
 
-def _check_shapes(own: Mapping[str, Tensor], body: Iterable[str], *, names: Mapping[str, str], file: Weights) -> None:
+def _check_shapes(own: Mapping[str, Tensor], body: Iterable[str], *, file: Weights) -> None:
     wrong = [
-        f"{names[n]} {tuple(file.tensors[names[n]].shape)} (the model: {tuple(own[n].shape)})"
-        for n in body
-        if file.tensors[names[n]].shape != own[n].shape
+        f"{name} {tuple(file.tensors[name].shape)} (the model: {tuple(own[name].shape)})"
+        for name in body
+        if file.tensors[name].shape != own[name].shape
     ]
     _refuse(file, "has tensors of another shape", wrong)
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from samcmp.backbones.compt import Attention, Layer, Model
-from samcmp.backbones.compt_norms import LayerNorm
+from samcmp.backbones.compt import Attention, Layer, LayerNorm, Model
 from samcmp.graphs.batch import GraphBatch
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from samcmp.backbones.grover import Config, Model
-from samcmp.backbones.grover_names import released_name
 from samcmp.graphs.batch import GraphBatch
 from tests.places import ORACLES
 
@@ -62,7 +61,7 @@ class Oracle:
 
     def model(self, dtype: torch.dtype = torch.float64, **changes: Any) -> Model:
         model = Model(self.config(**changes), self.about["config"]["num_tasks"])
-        model.load_state_dict({name: self.state[released_name(name)] for name in model.state_dict()})
+        model.load_state_dict({name: self.state[name] for name in model.state_dict()})
         return model.to(dtype)
 
     def molecule(self, i: int) -> tuple[np.ndarray, ...]:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from samcmp.backbones import build_config
-from samcmp.backbones import compt_attention as att
 from samcmp.backbones.compt import DATASET_SETTINGS, Config, Model
 from samcmp.graphs.batch import GraphBatch
 from tests.backbones import compt_twin as twin
@@ -211,16 +210,6 @@ def test_molecules_without_bonds_are_read_and_trained_on(smiles: tuple[str, ...]
         masked_bce(out, batch.y).backward()
         assert out.isfinite().all()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-
-
-@pytest.mark.parametrize("kernel", ["exp", "softmax"])
-def test_attention_over_all_pairs_gives_the_same_states_as_that_over_bonds(kernel: str) -> None:
-    model, batch = model_of(kernel=kernel, heads=4), double(SMILES)
-    pairs, layer = att.Pairs.of(batch, torch.float64), model.encoder.layers[0]
-    z, bonds = layer.norm(model.atoms(batch)), model.bonds(batch)
-    heard = att.apply(layer.self_attn.look(z, bonds, pairs).message, layer.self_attn.linears[2](z), pairs=pairs)
-    expected = layer.self_attn(z, bonds, pairs)
-    torch.testing.assert_close(torch.nn.functional.mish(layer.self_attn.linears[3](heard)), expected)
 
 
 def test_attention_rows_are_distributions_over_the_own_atoms() -> None:

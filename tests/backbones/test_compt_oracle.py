@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from samcmp.backbones.compt import Model, prepare
-from samcmp.backbones.compt_attention import Pairs, scores_of
-from samcmp.backbones.gru import over_padding
+from samcmp.backbones.layers import gru_over_padding
 from samcmp.graphs.featurize import featurize
 from tests.backbones.compt_cases import FOLDER, Oracle, load
 from tests.places import needs_oracles
@@ -118,8 +117,7 @@ def test_read_out_states_and_molecule_vectors_equal_the_released_models(tag: str
     with torch.no_grad():
         x = states["encoder_out"]
         start = torch.from_numpy(case.arrays["mid.gru_h0"][0]).double()
-        place = {"graph_of_atom": batch.graph_of_atom, "atom_ptr": batch.atom_ptr, "steps": length}
-        gru = over_padding(generator.gru, x, start, **place).transpose(0, 1)
+        gru = gru_over_padding(generator.gru, x, start, batch, length=length).transpose(0, 1)
         pooled = generator.pool_padded(x, batch, length=length)
     torch.testing.assert_close(gru, torch.from_numpy(case.arrays["mid.gru_out"]).double(), rtol=0, atol=5e-6)
     torch.testing.assert_close(pooled, torch.from_numpy(case.arrays["out.pooled_f64"]), rtol=0, atol=1e-12)
@@ -150,24 +148,6 @@ def test_attention_that_is_read_out_equals_the_released_models(tag: str) -> None
             kept = pairs if ours.dim() == 3 else pairs[:, None].expand_as(ours)
             expected = torch.from_numpy(array).double()[..., :n, :n].where(kept, 0.0)
             torch.testing.assert_close(ours, expected, rtol=0, atol=5e-6)
-
-
-@every_tag
-def test_scores_of_bonds_equal_the_released_models_above_that_of_no_bond(tag: str) -> None:
-    case, (model, _, _, states) = oracle(tag), run(tag, torch.float64)
-    batch = case.batch.to(dtype=torch.float64)
-    pairs = Pairs.of(batch, torch.float64)
-    x = model.atoms(batch)
-    for k, layer in enumerate(model.encoder.layers):
-        keys = layer.self_attn.linears[1](model.bonds(batch))
-        query = layer.self_attn.linears[0](layer.norm(x))
-        ours = scores_of(query, keys[1:] - keys[:1], pairs, heads=case.config.heads).detach()  # (B, h)
-        stored = torch.from_numpy(case.arrays[f"att.layer{k}.score_out"]).double()
-        graph = batch.graph_of_atom[pairs.query]
-        i, j = batch.edge_index - batch.atom_ptr[graph]
-        expected = stored[graph, :, i, j] - stored[graph, :, i, i]
-        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
-        x = states[f"layer{k}.node_out"]
 
 
 @every_tag

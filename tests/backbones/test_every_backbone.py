@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from samcmp import backbones
+from samcmp.backbones import surroundings
 from samcmp.conformance.backbone import check_backbone, check_config
-from samcmp.conformance.backbone_promises import PROMISES
+from samcmp.conformance.backbone_promises import PROMISES, Subject, second_derivative
 from samcmp.conformance.report import Report
 from samcmp.graphs.batch import Columns, GraphBatch
 
@@ -52,10 +53,42 @@ def test_promise_is_kept(name: str, promise: str) -> None:
     assert result.kept, result.found
 
 
+@pytest.mark.parametrize("once", [True, False], ids=["equal surroundings once", "plain"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_model_differentiates_twice(name: str, once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "apply", lambda *_, **__: once)
+    config = backbones.build_config(name, settings=SMALL.get(name, {}))
+    second_derivative(
+        Subject(lambda tasks: backbones.build(config, tasks), config.columns, backbones.prepare_of(config))
+    )
+
+
+@pytest.mark.parametrize(
+    "settings", [{"activation": "prelu"}, {"activation": "tanh", "padding_row": True}, {"blocks": 2}]
+)
+def test_every_activation_and_switch_of_grover_differentiates_twice(settings: dict[str, Any]) -> None:
+    config = backbones.build_config("grover", settings={"hidden": 16, "dropout": 0.2, **settings})
+    second_derivative(Subject(lambda tasks: backbones.build(config, tasks), config.columns))
+
+
 @pytest.mark.parametrize("name", list(PARAMETERS))
 def test_parameter_count_is_the_specifications(name: str) -> None:
     model = backbones.build(backbones.build_config(name), 1)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+
+
+class Square(torch.autograd.Function):
+    """x^2 with a backward pass that hides its own slope from torch."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return 2 * x.detach() * grad
 
 
 class Faulty(nn.Module):
@@ -76,6 +109,8 @@ class Faulty(nn.Module):
             out = out - out.mean(0)
         if self.fault == "slope":
             out = out.detach() + 0.5 * (out - out.detach())
+        if self.fault == "curvature":
+            out = Square.apply(out)
         if self.fault == "bits":
             out = out + 1e-9 * torch.rand(out.shape, generator=torch.Generator().manual_seed(torch.seed() % 2**31))
         pooled = out.new_zeros(batch.num_graphs, out.shape[1]).index_add(0, batch.graph_of_atom, out)
@@ -90,6 +125,7 @@ class Faulty(nn.Module):
         ("mates", "batch mates do not matter"),
         ("gradient", "a gradient reaches every parameter"),
         ("slope", "the gradient is the slope of the loss"),
+        ("curvature", "the gradient differentiates, or raises"),
         ("bits", "deterministic mode repeats every bit"),
     ],
 )

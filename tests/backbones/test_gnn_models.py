@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import pytest
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor
 
 from samcmp import backbones
-from samcmp.backbones import unfolding
-from samcmp.backbones.segments import max_into, sum_times_max
+from samcmp.backbones import surroundings
+from samcmp.backbones.layers import max_into
 from samcmp.conformance.backbone_promises import MOLECULES, Subject
 from samcmp.graphs.batch import Columns, GraphBatch
 from tests.backbones import gnn_twins
@@ -24,7 +23,6 @@ SETTINGS = {
         {"depth": 1, "messages": "atoms"},
         {"features": "chemprop-v2", "aggregation": "norm"},
     ],
-    "cmpnn": [{}, {"depth": 1}, {"depth": 4, "bias": True}, {"padded": True}],
     "mpnn": [{"edge_hidden": 8}, {"depth": 5, "aggregation": "mean", "root_weight": False, "message_bias": False}],
 }
 CASES = [
@@ -51,8 +49,7 @@ def test_counting_equal_surroundings_once_changes_no_output_and_no_gradient(
     model = backbones.build(config, 2).double()
     batch = batch_of(config.features)
     once = outputs_and_gradients(model, batch)
-    module = importlib.import_module(f"samcmp.backbones.{name}")
-    monkeypatch.setattr(module, "unfolding_pays", lambda *_, **__: False)
+    monkeypatch.setattr(surroundings, "apply", lambda *_, **__: False)
     for ours, plain in zip(once, outputs_and_gradients(model, batch), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-11, atol=1e-12 * float(plain.abs().max() + 1))
 
@@ -85,33 +82,42 @@ def test_dmpnn_with_dropout_gives_equal_bonds_their_own_draws() -> None:
     assert torch.equal(one, other)
 
 
-def test_distinct_bonds_of_benzene_are_one() -> None:
-    batch = batch_of("chemprop-v1", ("c1ccccc1",))
-    plan = unfolding.distinct_bonds(batch, 4)
-    assert [len(plan.atom_kind), *[len(step.own) for step in plan.steps], len(plan.last_kind)] == [1] * 6
+def level_sizes(batch: GraphBatch, steps: int) -> list[int]:
+    """How many different directed bonds there are after each step."""
+    messages = surroundings.Messages.from_bond_to_bond(batch)
+    atom_kind, bond_kind = surroundings.kinds_of(batch)
+    row, first = surroundings.distinct(atom_kind[batch.edge_index[0]] * len(batch.bond_table) + bond_kind)
+    sizes = [len(first)]
+    for _ in range(steps):
+        level = surroundings.next_level(row, row, messages)
+        row = level.row
+        sizes.append(len(level.first))
+    return sizes
 
 
-def test_distinct_bonds_tell_apart_what_differs_three_bonds_away() -> None:
-    batch = batch_of("chemprop-v1", ("OCCCCCCCCCCN",))
-    plan = unfolding.distinct_bonds(batch, 3)
-    sizes = [len(plan.atom_kind), *[len(step.own) for step in plan.steps]]
+def test_bonds_of_benzene_are_one() -> None:
+    assert level_sizes(batch_of("chemprop-v1", ("c1ccccc1",)), 4) == [1] * 5
+
+
+def test_bonds_are_told_apart_by_what_differs_three_bonds_away() -> None:
+    sizes = level_sizes(batch_of("chemprop-v1", ("OCCCCCCCCCCN",)), 3)
     assert sizes == sorted(sizes)
     assert sizes[-1] > sizes[0]
 
 
+def test_messages_between_bonds_are_those_of_the_definition() -> None:
+    batch = batch_of("chemprop-v1")
+    source, target = batch.edge_index.tolist()
+    bonds = range(len(source))
+    expected = {(e, f) for e in bonds for f in bonds if target[f] == source[e] and f != e ^ 1}
+    found = surroundings.Messages.from_bond_to_bond(batch)
+    assert set(zip(found.receiver.tolist(), found.sender.tolist(), strict=True)) == expected
+    assert len(found.receiver) == len(expected)
+
+
 def test_atoms_that_differ_in_columns_the_model_does_not_read_are_one_kind() -> None:
     table = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    assert unfolding.kinds_by_features(table).tolist() == [0, 1, 0]
-
-
-def test_sum_times_max_has_the_gradient_of_its_formula() -> None:
-    values = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    cols, rows = torch.tensor([0, 1, 5, 2, 4]), torch.tensor([0, 0, 0, 2, 2])
-    out = sum_times_max(values, cols=cols, rows=rows, size=4)
-    assert not out[1].any()
-    assert not out[3].any()
-    torch.testing.assert_close(out[2], (values[2] + values[4]) * torch.maximum(values[2], values[4]))
-    assert torch.autograd.gradcheck(lambda v: sum_times_max(v, cols=cols, rows=rows, size=4), (values,))
+    assert surroundings._kinds_by_features(table).tolist() == [0, 1, 0]
 
 
 def test_equal_maxima_share_their_gradient() -> None:

@@ -1,8 +1,8 @@
-"""GROVER's two fast forms against the plain formulation, for every switch."""
+"""GROVER, its networks together and equal surroundings once, against the plain formulation, for every switch."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from samcmp.backbones import grover
+from samcmp.backbones import surroundings
 from samcmp.backbones.grover import Config, Model
-from samcmp.backbones.grover_lean import attend_heads, bulk_dropout, keep_mask
-from samcmp.backbones.grover_messages import Neighbours, attend_heads_plainly, reversed_pairs
-from samcmp.backbones.grover_names import released_name
-from samcmp.backbones.grover_rows import Rows
+from samcmp.backbones.layers import dropout, prelu, reverse
 from samcmp.graphs.batch import GraphBatch
 from tests.backbones.grover_twin import Tables, Twin
 
@@ -82,87 +79,72 @@ def outputs_and_gradients(heads: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([p, q]).detach()
 
 
-@pytest.mark.parametrize("lean", [True, False])
+@pytest.mark.parametrize("once", [True, False])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_outputs_and_gradients_equal_the_plain_formulation(name: str, lean: bool) -> None:
+def test_outputs_and_gradients_equal_the_plain_formulation(name: str, once: bool) -> None:
     settings, batch = SETTINGS[name], random_batch()
     model = model_of(settings).train()
     if not model.config.molecule_features:
         from dataclasses import replace
 
         batch = replace(batch, molecule_features=None)
-    state = {released_name(k): v.detach().clone().requires_grad_() for k, v in model.state_dict().items()}
+    state = {k: v.detach().clone().requires_grad_() for k, v in model.state_dict().items()}
     torch.manual_seed(5)
     depths = model.draw_depths()
     assert min(min(block) for view in depths for block in view) < max(max(block) for view in depths for block in view)
     expected = outputs_and_gradients(Twin(model.config, state).heads(batch, Tables.of(batch), depths=depths))
-    if lean:
+    with mock.patch.object(surroundings, "apply", return_value=once):
         found = outputs_and_gradients(model.heads(batch, depths=depths))
-    else:
-        with mock.patch.object(grover, "is_lean", return_value=False):
-            found = outputs_and_gradients(model.heads(batch, depths=depths))
     torch.testing.assert_close(found, expected, atol=1e-11, rtol=1e-10)
     for key, parameter in model.named_parameters():
-        wanted = state[released_name(key)].grad
+        wanted = state[key].grad
         wanted = torch.zeros_like(parameter) if wanted is None else wanted
         got = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         torch.testing.assert_close(got, wanted, atol=1e-11, rtol=1e-9, msg=lambda m, key=key: f"{key}: {m}")
 
 
-def test_on_a_cpu_the_lean_form_runs_and_shares_rows() -> None:
+@pytest.mark.parametrize("of_bonds", [False, True])
+def test_on_a_cpu_equal_surroundings_are_one_row_where_no_dropout_tells_them_apart(of_bonds: bool) -> None:
     batch = random_batch()
-    model = model_of(SETTINGS["released size"])
-    nodes, edges = model._rows(batch)
-    assert isinstance(nodes, Rows)
-    assert isinstance(edges, Rows)
-    assert len(nodes.first) < batch.num_atoms
-    assert len(edges.first) < batch.num_bonds
-    with_dropout = Model(Config(hidden=20, dropout=0.1), 1).train()
-    sizes = [len(cast("Rows", rows).first) for rows in with_dropout._rows(batch)]
-    assert sizes == [batch.num_atoms, batch.num_bonds]
-    assert all(cast("Rows", rows).shared for rows in with_dropout.eval()._rows(batch))
+    rows = batch.num_bonds if of_bonds else batch.num_atoms
+
+    def rows_of(model: Model) -> int:
+        seen: list[int] = []
+        encoder: Any = model.grover["encoders"]
+        [block] = encoder.blocks(of_bonds=of_bonds)
+        block.sublayer["norm"].register_forward_hook(lambda module, given, out: seen.append(len(out)))
+        model(batch)
+        return seen[0]
+
+    assert rows_of(model_of(SETTINGS["released size"]).train()) < rows
+    with_dropout = {"hidden": 20, "dropout": 0.1}
+    assert rows_of(model_of(with_dropout).train()) == rows
+    assert rows_of(model_of(with_dropout).eval()) < rows
 
 
-def test_the_bonds_that_no_other_bond_reads_stand_last() -> None:
-    batch = random_batch()
-    source, target = batch.edge_index
-    into_leaf = source.bincount(minlength=batch.num_atoms)[target] == 1
-    rows = Rows.of_bonds(batch, shared=False)
-    assert 0 < int(into_leaf.sum()) == batch.num_bonds - rows.read
-    assert not into_leaf[rows.first[: rows.read]].any()
-
-
-@pytest.mark.parametrize("view", ["nodes", "edges"])
 @pytest.mark.parametrize("activation", ["relu", "prelu", "leaky_relu"])
-def test_with_dropout_the_lean_form_equals_the_batched_one_for_the_same_masks(activation: str, view: str) -> None:
+def test_with_dropout_network_by_network_equals_all_together_for_the_same_masks(activation: str) -> None:
     batch = random_batch()
-    of_bonds = view == "edges"
-    lean = Rows.of_bonds(batch, shared=False) if of_bonds else Rows.of_atoms(batch, shared=False)
-    plain = Neighbours.read(batch, of_bonds=of_bonds, padding_row=False)
-    generator = torch.Generator().manual_seed(2)
-    x, draw = torch.randn(2, len(lean.first), 16, dtype=torch.float64, generator=generator)
-    kept = (draw > 0).double() / 0.75  # a mask that depends on the row alone makes two orders of drawing agree
-    cases = (  # rows, the networks over them, and the atom or bond that each row is
-        (lean, grover.lean_networks, lean.first),
-        (plain, grover.networks, torch.arange(len(x))),
-    )
-    results = []
-    for rows, run, row_is in cases:
+    found = []
+    for once in (True, False):
         model = model_of({"hidden": 16, "activation": activation, "dropout": 0.25, "bias": True, "heads": 2}).train()
-        block = cast("grover.Block", model.nodes.blocks[0])
-        start = x[row_is].requires_grad_()
+        torch.manual_seed(4)
+        depths = model.draw_depths()
+        kept = torch.rand(max(batch.num_atoms, batch.num_bonds), 256, dtype=torch.float64) > 0.25
 
-        def mask(like: Tensor, p: float, bits: object = None, row_is: Tensor = row_is) -> Tensor:
-            return kept[row_is[: like.shape[-2]]].expand(like.shape).contiguous()
+        def masked(x: Tensor, p: float, training: bool, kept: Tensor = kept) -> Tensor:
+            if x.shape[-1] == 2:  # the attention of heads, (R, h, 2, 2)
+                return x * kept[: x.shape[0], :4].view(-1, 1, 2, 2) / 0.75
+            return x * kept[: x.shape[-2], : x.shape[-1]] / 0.75
 
-        with mock.patch("samcmp.backbones.grover_lean.keep_mask", mask):
-            out = run(start, rows, modules=list(block.networks), depths=[1, 2, 4, 3, 0, 5], dropout=0.25)
-        states = torch.stack(list(out.states)) if rows is lean else out
-        states.sin().sum().backward()
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in block.networks.parameters()]
-        place = row_is.argsort()
-        results.append([states[:, place], start.grad[place], *gradients])
-    for one, other in zip(*results, strict=True):
+        with (
+            mock.patch.object(surroundings, "apply", return_value=once),
+            mock.patch("samcmp.backbones.grover.dropout", masked),
+        ):
+            found.append(
+                [outputs_and_gradients(model.heads(batch, depths=depths)), *(p.grad for p in model.parameters())]
+            )
+    for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-10)
 
 
@@ -184,19 +166,14 @@ def test_training_with_random_depths_compiles_whole_and_draws_the_same(activatio
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-9)
 
 
-def test_attention_over_heads_equals_the_plain_one_with_its_gradients() -> None:
-    torch.manual_seed(0)
-    inputs = [torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True) for _ in range(3)]
-    plain = attend_heads_plainly(*inputs, dropout=0.0)
-    torch.testing.assert_close(attend_heads(*inputs, dropout=0.0), plain, atol=1e-14, rtol=1e-13)
-    assert torch.autograd.gradcheck(lambda q, k, v: attend_heads(q, k, v, dropout=0.0), inputs, fast_mode=True)
-
-
 def test_gradients_of_the_whole_model_equal_finite_differences() -> None:
     batch = random_batch(molecules=3)
     model = model_of({"hidden": 8, "heads": 2, "activation": "prelu", "ffn_hidden": 4, "random_depth": False})
     named = dict(model.named_parameters())
-    names = ["edges.blocks.0.networks.0.linear.weight", "nodes.blocks.0.networks.4.activation.weight"]
+    names = [
+        f"grover.encoders.{name}.weight"
+        for name in ("edge_blocks.0.heads.0.mpn_q.W_h", "node_blocks.0.heads.1.mpn_k.act_func")
+    ]
 
     def f(*values: Tensor) -> Tensor:
         out: Tensor = torch.func.functional_call(model, {**named, **dict(zip(names, values, strict=True))}, (batch,))
@@ -216,7 +193,7 @@ def test_a_seed_gives_the_same_bits_twice() -> None:
 
 def test_dropout_masks_meet_their_rate_and_keep_the_mean() -> None:
     torch.manual_seed(0)
-    mask = keep_mask(torch.empty(1001, 301), 0.1)
+    mask = dropout(torch.ones(1001, 301), 0.1, True)
     assert (mask == 0).float().mean().item() == pytest.approx(0.1, abs=0.002)
     assert mask.mean().item() == pytest.approx(1.0, abs=0.003)
     assert len(mask.unique()) == 2
@@ -225,15 +202,27 @@ def test_dropout_masks_meet_their_rate_and_keep_the_mean() -> None:
     assert (taken[:, 1:] * taken[:, :-1]).mean().item() == pytest.approx(0.01, abs=0.001)
 
 
-def test_dropout_is_off_outside_training_and_its_gradient_is_its_mask() -> None:
-    x = torch.ones(50, 40, requires_grad=True)
-    assert bulk_dropout(x, 0.5, False) is x
-    y = bulk_dropout(x, 0.5, True)
+@pytest.mark.parametrize("shape", [(50, 40), (3, 5), (1,), (0, 4)])
+def test_dropout_is_off_outside_training_and_its_gradient_is_its_mask(shape: tuple[int, ...]) -> None:
+    x = torch.ones(shape, requires_grad=True)
+    assert torch.equal(dropout(x, 0.5, False), x)
+    y = dropout(x, 0.5, True)
     y.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, y.detach())
 
 
-def test_reversed_pairs_exchange_each_bond_with_its_reverse() -> None:
+def test_prelu_is_torchs_with_its_gradients_and_at_zero_too() -> None:
+    x = torch.cat([torch.linspace(-3, 3, 13, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)])
+    x, slope = x.requires_grad_(), torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
+    ours, theirs = prelu(x, slope), torch.nn.functional.prelu(x, slope)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    weight = torch.linspace(-1, 2, len(x), dtype=torch.float64)
+    for one, other in zip(*(torch.autograd.grad((y * weight).sum(), (x, slope)) for y in (ours, theirs)), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-15)
+
+
+def test_reverse_exchanges_each_bond_with_its_reverse() -> None:
     m = torch.arange(12.0).view(1, 6, 2)
-    assert torch.equal(reversed_pairs(m)[0], m[0, [1, 0, 3, 2, 5, 4]])
+    assert torch.equal(reverse(m)[0], m[0, [1, 0, 3, 2, 5, 4]])
+    assert reverse(m[:, :0]).shape == (1, 0, 2)

@@ -57,12 +57,11 @@ def steps_of(settings: dict[str, Any], ready: Sequence[Any]) -> tuple[Callable[[
     from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
     from samcmp.backbones.grover import Config, Model
-    from samcmp.backbones.grover_names import released_name
     from tests.backbones.grover_twin import Tables, Twin
 
     torch.manual_seed(0)
     model = Model(Config(**settings), 1)
-    state = {released_name(k): v.detach().clone().requires_grad_() for k, v in model.state_dict().items()}
+    state = {k: v.detach().clone().requires_grad_() for k, v in model.state_dict().items()}
     twin = Twin(Config(**settings, padding_row=True), state)
     tables = [Tables.of(batch) for batch in ready]
     adam = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)

@@ -24,7 +24,7 @@ def test_the_code_of_a_case_is_what_its_parts_import_and_no_other_model_or_optim
     code = Inputs().code_of(Case("train", "bbbp", "grover", "graphsam"))
     assert {
         "samcmp.backbones.grover",
-        "samcmp.backbones.grover_messages",
+        "samcmp.backbones.surroundings",
         "samcmp.optim.graphsam",
         "samcmp.optim.base",
     } <= set(code)
@@ -65,9 +65,9 @@ def test_a_hash_follows_the_code_but_not_its_comments(tmp_path: Path, text: str,
 
 def test_a_users_model_file_is_code_too_and_so_is_what_it_imports_from_here(tmp_path: Path) -> None:
     file = tmp_path / "net.py"
-    file.write_text("from samcmp.backbones.heads import FeedForward\n")
+    file.write_text("from samcmp.backbones.layers import two_layers\n")
     code = Inputs().code_of(Case("train", "demo", f"{file}:Net", "adam"))
-    assert {str(file), "samcmp.backbones.heads", "samcmp.backbones.user"} <= set(code)
+    assert {str(file), "samcmp.backbones.layers", "samcmp.backbones.user"} <= set(code)
 
 
 def test_a_model_of_an_installed_package_is_code_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

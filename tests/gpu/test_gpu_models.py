@@ -55,15 +55,10 @@ def test_predictions_loss_and_gradients_are_those_of_the_cpu(name: str, dtype: t
     same_on_both(subject_of(name), dtype)
 
 
-def test_grover_in_batched_products_is_grover_network_by_network() -> None:
-    """A CPU takes the lean form, a GPU one batched product for all networks: two programs, one model."""
-    from samcmp.backbones.grover_messages import Neighbours
-
-    subject = subject_of("grover", activation="prelu", depth=6)
-    model, batch = subject.model(), subject.batch(MOLECULES)
-    assert not isinstance(model._rows(batch)[0], Neighbours)
-    assert isinstance(model.to(GPU)._rows(batch.to(GPU))[0], Neighbours)
-    same_on_both(subject, torch.float64)
+@pytest.mark.parametrize("settings", [{"activation": "prelu", "depth": 6}, {"padding_row": True, "bias": True}])
+def test_grover_with_all_networks_together_is_grover_with_equal_surroundings_once(settings: dict[str, Any]) -> None:
+    """A CPU takes network after network, a GPU one batched product for all: two programs, one model."""
+    same_on_both(subject_of("grover", **settings), torch.float64)
 
 
 def tensors(batch: GraphBatch) -> dict[str, Tensor]:

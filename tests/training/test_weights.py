@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from samcmp.backbones.grover import Config, Model
-from samcmp.backbones.grover_names import never_read, released_name
 from samcmp.errors import DataError
 from samcmp.training import checkpoints
 
@@ -29,7 +28,7 @@ def model_of(tasks: int = 3, **changes: Any) -> Model:
 
 def released(model: Model) -> dict[str, Any]:
     """A checkpoint as the released code writes it, bond outputs and unused slopes included."""
-    state = {released_name(name): tensor.clone() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state["grover.encoders.ffn_bond_from_atom.W_1.weight"] = torch.ones(48, 177)
     state["grover.encoders.act_func_node.weight"] = torch.ones(1)
     state["readout.cached_zero_vector"] = torch.zeros(12)
@@ -48,7 +47,7 @@ def test_a_released_checkpoint_gives_its_encoder_to_any_task(tmp_path: Path, zip
     path = tmp_path / "grover.pt"
     torch.save(released(source), path, _use_new_zipfile_serialization=zipped)
     target = model_of(7)
-    head = {name: tensor.clone() for name, tensor in target.state_dict().items() if name.startswith("head")}
+    head = {name: tensor.clone() for name, tensor in target.state_dict().items() if name.startswith("mol_")}
     report = checkpoints.load_into(target, path)
     for name, tensor in target.state_dict().items():
         assert torch.equal(tensor, head[name] if name in head else source.state_dict()[name]), name
@@ -71,7 +70,11 @@ def test_pre_training_alone_has_no_heads_and_no_read_out_and_that_is_fine(tmp_pa
     made["state_dict"]["av_task_atom.linear.weight"] = torch.ones(5, 12)
     torch.save(made, tmp_path / "grover.pt")
     report = checkpoints.load_into(model_of(2, self_attention=True), tmp_path / "grover.pt")
-    assert {name.partition(".")[0] for name in report.kept} == {"head_nodes", "head_edges", "readout"}
+    assert {name.partition(".")[0] for name in report.kept} == {
+        "mol_atom_from_atom_ffn",
+        "mol_atom_from_bond_ffn",
+        "readout",
+    }
     assert "av_task_atom.linear.weight" in report.unused
 
 
@@ -170,13 +173,17 @@ def test_an_own_state_dict_saved_by_torch_is_read_too(tmp_path: Path) -> None:
     source, target = model_of(), model_of(1)
     torch.save(source.state_dict(), tmp_path / "own.pt")
     report = checkpoints.load_into(target, tmp_path / "own.pt")
-    assert torch.equal(target.from_nodes.norm.weight, source.from_nodes.norm.weight)
+    norm = "grover.encoders.atom_from_atom_sublayer.norm.weight"
+    assert torch.equal(target.get_parameter(norm), source.get_parameter(norm))
     assert len(report.loaded) + len(report.kept) == len(source.state_dict())
 
 
-def test_every_tensor_has_a_released_name_of_its_own() -> None:
-    for settings in ({}, {"blocks": 2, "bias": True}, {"self_attention": True, "ffn_layers": 3}):
-        names = model_of(**settings).released_names()
-        assert len(set(names.values())) == len(names)
-    assert not never_read("grover.encoders.edge_blocks.0.heads.0.mpn_v.W_h.weight")
-    assert never_read("grover.encoders.bond_from_bond_sublayer.norm.bias")
+def test_what_fine_tuning_leaves_unread_is_known_by_name() -> None:
+    assert not Model.never_read("grover.encoders.edge_blocks.0.heads.0.mpn_v.W_h.weight")
+    assert Model.never_read("grover.encoders.bond_from_bond_sublayer.norm.bias")
+
+
+def test_a_head_of_three_layers_with_one_slope_is_saved_and_read(tmp_path: Path) -> None:
+    source, target = model_of(ffn_layers=3), model_of(ffn_layers=3)
+    checkpoints.load_into(target, checkpoints.save(source, tmp_path / "deep.safetensors"))
+    assert_equal(target, source)
