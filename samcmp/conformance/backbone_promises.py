@@ -185,21 +185,23 @@ def derivative(subject: Subject) -> str:
 
 
 def _slope(subject: Subject, model: nn.Module, batch: GraphBatch, along: list[Tensor], *, step: float) -> float:
-    with torch.no_grad():
-        ahead, behind = (float(loss) for loss in _at_both_ends(model, along, step, lambda: subject.loss(model, batch)))
-    return (ahead - behind) / (2 * step)
-
-
-def _at_both_ends(model: nn.Module, along: list[Tensor], step: float, value: Callable[[], Any]) -> Iterator[Any]:
-    """Yield ``value()`` with the parameters moved by ``step`` along a direction, then against it; move them back."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    values = []
     for sign in (1, -1):
-        for move in (sign, -sign):
-            if move != sign:
-                yield value()
-            with torch.no_grad():
-                for p, d in zip(parameters, along, strict=True):
-                    p.add_(d, alpha=move * step)
+        with torch.no_grad(), _moved(model, along, sign * step):
+            values.append(float(subject.loss(model, batch)))
+    return (values[0] - values[1]) / (2 * step)
+
+
+@contextlib.contextmanager
+def _moved(model: nn.Module, along: list[Tensor], step: float) -> Iterator[None]:
+    """Add ``step`` times a direction to the parameters, and take it off again."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for size in (step, -step):
+        with torch.no_grad():
+            for p, d in zip(parameters, along, strict=True):
+                p.add_(d, alpha=size)
+        if size == step:
+            yield
 
 
 def second_derivative(subject: Subject) -> str:
@@ -223,7 +225,10 @@ def second_derivative(subject: Subject) -> str:
     ours = _flat([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)])
     best = torch.inf
     for step in (1e-5, 1e-6, 1e-7):
-        ahead, behind = (_flat(g) for g in _at_both_ends(model, along, step, gradient))
+        with _moved(model, along, step):
+            ahead = _flat(gradient())
+        with _moved(model, along, -step):
+            behind = _flat(gradient())
         expected = (ahead - behind) / (2 * step)
         best = min(best, float((ours - expected).norm() / expected.norm().clamp(min=1e-12)))
     if not best <= 1e-5:
