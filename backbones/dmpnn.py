@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -114,7 +115,7 @@ class Model(nn.Module):
         z = linear_of_kinds(batch.atom_table, batch.atom_kind, self.W_i.weight, self.W_i.bias)  # (A, H)
         h = F.relu(z)
         if self.W_h is not None:
-            w_h, w_e = self.W_h.weight.split([self.config.hidden, batch.bond_table.shape[1]], 1)
+            w_h, w_e = torch.split(self.W_h.weight, [self.config.hidden, batch.bond_table.shape[1]], 1)
             of_bonds = linear_of_kinds(*features_of_bonds(batch)[1], w_e)  # (B, H)
             z = z + sum_into(of_bonds, target, batch.num_atoms)
             for _ in range(1, self.config.depth):

@@ -230,21 +230,26 @@ class Block(nn.Module):
         They stand in order of depth, so that an iteration runs over those that go on. A compiler does not know the
         depths: there all iterate to the largest possible depth, and those that have ended keep their states.
         """
-        traced = isinstance(depths, Tensor)
-        count, deepest = len(self.networks), self.config.depth + 2 if traced else max(depths)
-        order = list(range(count)) if traced else sorted(range(count), key=lambda i: -depths[i])
+        count = 3 * self.config.heads
+        order = list(range(count)) if isinstance(depths, Tensor) else sorted(range(count), key=lambda i: -depths[i])
         weights, biases, slopes = self.stacked(order)
         m, sums = x.expand(count, *x.shape), neighbours(x)
-        for t in range(1, deepest):
-            going = count if traced else sum(depth > t for depth in depths)
+
+        def iterated(t: int, going: int) -> Tensor:
+            """Return m_{t+1} (going, R, H) of the first ``going`` networks."""
             z = sums.expand(going, *x.shape) if t == 1 else neighbours(m[:going])
             s = torch.baddbmm(x.expand_as(z), z, weights[:going])
             s = s if biases is None else s + biases[:going]
-            s = self.drop(self.activated(s, None if slopes is None else slopes[:going]))
-            ended = depths.to(x.device, non_blocking=True).view(-1, 1, 1) <= t if traced else None
-            m = torch.cat([s, m[going:]]) if ended is None else torch.where(ended, m, s)
-        if traced:
+            return self.drop(self.activated(s, None if slopes is None else slopes[:going]))
+
+        if isinstance(depths, Tensor):
+            depth = depths.to(x.device, non_blocking=True).view(-1, 1, 1)
+            for t in range(1, self.config.depth + 2):
+                m = torch.where(depth > t, iterated(t, count), m)
             return m
+        for t in range(1, max(depths)):
+            going = sum(depth > t for depth in depths)
+            m = torch.cat([iterated(t, going), m[going:]])
         return m.index_select(0, torch.tensor(order).argsort().to(x.device, non_blocking=True))
 
     def stacked(self, order: Sequence[int]) -> tuple[Tensor, Tensor | None, Tensor | None]:

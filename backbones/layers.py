@@ -22,7 +22,7 @@ def linear_of_kinds(table: Tensor, kind: Tensor, weight: Tensor, bias: Tensor | 
 
 def linear_of_tables(linear: nn.Linear, *parts: tuple[Tensor, Tensor]) -> Tensor:
     """Return W [x; y; ...] + b, (R, H), of parts that are given as a table and its row for each of the R."""
-    weights = linear.weight.split([table.shape[1] for table, _ in parts], 1)
+    weights = torch.split(linear.weight, [table.shape[1] for table, _ in parts], 1)
     out = linear_of_kinds(*parts[0], weights[0], linear.bias)
     for (table, kind), weight in zip(parts[1:], weights[1:], strict=True):
         out = out + linear_of_kinds(table, kind, weight)
@@ -31,7 +31,7 @@ def linear_of_tables(linear: nn.Linear, *parts: tuple[Tensor, Tensor]) -> Tensor
 
 def linear_of_rows(linear: nn.Linear, part: tuple[Tensor, Tensor], rest: Tensor) -> Tensor:
     """Return W [x; y] + b, (R, H), of x given as a table and its row for each of the R, and y = rest (R, F)."""
-    of_part, of_rest = linear.weight.split([part[0].shape[1], rest.shape[1]], 1)
+    of_part, of_rest = torch.split(linear.weight, [part[0].shape[1], rest.shape[1]], 1)
     return linear_of_kinds(*part, of_part, linear.bias) + F.linear(rest, of_rest)
 
 
@@ -68,7 +68,7 @@ def sum_into(values: Tensor, index: Tensor, size: int) -> Tensor:
 
 def reverse(bonds: Tensor) -> Tensor:
     """Return (..., B, H) the rows of the reverse bonds; bond e and its reverse e ^ 1 are neighbours in memory."""
-    return bonds.unflatten(-2, (-1, 2)).flip(-2).view_as(bonds)
+    return bonds.view(*bonds.shape[:-2], bonds.shape[-2] // 2, 2, bonds.shape[-1]).flip(-2).view_as(bonds)
 
 
 def max_into(values: Tensor, index: Tensor, size: int) -> Tensor:
@@ -134,8 +134,9 @@ def gru_over_atoms(gru: nn.GRU, x: Tensor, start: Tensor, batch: GraphBatch) -> 
     """
     if x.device.type != "cpu":
         return _gru_twice_padded(gru, x, start, batch)
+    dtype = next(gru.parameters()).dtype
     with torch.autocast("cpu", enabled=False):
-        return _gru_by_step(gru, x.to(gru.bias_hh_l0.dtype), start.to(gru.bias_hh_l0.dtype), batch)
+        return _gru_by_step(gru, x.to(dtype), start.to(dtype), batch)
 
 
 def _gru_by_step(gru: nn.GRU, x: Tensor, start: Tensor, batch: GraphBatch) -> Tensor:
@@ -157,11 +158,11 @@ def _gru_by_step(gru: nn.GRU, x: Tensor, start: Tensor, batch: GraphBatch) -> Te
         )
         by_step = (step * batch.num_graphs + rank).argsort()
         parts = [2 * gru.hidden_size, gru.hidden_size]  # gates r and z, candidate n
-        of_gates, of_n = F.linear(x.index_select(0, by_step), w_ih, b_ih).split(parts, 1)
+        of_gates, of_n = torch.split(F.linear(x.index_select(0, by_step), w_ih, b_ih), parts, 1)
         h, states = start.index_select(0, largest_first), []
-        for x_gates, x_n in zip(of_gates.split(working), of_n.split(working), strict=True):
+        for x_gates, x_n in zip(torch.split(of_gates, working), torch.split(of_n, working), strict=True):
             h = h[: len(x_n)]
-            h_gates, h_n = F.linear(h, w_hh, b_hh).split(parts, 1)
+            h_gates, h_n = torch.split(F.linear(h, w_hh, b_hh), parts, 1)
             r, z = torch.sigmoid(x_gates + h_gates).chunk(2, 1)
             n = torch.tanh(x_n + r * h_n)
             h = torch.lerp(n, h, z)  # (1 - z) n + z h
@@ -176,14 +177,14 @@ def _gru_twice_padded(gru: nn.GRU, x: Tensor, start: Tensor, batch: GraphBatch) 
     So every molecule stands twice in a padded batch: for the forward direction it begins in the first row, for the
     backward direction it ends in the last.
     """
-    length, graphs, hidden = batch.max_atoms, batch.num_graphs, gru.hidden_size
+    length, graphs = batch.max_atoms, batch.num_graphs
     index = index_in_molecule(batch)
     size = batch.atom_ptr.diff().index_select(0, batch.graph_of_atom)  # (A,)
     begins = index * 2 * graphs + batch.graph_of_atom
     ends = (index + length - size) * 2 * graphs + graphs + batch.graph_of_atom
     padded = x.new_zeros(length * 2 * graphs, x.shape[1]).index_copy(0, torch.cat([begins, ends]), x.repeat(2, 1))
     states, _ = gru(padded.view(length, 2 * graphs, -1), start.repeat(2, 1).expand(2, -1, -1).contiguous())
-    forward, backward = states.flatten(0, 1).split(hidden, 1)  # (L 2G, H)
+    forward, backward = states.flatten(0, 1).chunk(2, 1)  # (L 2G, H)
     return torch.cat([forward.index_select(0, begins), backward.index_select(0, ends)], 1)
 
 
@@ -191,8 +192,9 @@ def _gru_twice_padded(gru: nn.GRU, x: Tensor, start: Tensor, batch: GraphBatch) 
 def gru_over_padding(gru: nn.GRU, x: Tensor, start: Tensor, batch: GraphBatch, *, length: int) -> Tensor:
     """Return (length, G, 2H) states where every molecule is followed by zeros up to ``length`` positions."""
     place = index_in_molecule(batch) * batch.num_graphs + batch.graph_of_atom
-    dtype = gru.bias_hh_l0.dtype
+    dtype = next(gru.parameters()).dtype
     padded = x.new_zeros(length * batch.num_graphs, x.shape[1], dtype=dtype).index_copy(0, place, x.to(dtype))
     with torch.autocast(x.device.type, enabled=False):
-        states, _ = gru(padded.view(length, batch.num_graphs, -1), start.to(dtype).expand(2, -1, -1).contiguous())
+        both = start.to(dtype).expand(2, -1, -1).contiguous()
+        states: Tensor = gru(padded.view(length, batch.num_graphs, -1), both)[0]
     return states

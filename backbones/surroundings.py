@@ -154,8 +154,13 @@ def mpnn_atom_states(
         assert level.kind is not None
         pairs, of_message = torch.unique(level.kind * len(h) + level.sender, return_inverse=True)  # sorted by kind
         counts = (pairs // len(h)).bincount(minlength=len(matrices)).tolist()
-        parts = h.index_select(0, pairs % len(h)).split(counts)
-        products = torch.cat([h[:0], *(part @ matrix for part, matrix in zip(parts, matrices.unbind(), strict=True))])
+        parts = torch.split(h.index_select(0, pairs % len(h)), counts)
+        products = torch.cat(
+            [
+                matrices[:0].flatten(0, 1),
+                *(part @ matrix for part, matrix in zip(parts, matrices.unbind(), strict=True)),
+            ]
+        )
         m = sum_into(products.index_select(0, of_message), level.receiver, len(level.first))  # (D, H)
         h = update(m, h.index_select(0, level.before), level.receiver.bincount(minlength=len(m)))
         row = level.row
@@ -199,14 +204,15 @@ def _grover_block(
         levels.append(level)
         rows.append(level.row)
         starts.append(starts[-1].index_select(0, level.before))
-    networks = [None if part is None else part.unbind() for part in block.stacked(range(len(depths)))]
+    weights, biases, slopes = block.stacked(range(len(depths)))
+    weights = weights.unbind()  # its backward pass is one stack, that of weights[i] a stack for each
     projected: list[list[Tensor]] = [[], [], []]
     for i, depth in enumerate(depths):
-        weight, bias, slope = (None if part is None else part[i] for part in networks)
+        bias, slope = (None if part is None else part[i] for part in (biases, slopes))
         m, steps = x, max(0, depth - 1)
         for level, start in zip(levels[:steps], starts[1:], strict=False):
             # x + W_h (sum of m) = x + sum of (W_h m): the level before has the fewer rows
-            s = level.added(start if bias is None else start + bias, m @ weight)
+            s = level.added(start if bias is None else start + bias, m @ weights[i])
             m = block.drop(block.activated(s, slope))
         value = block.attn["linear_layers"][i % 3](m)
         if steps < len(levels):
