@@ -30,35 +30,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS, surroundings
-from samcmp.backbones.layers import (
-    dropout,
-    features_of_bonds,
-    linear_of_rows,
-    linear_of_tables,
-    mean_over_graphs,
-    prelu,
-    reverse,
-    softmax_over_graphs,
-    sum_into,
-)
+from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS, layers, surroundings
 from samcmp.graphs.batch import Columns, GraphBatch
 
-
-class PReLU(nn.PReLU):
-    def forward(self, x: Tensor) -> Tensor:
-        return prelu(x, self.weight)
-
-
 ATOM_WIDTH, BOND_WIDTH = ATOM_WIDTHS["grover"], BOND_WIDTHS["chemprop"]
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": lambda: nn.LeakyReLU(0.1),
-    "prelu": PReLU,  # each owns one learned slope
-    "tanh": nn.Tanh,
-    "selu": nn.SELU,
-    "elu": nn.ELU,
-}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.1)}
+ACTIVATIONS |= {"prelu": layers.PReLU, "tanh": nn.Tanh, "selu": nn.SELU, "elu": nn.ELU}
 Vectors = tuple[Tensor, Tensor]
 Tables = Sequence[tuple[Tensor, Tensor]]  # features [f; g; ...] of rows: a table, and each row's place in it
 Drawn = Sequence[int] | Tensor  # depths of a block's networks; a tensor while compiling
@@ -92,11 +69,10 @@ class Config:
     released_initialisation: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "heads", "blocks", "ffn_hidden", "ffn_layers", "attention_hidden", "attention_out"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if self.depth < 0:
-            raise ValueError(f"depth must be >= 0, got {self.depth}")
+        least = dict.fromkeys(("hidden", "heads", "blocks", "ffn_hidden", "ffn_layers", "attention_hidden"), 1)
+        for name, lowest in {**least, "attention_out": 1, "depth": 0}.items():
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name} must be >= {lowest}, got {getattr(self, name)}")
         if self.hidden % self.heads:
             raise ValueError(f"hidden must be a multiple of heads, got {self.hidden} and {self.heads}")
         if not 0.0 <= self.dropout < 1.0:
@@ -120,35 +96,31 @@ class Neighbours:
     source: Tensor  # (B,) the atom a bond leaves
     target: Tensor  # (B,) the atom it enters
     atoms: int  # with the padding row
-    of_bonds: bool
-    padding: Tensor | None = None  # (atoms, 1)
+    origin: Tensor | None  # (R,) the atom that a row, a directed bond, leaves; None where rows are atoms
+    reverse: Tensor  # (R,) the row of its reverse
+    padding: Tensor | None  # (atoms, 1)
 
     @classmethod
     def of(cls, batch: GraphBatch, *, of_bonds: bool, padding_row: bool) -> Neighbours:
         source, target = batch.edge_index
-        if not padding_row:
-            return cls(source, target, batch.num_atoms, of_bonds)
-        degree = sum_into(batch.atom_table.new_ones(batch.num_bonds), target, batch.num_atoms + 1)
-        return cls(source, target, batch.num_atoms + 1, of_bonds, (degree.amax().clamp(min=1) - degree).unsqueeze(1))
+        origin, reverse = source, torch.arange(batch.num_bonds, device=source.device) ^ 1
+        atoms, padding = batch.num_atoms, None
+        if padding_row:
+            origin, reverse = F.pad(origin, (0, 1), value=atoms), F.pad(reverse, (0, 1), value=batch.num_bonds)
+            degree = layers.sum_into(batch.atom_table.new_ones(batch.num_bonds), target, atoms + 1)
+            atoms, padding = atoms + 1, (degree.amax().clamp(min=1) - degree).unsqueeze(1)
+        return cls(source, target, atoms, origin if of_bonds else None, reverse, padding)
 
     def into_atoms(self, m: Tensor) -> Tensor:
         """Return, for every atom, the sum over the rows that point at it: (..., R, H) to (..., atoms, H)."""
-        if self.of_bonds:
-            terms = m if self.padding is None else m[..., :-1, :]
-        else:
-            terms = m.index_select(-2, self.source)
+        terms = m.index_select(-2, self.source) if self.origin is None else m[..., : len(self.target), :]
         z = m.new_zeros(*m.shape[:-2], self.atoms, m.shape[-1]).index_add(-2, self.target, terms)
         return z if self.padding is None else z + self.padding * m[..., -1:, :]
 
     def __call__(self, m: Tensor) -> Tensor:
         """Return A m (..., R, H): over the neighbours, or the bonds into a bond's origin but for its reverse."""
         z = self.into_atoms(m)
-        if not self.of_bonds:
-            return z
-        if self.padding is None:
-            return z.index_select(-2, self.source) - reverse(m)
-        bonds = z[..., :-1, :].index_select(-2, self.source) - reverse(m[..., :-1, :])
-        return torch.cat([bonds, z[..., -1:, :] - m[..., -1:, :]], dim=-2)
+        return z if self.origin is None else z.index_select(-2, self.origin) - m.index_select(-2, self.reverse)
 
 
 def depth_probabilities(depth: int) -> tuple[float, ...]:
@@ -177,14 +149,6 @@ class Network(nn.Module):
         self.act_func = ACTIVATIONS[config.activation]()
 
 
-class AttentionHead(nn.Module):
-    """The networks whose last states are a head's query, key and value."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.mpn_q, self.mpn_k, self.mpn_v = (Network(config) for _ in "qkv")
-
-
 class Block(nn.Module):
     """3h message-passing networks, attention over the h heads of a row, W_o, LayerNorm."""
 
@@ -196,7 +160,9 @@ class Block(nn.Module):
             self.W_i = nn.Linear(width, hidden, bias=config.bias)
             self.act_func = ACTIVATIONS[config.activation]()
             self.layernorm = nn.LayerNorm(hidden)
-        self.heads = nn.ModuleList(AttentionHead(config) for _ in range(config.heads))
+        self.heads = nn.ModuleList(
+            nn.ModuleDict({f"mpn_{role}": Network(config) for role in "qkv"}) for _ in range(config.heads)
+        )
         projections = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(3))
         self.attn = nn.ModuleDict(
             {"linear_layers": projections, "output_linear": nn.Linear(hidden, hidden, bias=config.bias)}
@@ -207,17 +173,16 @@ class Block(nn.Module):
     @property
     def networks(self) -> list[Network]:
         """Head 0's query, key, value, then head 1's, ...: the order in which the released code draws depths."""
-        heads = cast("list[AttentionHead]", self.heads)
-        return [network for head in heads for network in (head.mpn_q, head.mpn_k, head.mpn_v)]
+        return [network for head in self.heads for network in head.children()]  # type: ignore[misc]
 
     def drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.config.dropout, self.training)
+        return layers.dropout(x, self.config.dropout, self.training)
 
     def start(self, features: Tables) -> Tensor:
         """Return the start state (R, H) of the first block."""
         if self.W_i is None:
             return torch.cat([table.index_select(0, row) for table, row in features], 1)
-        return self.drop(self.layernorm(self.act_func(linear_of_tables(self.W_i, *features))))
+        return self.drop(self.layernorm(self.act_func(layers.linear_of_tables(self.W_i, *features))))
 
     def forward(self, x: Tensor, neighbours: Neighbours, *, depths: Drawn) -> Tensor:
         m = self.pass_messages(x, neighbours, depths=depths)  # (3h, R, H)
@@ -243,9 +208,8 @@ class Block(nn.Module):
             return self.drop(self.activated(s, None if slopes is None else slopes[:going]))
 
         if isinstance(depths, Tensor):
-            depth = depths.to(x.device, non_blocking=True).view(-1, 1, 1)
             for t in range(1, self.config.depth + 2):
-                m = torch.where(depth > t, iterated(t, count), m)
+                m = torch.where(depths.to(x.device, non_blocking=True).view(-1, 1, 1) > t, iterated(t, count), m)
             return m
         for t in range(1, max(depths)):
             going = sum(depth > t for depth in depths)
@@ -259,15 +223,14 @@ class Block(nn.Module):
         """
         networks = [self.networks[i] for i in order]
         weights = torch.stack([network.W_h.weight.t() for network in networks])
-        biases = torch.stack([network.W_h.bias for network in networks]).unsqueeze(1) if self.config.bias else None
-        if self.config.activation != "prelu":
-            return weights, biases, None
-        slopes = [cast("Tensor", network.act_func.weight) for network in networks]
-        return weights, biases, torch.stack(slopes).unsqueeze(1)
+        biases: list[Tensor] = [network.W_h.bias for network in networks if network.W_h.bias is not None]
+        slopes: list[Tensor] = [slope for network in networks for slope in network.act_func.parameters()]
+        stacks = [torch.stack(part).unsqueeze(1) if part else None for part in (biases, slopes)]
+        return weights, stacks[0], stacks[1]
 
     def activated(self, s: Tensor, slopes: Tensor | None) -> Tensor:
         """Return σ(s) of networks with these slopes; None: σ has no parameters."""
-        return prelu(s, slopes) if slopes is not None else cast("Tensor", self.networks[0].act_func(s))
+        return layers.prelu(s, slopes) if slopes is not None else cast("Tensor", self.networks[0].act_func(s))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return what each head of a row draws from the heads of the same row, (R, h, H), of q, k, v (h, R, H)."""
@@ -284,8 +247,7 @@ class Block(nn.Module):
         each: nn.Linear = self.attn["output_linear"]  # type: ignore[assignment]
         parts = self.W_o.weight.view(self.config.hidden, self.config.heads, self.config.hidden)
         bias = None if each.bias is None else self.W_o.bias + parts.sum(1) @ each.bias
-        x = F.linear(u.flatten(1), (parts @ each.weight).flatten(1), bias)
-        return self.drop(self.sublayer["norm"](x))
+        return self.drop(self.sublayer["norm"](F.linear(u.flatten(1), (parts @ each.weight).flatten(1), bias)))
 
 
 class FeedForward(nn.Module):
@@ -300,9 +262,8 @@ class FeedForward(nn.Module):
 
     def forward(self, table: Tensor, row: Tensor, s: Tensor) -> Tensor:
         """Return (A, H) of features f = table[row] (A, F) and sums s (A, H)."""
-        wide = self.act_func(linear_of_rows(self.W_1, (table, row), s))  # (A, 4H)
-        out: Tensor = self.W_2(dropout(wide, self.dropout, self.training))
-        return out
+        wide = self.act_func(layers.linear_of_rows(self.W_1, (table, row), s))  # (A, 4H)
+        return cast("Tensor", self.W_2(layers.dropout(wide, self.dropout, self.training)))
 
 
 class Encoder(nn.Module):
@@ -321,39 +282,32 @@ class Encoder(nn.Module):
     def blocks(self, *, of_bonds: bool) -> list[Block]:
         return list(self.get_submodule("edge_blocks" if of_bonds else "node_blocks").children())  # type: ignore[arg-type]
 
-    def forward(self, batch: GraphBatch, *, depths: Depths) -> Vectors:
-        """Return the atoms' vectors (A, H) from the node view and from the edge view."""
-        config = self.config
-        once = not config.padding_row and surroundings.apply(batch, dropout=0)
-        view = surroundings.grover_atom_vectors if once else _atom_vectors
-        nodes, edges = (view(self, batch, of_bonds=bool(i), depths=drawn) for i, drawn in enumerate(depths))
-        return nodes, edges
+    def forward(self, batch: GraphBatch, *, of_bonds: bool, depths: Sequence[Drawn] | Tensor) -> Tensor:
+        """Return the atoms' vectors (A, H) from one view."""
+        padding_row = self.config.padding_row
+        if not padding_row and surroundings.apply(batch, dropout=0):
+            return surroundings.grover_atom_vectors(self, batch, of_bonds=of_bonds, depths=cast("Any", depths))
+        neighbours = Neighbours.of(batch, of_bonds=of_bonds, padding_row=padding_row)
+        blocks = self.blocks(of_bonds=of_bonds)
+        x = blocks[0].start(features_of(batch, of_bonds=of_bonds, padding_row=padding_row))  # (R, H)
+        for block, drawn in zip(blocks, depths, strict=True):
+            x = block(x, neighbours, depths=drawn)
+        sums = neighbours.into_atoms(x)[: batch.num_atoms]  # (A, H)
+        return self.vectors(batch.atom_table, batch.atom_kind, sums, of_bonds=of_bonds)
 
     def vectors(self, table: Tensor, row: Tensor, s: Tensor, *, of_bonds: bool) -> Tensor:
         """Return LayerNorm(W_2 σ(W_1 [f ; s])), (A, H), of atoms with features table[row] and sums s (A, H)."""
         name = "atom_from_bond" if of_bonds else "atom_from_atom"
         out: Tensor = self.get_submodule(f"{name}_sublayer.norm")(self.get_submodule(f"ffn_{name}")(table, row, s))
-        return dropout(out, self.config.dropout, self.training)
+        return layers.dropout(out, self.config.dropout, self.training)
 
 
 def features_of(batch: GraphBatch, *, of_bonds: bool, padding_row: bool = False) -> Tables:
     """Return the features of all rows of a view: of atoms, or of directed bonds [origin atom ; bond]."""
-    tables: Tables = features_of_bonds(batch) if of_bonds else [(batch.atom_table, batch.atom_kind)]
+    tables: Tables = layers.features_of_bonds(batch) if of_bonds else [(batch.atom_table, batch.atom_kind)]
     if not padding_row:
         return tables
     return [(F.pad(table, (0, 0, 0, 1)), F.pad(row, (0, 1), value=len(table))) for table, row in tables]
-
-
-def _atom_vectors(encoder: Encoder, batch: GraphBatch, *, of_bonds: bool, depths: Sequence[Drawn] | Tensor) -> Tensor:
-    """Return the atoms' vectors (A, H) from one view."""
-    padding_row = encoder.config.padding_row
-    neighbours = Neighbours.of(batch, of_bonds=of_bonds, padding_row=padding_row)
-    blocks = encoder.blocks(of_bonds=of_bonds)
-    x = blocks[0].start(features_of(batch, of_bonds=of_bonds, padding_row=padding_row))  # (R, H)
-    for block, drawn in zip(blocks, depths, strict=True):
-        x = block(x, neighbours, depths=drawn)
-    sums = neighbours.into_atoms(x)[: batch.num_atoms]  # (A, H)
-    return encoder.vectors(batch.atom_table, batch.atom_kind, sums, of_bonds=of_bonds)
 
 
 class ReadoutAttention(nn.Module):
@@ -366,7 +320,7 @@ class ReadoutAttention(nn.Module):
 
     def forward(self, x: Tensor, batch: GraphBatch) -> Tensor:
         """Return S (A, attention_out), which sums to 1 over each molecule's atoms, of vectors x (A, H)."""
-        return softmax_over_graphs(F.linear(torch.tanh(F.linear(x, self.w1)), self.w2), batch)
+        return layers.softmax_over_graphs(F.linear(torch.tanh(F.linear(x, self.w1)), self.w2), batch)
 
 
 class Head(nn.ModuleDict):
@@ -387,7 +341,7 @@ class Head(nn.ModuleDict):
     def forward(self, x: Tensor) -> Tensor:
         for i in range(self.layers):
             x = self["2"](x) if i else x
-            x = self[str(1 + 3 * i)](dropout(x, self.dropout, self.training))
+            x = self[str(1 + 3 * i)](layers.dropout(x, self.dropout, self.training))
         return x
 
 
@@ -422,39 +376,40 @@ class Model(nn.Module):
 
         These are the bond outputs, unused inputs and slopes, the heads of another task and what pre-training alone has.
         """
-        return not name.startswith("grover.encoders.") or _NEVER_READ.match(name) is not None
+        dead = r"(ffn_bond_from_|bond_from_|act_func_|(node|edge)_blocks\.\d+\.(W_i|layernorm|act_func)\.)"
+        return not name.startswith("grover.encoders.") or re.match(rf"grover\.encoders\.{dead}", name) is not None
 
     @staticmethod
     def released_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that a released checkpoint's ``arguments`` name and that its tensors need."""
-        found: dict[str, Any] = {
-            ours: int(arguments[theirs]) for ours, theirs in _SETTINGS.items() if arguments.get(theirs) is not None
-        }
-        if arguments.get("bias") is not None:
-            found["bias"] = bool(arguments["bias"])
-        name = str(arguments.get("activation", "")).lower().replace("leakyrelu", "leaky_relu")
+        given = {key: value for key, value in arguments.items() if value is not None}
+        sizes = {"hidden": "hidden_size", "depth": "depth", "heads": "num_attn_head", "blocks": "num_mt_block"}
+        found: dict[str, Any] = {ours: int(given[theirs]) for ours, theirs in sizes.items() if theirs in given}
+        if "bias" in given:
+            found["bias"] = bool(given["bias"])
+        name = str(given.get("activation", "")).lower().replace("leakyrelu", "leaky_relu")
         return found | ({"activation": name} if name in ACTIVATIONS else {})
 
     def draw_depths(self) -> Depths:
         """Return the depth of every network, fixed outside training; a compiler gets random ones as a tensor."""
-        config = self.config
-        shape = (2, config.blocks, 3 * config.heads)
-        if not (self.training and config.random_depth):
-            return [[[config.depth] * shape[2]] * shape[1]] * shape[0]
-        drawn = random_depths(config.depth, math.prod(shape)).view(shape)
+        shape = (2, self.config.blocks, 3 * self.config.heads)
+        if not (self.training and self.config.random_depth):
+            return [[[self.config.depth] * shape[2]] * shape[1]] * shape[0]
+        drawn = random_depths(self.config.depth, math.prod(shape)).view(shape)
         return drawn if torch.compiler.is_compiling() else cast("list[list[list[int]]]", drawn.tolist())
 
     def encode(self, batch: GraphBatch, *, depths: Depths | None = None) -> Vectors:
         """Return the atoms' vectors (A, H) from the node view and from the edge view."""
-        vectors: Vectors = self.grover["encoders"](batch, depths=self.draw_depths() if depths is None else depths)
-        return vectors
+        views = zip((False, True), self.draw_depths() if depths is None else depths, strict=True)
+        a, b = (self.grover["encoders"](batch, of_bonds=view, depths=drawn) for view, drawn in views)
+        return a, b
 
     def molecule_vectors(self, x: Tensor, batch: GraphBatch) -> Tensor:
         """Return (G, H) means of the atoms' vectors x (A, H), or (G, attention_out·H) by attention."""
         if not self.config.self_attention:
-            return mean_over_graphs(x, batch)
+            return layers.mean_over_graphs(x, batch)
         weighted = (self.readout["attn"](x, batch).unsqueeze(2) * x.unsqueeze(1)).flatten(1)  # (A, out·H)
-        return sum_into(weighted, batch.graph_of_atom, batch.num_graphs)
+        return layers.sum_into(weighted, batch.graph_of_atom, batch.num_graphs)
 
     def heads(self, batch: GraphBatch, *, depths: Depths | None = None) -> Vectors:
         """Return the raw outputs p and q of the two heads, each (G, T)."""
@@ -467,8 +422,7 @@ class Model(nn.Module):
 
     def forward(self, batch: GraphBatch) -> Tensor:
         """Return the mean (G, T) of the two heads' raw outputs."""
-        p, q = self.heads(batch)
-        return (p + q) / 2
+        return self.predict(batch, lambda output: output)
 
     def predict(self, batch: GraphBatch, link: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the mean (G, T) of the two heads after ``link``: probabilities are averaged, not logits."""
@@ -485,9 +439,8 @@ class Model(nn.Module):
     def loss_elements(self, batch: GraphBatch, criterion: Any) -> Tensor:
         """Return ℓ(p, y) + ℓ(q, y) + c (p - q)² of every label, (G, T), 0 where it is missing."""
         p, q = self.heads(batch)
-        disagreement = (p - q).square() * ~batch.y.isnan()
         elements: Tensor = criterion.elements(p, batch.y) + criterion.elements(q, batch.y)
-        return elements + self.config.disagreement * disagreement
+        return elements + self.config.disagreement * (p - q).square() * ~batch.y.isnan()
 
     def attention(self, batch: GraphBatch) -> Vectors:
         """Return the read-out's attention (A, attention_out) over the atoms, in the node and in the edge view."""
@@ -495,10 +448,3 @@ class Model(nn.Module):
             raise ValueError("the mean read-out has no attention: build the model with self_attention=True")
         a, b = self.encode(batch)
         return self.readout["attn"](a, batch), self.readout["attn"](b, batch)
-
-
-_SETTINGS = {"hidden": "hidden_size", "depth": "depth", "heads": "num_attn_head", "blocks": "num_mt_block"}
-_NEVER_READ = re.compile(
-    r"grover\.encoders\.(ffn_bond_from_(atom|bond)\.|bond_from_(atom|bond)_sublayer\.|act_func_(node|edge)\.)"
-    r"|grover\.encoders\.(node|edge)_blocks\.\d+\.(W_i|layernorm|act_func)\."
-)

@@ -61,14 +61,21 @@ def prelu(x: Tensor, slope: Tensor) -> Tensor:
     return torch.lerp(F.relu(x), x, slope)
 
 
+class PReLU(nn.PReLU):
+    """torch's module, by :func:`prelu`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return prelu(x, self.weight)
+
+
 def sum_into(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Return (size, ...) sums of the rows of ``values`` that share an ``index``."""
     return values.new_zeros((size, *values.shape[1:])).index_add(0, index, values)
 
 
 def reverse(bonds: Tensor) -> Tensor:
-    """Return (..., B, H) the rows of the reverse bonds; bond e and its reverse e ^ 1 are neighbours in memory."""
-    return bonds.view(*bonds.shape[:-2], bonds.shape[-2] // 2, 2, bonds.shape[-1]).flip(-2).view_as(bonds)
+    """Return (B, H) the rows of the reverse bonds; bond e and its reverse e ^ 1 are neighbours in memory."""
+    return bonds.view(len(bonds) // 2, 2, bonds.shape[1]).flip(1).view_as(bonds)
 
 
 def max_into(values: Tensor, index: Tensor, size: int) -> Tensor:

@@ -139,7 +139,7 @@ def test_with_dropout_network_by_network_equals_all_together_for_the_same_masks(
 
         with (
             mock.patch.object(surroundings, "apply", return_value=once),
-            mock.patch("samcmp.backbones.grover.dropout", masked),
+            mock.patch("samcmp.backbones.layers.dropout", masked),
         ):
             found.append(
                 [outputs_and_gradients(model.heads(batch, depths=depths)), *(p.grad for p in model.parameters())]
@@ -223,6 +223,6 @@ def test_prelu_is_torchs_with_its_gradients_and_at_zero_too() -> None:
 
 
 def test_reverse_exchanges_each_bond_with_its_reverse() -> None:
-    m = torch.arange(12.0).view(1, 6, 2)
-    assert torch.equal(reverse(m)[0], m[0, [1, 0, 3, 2, 5, 4]])
-    assert reverse(m[:, :0]).shape == (1, 0, 2)
+    m = torch.arange(12.0).view(6, 2)
+    assert torch.equal(reverse(m), m[[1, 0, 3, 2, 5, 4]])
+    assert reverse(m[:0]).shape == (0, 2)
