@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from samcmp.analysis.comparison import Comparison
-from samcmp.analysis.grouping import cell_key, cell_of
+from samcmp.analysis.tuned import chosen_groups
 from samcmp.records import METRICS, Record
 
 Band = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]  # mean, lowest, highest, by epoch
@@ -29,22 +28,14 @@ class Curve:
 
 def curves(records: Iterable[Record], comparison: Comparison) -> list[Curve]:
     """Average the histories of each arm's runs, in the order of the comparison's cells and arms."""
-    by_cell: dict[Hashable, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.case.kind == "train" and record.status == "ok" and record.history:
-            by_cell[cell_of(record)].append(record)
-    members: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for of_cell in by_cell.values():
-        key = cell_key(of_cell[0])
-        for record in of_cell:
-            members[key, record.case.arm].append(record)
+    runs = {group.key: group.runs for group in chosen_groups(records, comparison.settings)}
     averaged = []
     for cell in comparison.cells:
         for row in cell.rows:
-            of_it = members.get((cell.key, row.arm), [])
-            if of_it:
+            finished = [r for r in runs.get(cell.key, {}).get(row.arm, {}).values() if r.status == "ok" and r.history]
+            if finished:
                 metric = METRICS.get(cell.metric, cell.metric)
-                averaged.append(_curve(of_it, cell=cell.name, label=row.label, metric=metric))
+                averaged.append(_curve(finished, cell=cell.name, label=row.label, metric=metric))
     return averaged
 
 

@@ -123,7 +123,7 @@ def _speeds(arm: str, group: Group, roles: Mapping[str, Role]) -> dict[str, Inte
         older = ("adam",) if peer.case.is_base else ()  # whichever the base was
         key = next((k for k in (peer.case.arm, peer.case.optimizer, *older) if k in measured), None)
         a, b = mine.throughput, peer.throughput
-        if mine is peer:  # the same steps
+        if mine.key == peer.key:  # the same steps
             ratios[role] = Interval(1.0, 1.0, 1.0)
         elif key is not None:
             value, low, high = measured[key]

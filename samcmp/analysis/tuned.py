@@ -8,16 +8,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
 
 from samcmp.analysis.comparison import Equal, Settings, TunedRow, TunedSetting, Tuning
 from samcmp.analysis.draws import EDGE, RULE, positions
-from samcmp.analysis.grouping import Group, split_key, test_over_train
+from samcmp.analysis.grouping import Group, groups, split_key, test_over_train
 from samcmp.analysis.paired import mean_interval
 from samcmp.analysis.rows import score_of
+from samcmp.analysis.step_shares import at_training_shares
 from samcmp.analysis.tuning import chosen, trials_of_equal_cost
 from samcmp.errors import UsageError
 from samcmp.records import LOWER_IS_BETTER, Case, Record, content_key
@@ -61,6 +62,12 @@ def choose(group: Group, settings: Settings) -> tuple[Group, Tuning | None]:
         rows=tuple(_row(arm, group, runs[arm], numbers[arm], counts[arm], passes=passes, sign=sign) for arm in runs),
     )
     return dataclasses.replace(group, runs=runs, trials={}), tuning
+
+
+def chosen_groups(records: Iterable[Record], settings: Settings) -> Iterator[Group]:
+    """Sort Records into cells that hold the chosen runs alone."""
+    for group in groups(records):
+        yield choose(at_training_shares(group)[0], settings)[0]
 
 
 def _search(group: Group) -> str:

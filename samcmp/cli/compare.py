@@ -119,6 +119,8 @@ def compare(
       samcmp compare --data my.csv --target activity -m gcn --set graphsam.rho=0.05,0.005
 
       samcmp compare --suite paper-table2 --dry-run
+
+      samcmp compare --tune 8 --equal-cost
     """
     from samcmp.experiment import budget as budgets
     from samcmp.experiment import config, plan, suites
@@ -153,6 +155,8 @@ def compare(
         inputs=found.inputs(common.fingerprint(where)),
     )
     planned = plan.build(config.read(request, suites.read(settings.config, cards=found.catalogue.folders)))
+    if tuning.equal is not None and planned.trials == 1:
+        output.refuse_untuned(tuning.equal)
     kept = Store(common.store_folder(store))
     missing = planned.missing_train(kept, retry=retry_failed) or planned.missing_sessions(kept, retry=retry_failed)
     if dry_run or missing:
@@ -171,15 +175,17 @@ def compare(
             found.options(where, planned.code), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed
         )
         planned = execute.run(planned, kept, how=how, budget=seconds)
-    _finish(planned, kept, out, before=before)
+    _finish(planned, kept, out, equal=tuning.equal, before=before)
 
 
-def _finish(planned: Plan, kept: Store, out: options.OutputOptions, *, before: Comparison | None) -> None:
+def _finish(
+    planned: Plan, kept: Store, out: options.OutputOptions, *, equal: str | None, before: Comparison | None
+) -> None:
     from samcmp.analysis import build
 
     records = planned.records(kept)
     comparison = build.compare(
-        records, output.report_settings(out.margin), suite=planned.suite, predictions=kept.predictions
+        records, output.report_settings(out.margin, equal=equal), suite=planned.suite, predictions=kept.predictions
     )
     common.print_damaged(kept)
     if out.published:

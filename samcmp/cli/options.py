@@ -11,8 +11,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from samcmp.errors import UsageError
+from samcmp.errors import UsageError, unknown
 
+EQUAL = ("trials", "passes", "seconds")
 CORES = os.cpu_count() or 1
 
 
@@ -43,6 +44,13 @@ def trials(text: object) -> int:
     if str(text) in {"0", "1"}:
         raise UsageError(f"must be at least 2: trial 0 is the settings given, got {text}", where="--tune")
     return whole("--tune", least=2)(text)
+
+
+def equal(text: object) -> str:
+    """Read what is equal over the optimizers of a tuned comparison. Raises UsageError."""
+    if text not in EQUAL:
+        raise unknown("unit", str(text), EQUAL, where="--equal")
+    return str(text)
 
 
 def number(option: str, *, least: float, most: float = 1e9) -> Callable[[object], float]:
@@ -256,6 +264,17 @@ Tune = Annotated[
         rich_help_panel=TUNING,
     ),
 ]
+Equal = Annotated[
+    str | None,
+    typer.Option(
+        "--equal",
+        metavar="WHAT",
+        parser=equal,
+        help="What every optimizer's tuning may take: trials, passes or seconds.",
+        show_default="trials",
+        rich_help_panel=TUNING,
+    ),
+]
 EqualCost = Annotated[
     bool,
     typer.Option("--equal-cost", help="Add the base trained twice as long: SAM's cost.", rich_help_panel=TUNING),
@@ -340,6 +359,7 @@ class TuningOptions:
     """How fair the comparison is: equally many trials, equal cost."""
 
     tune: Tune = None
+    equal: Equal = None
     equal_cost: EqualCost = False
 
 

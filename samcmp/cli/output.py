@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -13,7 +13,7 @@ from samcmp.cli.common import stderr
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from samcmp.analysis.comparison import Comparison, Settings
+    from samcmp.analysis.comparison import Comparison, Equal, Settings
     from samcmp.analysis.gate import Gate
 
 WIDTH = 100  # columns
@@ -41,13 +41,20 @@ def check(form: str, output: Path | None = None, *, allowed: Sequence[str] | Non
     common.check_writable(output, "--output")
 
 
-def report_settings(margin: float | None) -> Settings:
+def report_settings(margin: float | None, *, equal: str | None = None, trials: int | None = None) -> Settings:
     """The report's settings with a margin of the user's: in AUC, or as a share of the baseline's RMSE or MAE."""
     from samcmp.analysis.comparison import MARGINS, Margin, Settings
 
-    if margin is None:
-        return Settings()
-    return Settings(margins={metric: Margin(margin, relative=m.relative) for metric, m in MARGINS.items()})
+    margins = dict(MARGINS)
+    if margin is not None:
+        margins = {metric: Margin(margin, relative=m.relative) for metric, m in MARGINS.items()}
+    return Settings(margins=margins, equal=cast("Equal", equal or "trials"), trials=trials)
+
+
+def refuse_untuned(equal: str | None) -> None:
+    """Say that what was asked for is about tuning, and nothing is tuned. Raises UsageError."""
+    where = "--trials" if equal is None else f"--equal {equal}"
+    raise UsageError("nothing is tuned here", where=where, remedy="Add `--tune 8` to `samcmp compare`.")
 
 
 def deliver(comparison: Comparison, *, form: str, output: Path | None) -> None:

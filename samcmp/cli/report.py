@@ -24,6 +24,9 @@ FIGURES = {  # and what each is drawn of
     "differences": "the accuracy of sam and of another optimizer on two equal splits or more",
     "curves": "training runs; `samcmp compare` or `samcmp train` gives them",
     "profiles": "the same optimizers on two datasets or models or more",
+    "tuning": "the trials of a tuned comparison; `samcmp compare --tune 8` gives them",
+    "sensitivity": "the trials of a tuned comparison; `samcmp compare --tune 8` gives them",
+    "anytime": "training runs of the base optimizer and of others",
 }
 
 
@@ -37,13 +40,24 @@ def report(
         list[str] | None,
         typer.Option(
             metavar="KIND=FILE",
-            help="Draw pareto, differences, curves or profiles into an svg, png or pdf. Repeat for several.",
+            help=f"Draw {', '.join(FIGURES)} into an svg, png or pdf. Repeat for several.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     json_schema: Annotated[
         bool, typer.Option("--json-schema", help="Print the JSON Schema of --format json.", rich_help_panel=OUTPUT)
     ] = False,
+    equal: options.Equal = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=options.whole("--trials", least=2),
+            help="Use the first N trials of a tuned comparison.",
+            show_default="as many as every optimizer has",
+            rich_help_panel=options.TUNING,
+        ),
+    ] = None,
     out: options.OutputOptions,
     store: options.StoreDir = None,
 ) -> None:
@@ -75,7 +89,11 @@ def report(
     records = _chosen(kept, dataset, model, optimizer)
     from samcmp.analysis import build  # here: nothing is computed of a store without results
 
-    comparison = build.compare(records, output.report_settings(out.margin), predictions=kept.predictions)
+    comparison = build.compare(
+        records, output.report_settings(out.margin, equal=equal, trials=trials), predictions=kept.predictions
+    )
+    if equal is not None and not any(cell.tuning for cell in comparison.cells):
+        output.refuse_untuned(equal)
     common.print_damaged(kept)
     if out.published:
         from samcmp.analysis.published_comparison import with_published
@@ -151,6 +169,14 @@ def _draw(kind: str, path: Path, *, records: Sequence[Record], comparison: Compa
             from samcmp.analysis.curves import curves
 
             return figures.loss_curves(curves(records, comparison))
+        if kind in {"tuning", "sensitivity", "anytime"}:
+            from samcmp.analysis import tuning_curves
+
+            if kind == "tuning":
+                return figures.best_of_trials(tuning_curves.best_of_trials(records, comparison), comparison)
+            if kind == "sensitivity":
+                return figures.sensitivity(tuning_curves.sensitivity(records, comparison), comparison)
+            return figures.anytime(tuning_curves.anytime(records, comparison), comparison)
         maker = {"differences": figures.differences, "profiles": figures.profiles, "pareto": figures.pareto}[kind]
         return maker(comparison)
     except UsageError as error:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samcmp.analysis.comparison import Cell, Comparison, Row, Verdict, labels
+from samcmp.analysis.comparison import Cell, Comparison, Row, Verdict, labels, training_speed
 from samcmp.analysis.paired import within_half_widths
 from samcmp.analysis.sentences import metric_name
 from samcmp.errors import SamcmpError, UsageError
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from samcmp.analysis.curves import Curve
+    from samcmp.analysis.tuning_curves import Dot, Line
 
+ANYTIME_CAPTION = (
+    "A run cut short is not a shorter training: its learning rate has not come down; only end points are compared."
+)
 FORMATS = ("svg", "png", "pdf")
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
@@ -93,8 +97,8 @@ def pareto(comparison: Comparison) -> Figure:
 
 def _pareto(cell: Cell, axes: Axes, styles: Mapping[str, dict[str, Any]]) -> None:
     rows = [row for row in cell.rows if row.score and row.graphs_per_second]
-    front = sorted((row for row in rows if row.front), key=lambda row: row.graphs_per_second or 0.0)
-    points = [(row.graphs_per_second or 0.0, row.score.mean) for row in front if row.score]
+    front = sorted((row for row in rows if row.front), key=lambda row: training_speed(row) or 0.0)
+    points = [(training_speed(row) or 0.0, row.score.mean) for row in front if row.score]
     axes.plot(
         [x for x, _ in points], [y for _, y in points], color="#B0B0B0", linewidth=4, zorder=1, solid_capstyle="round"
     )
@@ -105,10 +109,10 @@ def _pareto(cell: Cell, axes: Axes, styles: Mapping[str, dict[str, Any]]) -> Non
         style = styles[row.label]
         if row.arm in within:
             low, high = within[row.arm]
-            speed = row.graphs_per_second
+            speed = training_speed(row) or 0.0
             axes.plot([speed, speed], [low, high], color=style["color"], linewidth=4, alpha=0.55, zorder=2)
         axes.errorbar(
-            row.graphs_per_second,
+            training_speed(row) or 0.0,
             row.score.mean,
             yerr=_bars(row.score.mean, row.score.low, row.score.high),
             xerr=_speed_bars(row),
@@ -122,14 +126,15 @@ def _pareto(cell: Cell, axes: Axes, styles: Mapping[str, dict[str, Any]]) -> Non
             capsize=2,
             zorder=3,
         )
-    axes.set_xlabel("graphs per second")
+    longer = any(row.times != 1.0 for row in rows)
+    axes.set_xlabel("graphs per second / length of training" if longer else "graphs per second")
     axes.set_ylabel(metric_name(cell))
     axes.set_title(_tick(cell.name), fontsize=10)
     if not cell.higher_is_better:
         axes.invert_yaxis()  # better is up in every panel
     axes.margins(x=0.12, y=0.12)
     # one wild interval of a speed must not squeeze all points into a corner: it runs out of the panel instead
-    speeds = [row.graphs_per_second or 0.0 for row in rows]
+    speeds = [training_speed(row) or 0.0 for row in rows]
     left, right = axes.get_xlim()
     axes.set_xlim(max(left, 0.4 * min(speeds)), min(right, 1.5 * max(speeds)))
 
@@ -152,7 +157,7 @@ def _bars(value: float, low: float | None, high: float | None) -> list[list[floa
 
 def _speed_bars(row: Row) -> list[list[float]] | None:
     """The speed's interval relative to the base, which was measured in the same rounds."""
-    ratio, speed = row.speed_to.get("base"), row.graphs_per_second or 0.0
+    ratio, speed = row.speed_to.get("base"), training_speed(row) or 0.0
     if ratio is None or ratio.low is None or ratio.high is None:
         return None
     return [[speed * max(0.0, 1 - ratio.low / ratio.value)], [speed * max(0.0, ratio.high / ratio.value - 1)]]
@@ -255,6 +260,93 @@ def profiles(comparison: Comparison) -> Figure:
     panels[0].set_ylabel("share of cells within τ")
     panels[0].set_ylim(-0.03, 1.03)
     _legend(figure, {arm: {**style, "marker": ""} for arm, style in styles.items()})
+    return figure
+
+
+@_plain_matplotlib()
+def best_of_trials(lines: Sequence[tuple[Line, Line]], comparison: Comparison) -> Figure:
+    """Draw the expected test score of the chosen trial against the number of trials, and against their cost."""
+    return _line_panels(lines, comparison, ("trials", f"cost, in trainings of {_base(comparison)}, by passes"))
+
+
+@_plain_matplotlib()
+def anytime(lines: Sequence[tuple[Line, Line | None]], comparison: Comparison) -> Figure:
+    """Draw the test score at the best validation epoch so far against passes and time, with where the runs end."""
+    base = _base(comparison)
+    figure = _line_panels(
+        lines, comparison, (f"passes, in trainings of {base}", f"time, in trainings of {base}"), steps=True
+    )
+    if lines:
+        figure.suptitle(ANYTIME_CAPTION, fontsize=7.5, y=0.005, va="bottom")
+    return figure
+
+
+def _base(comparison: Comparison) -> str:
+    names = {row.label for cell in comparison.cells for row in cell.rows if row.role == "base"}
+    return next(iter(names)) if len(names) == 1 else "the base"
+
+
+def _line_panels(
+    lines: Sequence[tuple[Line, Line | None]], comparison: Comparison, titles: tuple[str, str], *, steps: bool = False
+) -> Figure:
+    """Two panels a cell, a line an arm; end points carry their within-split interval where there is one."""
+    cells = {cell.name: cell for cell in comparison.cells}
+    names = list(dict.fromkeys(first.cell for first, _ in lines))
+    arms = list(dict.fromkeys(first.label for first, _ in lines))
+    figure, panels = _panels(2 * len(names), height=3.2, legend=arms, columns=2)
+    styles = _of(arms)
+    for i, name in enumerate(names):
+        for place, title in enumerate(titles):
+            axes = panels[2 * i + place]
+            for pair in lines:
+                line = pair[place]
+                if line is not None and line.cell == name:
+                    _line(line, axes, styles[line.label], steps=steps)
+            axes.set_xlabel(title)
+            axes.set_title(_tick(name), fontsize=10)
+            if not cells[name].higher_is_better:
+                axes.invert_yaxis()  # better is up in every panel
+        panels[2 * i].set_ylabel(f"test {metric_name(cells[name])}")
+    _legend(figure, styles)
+    return figure
+
+
+def _line(line: Line, axes: Axes, style: dict[str, Any], *, steps: bool) -> None:
+    look = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 1.4}
+    if not steps:
+        axes.plot(line.x, line.y, marker=style["marker"], markersize=4, **look)
+        return
+    axes.step(line.x, line.y, where="post", **look)
+    axes.errorbar(
+        line.x[-1], line.y[-1], yerr=line.half_width, color=style["color"], marker=style["marker"], markersize=6,
+        markeredgecolor="white", capsize=3, linestyle="none",
+    )  # fmt: skip
+
+
+@_plain_matplotlib()
+def sensitivity(dots: Sequence[Dot], comparison: Comparison) -> Figure:
+    """Draw every trial's gain in validation over the settings as given against each setting; filled: chosen."""
+    wanted = list(dict.fromkeys((dot.cell, dot.setting) for dot in dots))
+    arms = list(dict.fromkeys(dot.label for dot in dots))
+    figure, panels = _panels(len(wanted), height=3.0, legend=arms)
+    styles = _of(arms)
+    metrics = {cell.name: METRICS.get(cell.metric, cell.metric) for cell in comparison.cells}
+    for (cell, setting), axes in zip(wanted, panels, strict=True):
+        axes.axhline(0.0, color="#B0B0B0", linewidth=0.8)
+        shown = [dot for dot in dots if (dot.cell, dot.setting) == (cell, setting)]
+        if all(isinstance(dot.value, float) and dot.value > 0 for dot in shown):
+            axes.set_xscale("log")
+        for dot in shown:
+            style = styles[dot.label]
+            axes.plot(
+                [dot.value], [dot.gain], marker=style["marker"], markersize=5 if dot.chosen else 4, linestyle="none",
+                color=style["color"], markerfacecolor=style["color"] if dot.chosen else "none",
+                alpha=1.0 if dot.chosen else 0.6,
+            )  # fmt: skip
+        axes.set_xlabel(setting)
+        axes.set_ylabel(f"gain in validation {metrics[cell]}", fontsize=8)
+        axes.set_title(_tick(cell), fontsize=10)
+    _legend(figure, {arm: {**style, "linestyle": "none"} for arm, style in styles.items()})
     return figure
 
 
