@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -15,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import TINY
+from samcmp.cli import diagnosis, process
+from samcmp.experiment.store import Store
+from tests.commands import TINY, Run
 
 ONE_SPLIT = (*TINY, "--repeats", "1")
 SAMCMP = f"{shlex.quote(sys.executable)} -m samcmp"
@@ -233,8 +236,10 @@ def test_escape_codes_are_in_a_log_only_where_they_were_asked_for(
     assert (CODE in done.stdout) is colored
 
 
-PACKAGES = ("filelock", "matplotlib", "numba", "numpy", "pandas", "platformdirs", "psutil", "pyarrow", "pynvml",
-            "rdkit", "safetensors", "scipy", "torch", "torch_geometric")  # fmt: skip
+SCREEN = {"pydantic", "rich", "typer"}  # what reads commands and prints
+PACKAGES = sorted(
+    {re.split("[>;]", text)[0] for text in importlib.metadata.requires("samcmp") or () if "extra" not in text} - SCREEN
+)
 BREAKS = (
     "raise ImportError('libnone.so.1: cannot open shared object file')",
     "raise OSError('libnone.so.1: cannot open shared object file: No such file or directory')",
@@ -245,7 +250,8 @@ BREAKS = (
 
 def broken(folder: Path, *names: str, by: str = BREAKS[0]) -> str:
     """Make packages that break as they are imported; return the path on which they hide the good ones."""
-    for name in names:
+    for package in names:
+        name = diagnosis.MODULES.get(package, package.replace("-", "_"))
         (folder / "broken" / name).mkdir(parents=True)
         (folder / "broken" / name / "__init__.py").write_text(by)
     return str(folder / "broken")
@@ -258,21 +264,21 @@ def test_doctor_names_every_package_that_cannot_be_imported(shell: Shell, tmp_pa
     assert done.returncode == 1, done.stderr
     states = {finding["what"]: finding for finding in json.loads(done.stdout)}
     for name in PACKAGES:
-        finding = states[{"pynvml": "nvidia-ml-py", "torch_geometric": "torch-geometric"}.get(name, name)]
+        finding = states[name]
         assert (finding["state"], "cannot be imported" in finding["found"]) == ("missing", True)
         assert finding["remedy"]
     assert "store" in states
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rich", "typer", "pydantic"])
+@pytest.mark.parametrize("name", sorted(SCREEN))
 def test_doctor_says_the_same_where_what_reads_commands_and_prints_is_broken(
     shell: Shell, tmp_path: Path, name: str
 ) -> None:
     done = shell("samcmp doctor", PYTHONPATH=broken(tmp_path, name, *PACKAGES))
     assert done.returncode in {1, 2}
     for package in (name, *PACKAGES):
-        assert re.search(rf"missing +{package.replace('pynvml', 'nvidia-ml-py').replace('_', '-')}:", done.stdout)
+        assert re.search(rf"missing +{package}:", done.stdout)
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -354,3 +360,40 @@ def test_a_user_without_a_home_or_rights_works_or_is_told(shell: Shell, tmp_path
         check(shell(LESS[name].line, **bare), LESS[name])
     finally:
         subprocess.run(["chmod", "-R", "u+rwX", tmp_path], check=True)
+
+
+SYSTEM = {
+    EOFError(): "a file or a pipe ended too early",
+    PermissionError(13, "Permission denied", "some.file"): "some.file: Permission denied",
+    OSError(24, "Too many open files", "/dev/urandom"): "/dev/urandom: Too many open files",
+    OSError(28, "No space left on device"): "No space left on device",
+    OSError("libx.so: cannot open shared object file"): "a library cannot be loaded",
+    ImportError("No module named 'x'", name="x"): "a package that samcmp needs cannot be imported",
+}
+
+
+@pytest.mark.parametrize("error", SYSTEM, ids=repr)
+def test_what_the_system_refuses_at_any_place_is_one_message_with_a_remedy(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Store, "records", refuse)
+    code, out, err = run("report")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert SYSTEM[error] in err
+    assert len(err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OSError("not the system's"), ImportError("x", name="samcmp.none")])
+def test_a_fault_of_samcmp_itself_is_not_taken_for_one_of_the_system(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Store, "records", refuse)
+    with pytest.raises((ValueError, OSError, ImportError, process.Carried)):
+        run("report")
