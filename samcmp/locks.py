@@ -49,27 +49,40 @@ def locked(
                 raise
             lock = SoftFileLock(path.with_name(path.name + ".soft"))
     try:
-        if not isinstance(lock, SoftFileLock):
-            _sign(path)
+        _sign(_signature(path))
         yield
     finally:
+        with contextlib.suppress(OSError):
+            _signature(path).unlink()
         lock.release()
 
 
+def _signature(path: Path) -> Path:
+    """A file of its own beside the lock file, which filelock empties while it waits (before 4.0)."""
+    return path.with_name(path.name + ".holder")
+
+
 def _sign(path: Path) -> None:
-    """Write into the lock file who holds it. Never through a link: the folder may be everybody's."""
+    """Write down who holds the lock. Never through a link: the folder may be everybody's."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     text = f"process {os.getpid()} on {platform.node() or 'this machine'}, since {now}"
-    with contextlib.suppress(OSError), open(os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)), "wb") as file:
-        facts = os.fstat(file.fileno())
-        if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
-            file.truncate()
-            file.write(text.encode())
+    flags = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with contextlib.suppress(OSError):
+        try:
+            number = os.open(path, flags)  # what a process that was killed has left, another user's perhaps
+        except FileNotFoundError:
+            number = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+            os.chmod(path, 0o666)
+        with open(number, "wb") as file:
+            facts = os.fstat(number)
+            if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
+                file.truncate()
+                file.write(text.encode())
 
 
 def _holder(path: Path) -> str:
     try:
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        with open(os.open(_signature(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
             text = file.read(200).decode(errors="replace")
     except OSError:
         text = ""
