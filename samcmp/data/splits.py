@@ -218,6 +218,8 @@ def murcko(mol: Mol) -> str:
     """Return the Bemis-Murcko scaffold of a molecule as SMILES without chirality, "" when it has no ring."""
     from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
+    if not mol.GetRingInfo().NumRings():  # RDKit would take minutes for a long chain
+        return ""
     try:
         return str(MurckoScaffoldSmiles(mol=mol, includeChirality=False))  # type: ignore[no-untyped-call]
     except (ValueError, RuntimeError) as error:  # of a frozen row that is read without the valence check

@@ -55,6 +55,7 @@ __all__ = [
 
 VERSION = "1"  # part of every cache key: count up when a code's meaning changes
 MAX_SMILES = 10_000  # characters; the longest in MoleculeNet has 1,200
+MAX_ATOMS = 1_000  # the largest in MoleculeNet has 492; distances take their square, RDKit's scaffolds their cube
 _LEAVE_OUT = "Correct it or leave the row out."
 SCALARS = {"gasteiger": 2}  # names of real-valued atom columns and how many columns each has
 
@@ -92,11 +93,13 @@ def parse_strictly(smiles: str) -> Mol:
     text = smiles.strip()
     with BlockLogs():
         mol = _parse(text, strict=True)
+    if mol.GetNumAtoms() > MAX_ATOMS:
+        raise DataError(f"a molecule of {mol.GetNumAtoms():,} atoms; at most {MAX_ATOMS:,} are read", remedy=_LEAVE_OUT)
     read(mol, text, into=Lists(), gasteiger=False)
     if "+" in text or "-" in text:
-        charge = max((atom.GetFormalCharge() for atom in mol.GetAtoms()), key=abs)
-        if charge not in GROVER_CHARGES:
-            raise DataError(f"a formal charge of {charge:+d}; features reach from -6 to +5", remedy=_LEAVE_OUT)
+        beyond = {atom.GetFormalCharge() for atom in mol.GetAtoms()} - {*GROVER_CHARGES}
+        if beyond:
+            raise DataError(f"a formal charge of {min(beyond):+d}; features reach from -6 to +5", remedy=_LEAVE_OUT)
     return mol
 
 
@@ -125,8 +128,11 @@ def _rejected(text: str, mol: Mol) -> DataError:
     """Say in RDKit's words what is wrong with a molecule that could be read but not be sanitised."""
     from rdkit import Chem
 
-    problems = Chem.DetectChemistryProblems(mol)
-    message = str(problems[0].Message()) if problems else "sanitising fails"
+    try:
+        problems = Chem.DetectChemistryProblems(mol)
+    except RuntimeError:  # of hydrogens or charges beyond all tables
+        problems = ()
+    message = str(problems[0].Message()) if problems else "its atoms cannot be sanitised"
     why = " ".join(message.replace(" # ", " ").split())
     return DataError(f"RDKit rejects the SMILES {_short(text)}: {why}", remedy=_LEAVE_OUT)
 

@@ -88,7 +88,10 @@ def _read_brackets(atoms: Sequence[Atom], text: str, *, into: Lists, first: int)
     if extended or _ISOTOPE.search(text):
         isotopes = [(first + i, n) for i, atom in enumerate(atoms) if (n := atom.GetIsotope())]
         if any(n > 999 for _, n in isotopes):
-            raise DataError("an isotope of more than three digits", remedy="Correct the SMILES or leave the row out.")
+            raise DataError(
+                "an isotope of more than three digits, which features cannot hold",
+                remedy="Correct the SMILES or leave the row out.",
+            )
         into.isotope += isotopes
     if extended or "@" in text:
         into.chiral += [(first + i, n) for i, atom in enumerate(atoms) if (n := atom.GetChiralTag())]

@@ -24,15 +24,15 @@ def written(content: bytes | str | None) -> None:
 
 WRONG: dict[str, tuple[bytes | str | None, str]] = {
     "Latin-1": (f"smiles,y,é\n{ROWS}".encode("latin-1"), "line 1 is not UTF-8"),
-    "UTF-16": (GOOD.encode("utf-16"), "UTF-16"),
+    "a workbook": (b"\xd0\xcf\x11\xe0" + bytes(600), "is an Excel workbook"),
     "not a text": (bytes(range(256)) * 9, "is not UTF-8"),
     "empty": ("", "the file is empty"),
     "a header alone": ("smiles,y\n", "no row"),
     "a column twice": ("smiles,y,y\n" + ROWS.replace("\n", ",1\n"), "'y' occurs 2 times"),
-    "semicolons": (GOOD.replace(",", ";"), "separated by semicolons"),
+    "no header": (ROWS.replace("CO,", "C(=O)O,"), "the first line is data"),
     "no such SMILES column": (GOOD.replace("smiles", "smi"), "there is no column 'smiles'"),
     "a row too long": (GOOD + "C,1,2\n", "row 40 has 3 cells"),
-    "a folder": (None, "cannot be read: Is a directory"),
+    "a folder": (None, "is a folder"),
 }
 
 

@@ -16,6 +16,8 @@ from samcmp.data.audit import audit
 from samcmp.data.molecules import Molecules
 from samcmp.data.user_table import user_card
 from samcmp.errors import SamcmpError
+from samcmp.graphs.columns import ATOM_COLUMNS, BOND_COLUMNS
+from samcmp.graphs.featurize import expand_atoms, expand_bonds, featurize_many, parse
 from tests.places import MIRROR, needs_mirror
 
 T = TypeVar("T")
@@ -45,6 +47,7 @@ BAD = {
     "C C": "blank",
     "CCµ": "no SMILES has",
     "C" * 10_001: "10,001 characters",
+    "C1CC1" + "C" * 998: "1,001 atoms",
     "[Xx]": "cannot read",
 }
 
@@ -77,6 +80,38 @@ def test_a_row_that_features_cannot_hold_is_skipped_with_its_reason(smiles: str,
     assert row == 3
     assert re.search(BAD[smiles], why)
     assert any("1 of 11 rows skipped; the first is row 3" in note for note in found.notes)
+
+
+_BRACKETS = st.tuples(
+    st.sampled_from(["", "2", "999", "1000", "65536"]),
+    st.sampled_from([*("C", "N", "O", "S", "P", "c", "n", "*", "H", "Fe", "Pt", "U", "Og", "Xe", "Si", "se", "#6")]),
+    st.sampled_from(["", "@", "@@", "@TH1", "@SP2", "@OH5"]),
+    st.sampled_from(["", "H", "H4", "H9", "H200"]),
+    st.sampled_from(["", "+", "-", "+5", "-6", "+6", "-7", "+99"]),
+    st.sampled_from(["", ":1"]),
+).map(lambda parts: f"[{''.join(parts)}]")
+_ATOMS = st.one_of(st.sampled_from([*("C", "N", "O", "Cl", "c1", "C1", "n1", "(F)", "*")]), _BRACKETS)
+_BONDS = st.sampled_from(["", "", "-", "=", "#", "$", "~", "->", "/", "\\", ":", "."])
+SMILES = st.tuples(
+    st.lists(st.tuples(_BONDS, _ATOMS).map("".join), min_size=1, max_size=6).map("".join),
+    st.sampled_from(["", "", "", " |$a;b$|", " |^1:0|", " |C:0.1|", " |(0,0,0;1,1,1)|"]),
+).map("".join)
+
+
+@settings(max_examples=800, deadline=None)
+@given(SMILES)
+def test_every_models_features_hold_what_passes_and_nothing_else_ends_but_with_a_reason(smiles: str) -> None:
+    problems = screen.screen.__wrapped__((smiles,), strict=True).problems
+    if problems:
+        assert problems[0]
+        return
+    splits.murcko(parse(smiles))
+    graph = featurize_many([smiles], scalars=("gasteiger",))
+    for name in ATOM_COLUMNS:
+        assert np.isfinite(expand_atoms(graph.atoms, name)).all()
+    for name in BOND_COLUMNS:
+        assert np.isfinite(expand_bonds(graph.bonds, name)).all()
+    assert np.isfinite(graph.scalars).all()
 
 
 TABLES = st.lists(
