@@ -75,8 +75,8 @@ class Costs:
     def _memory_reserve(self) -> float:
         if not self.options.memory:
             return 0.0
-        # a fresh model's first steps are slow: allocator, threads and caches are cold
-        costs = (1.5 * MEMORY_STEPS * arm.seconds_per_step + 0.3 for arm in self.results.alive)
+        # a fresh model's first steps are slow, as they were when the arm was built: allocator, threads, caches are cold
+        costs = (1.5 * MEMORY_STEPS * arm.seconds_per_step + arm.build_seconds + 0.3 for arm in self.results.alive)
         return min((3 if self.on_gpu else 1) * sum(costs), MEMORY_SHARE * self.options.seconds)
 
     def run(self) -> None:
