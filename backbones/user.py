@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -181,7 +182,8 @@ def _helpers_of(module: ModuleType) -> Iterator[None]:
     names -= {"samcmp", *sys.stdlib_module_names}
     foreign = [key for key in sys.modules if key.partition(".")[0] in names and not _is_in(folder, key)]
     hidden = {key: sys.modules.pop(key) for key in foreign}
-    before, path = {*sys.modules}, [*sys.path]
+    before, path, caching = {*sys.modules}, [*sys.path], (sys.pycache_prefix, sys.dont_write_bytecode)
+    sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True  # a cached file can be that of other content
     sys.modules.update(mine)
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
@@ -189,6 +191,7 @@ def _helpers_of(module: ModuleType) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = path
+        sys.pycache_prefix, sys.dont_write_bytecode = caching
         mine |= {key: sys.modules[key] for key in {*sys.modules} - before if _is_in(folder, key)}
         for key in mine:
             sys.modules.pop(key, None)

@@ -50,7 +50,8 @@ def closure(roots: Iterable[str]) -> Mapping[str, str]:
     files count wherever they lie, and so does the package that a root is of; another installed one has its version.
     """
     roots = tuple(roots)
-    own = {_distribution(root.partition(".")[0], path) for root in roots if (path := path_of(root)) is not None}
+    foreign = {root: path for root in roots if not _is_project(root) and (path := path_of(root)) is not None}
+    own = {_distribution(root.partition(".")[0], path) for root, path in foreign.items()}
     waiting = [file for root in roots for file in _of_root(root, own)]
     found: dict[str, str] = {}
     while waiting:
@@ -130,6 +131,9 @@ def _imported(name: str, by: _File | None, own: set[str | None]) -> Iterator[_Fi
         return  # the project's own requirements
     beside = None if by is None else by.beside
     for module, path in _files(name, beside).items():
+        if top == "samcmp":
+            yield _File(module, path, module)
+            continue
         if beside is not None and path.is_relative_to(beside.absolute()):
             yield _File(str(beside / path.relative_to(beside.absolute())), path, module, beside)
             continue
@@ -158,11 +162,11 @@ def _files(name: str, beside: Path | None) -> dict[str, Path]:
         own = _PACKAGE.joinpath(*rest).with_suffix(".py") if rest else _PACKAGE
         return {name: own} if own.is_file() else {}
     path, inside = _inside([beside.absolute()], top) if beside is not None else (None, [])
-    if path is None and not inside:
-        with suppress(ImportError, ValueError):
-            spec = importlib.util.find_spec(top)
-            path = Path(spec.origin) if spec is not None and spec.origin else None
-            inside = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
+    with suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(top) if path is None else None
+        if spec is not None:  # a mere folder beside hides nothing
+            path = Path(spec.origin) if spec.origin else None
+            inside = [*map(Path, spec.submodule_search_locations or ())]
     module, found = top, {}
     while True:
         if path is not None and path.is_file():

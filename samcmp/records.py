@@ -22,6 +22,7 @@ SCHEMA = 2  # of a stored Record; a store written by a newer version is refused,
 
 SCHEDULES = ("noam", "constant", "noam-released", "compt-adam-released")  # learning rates, see samcmp.training.loop
 BASES = ("adam", "adamw", "sgd")  # base optimizers, see samcmp.training.setup
+CHOSEN_ROWS = frozenset({"file", "column"})  # splits that may take any rows of the dataset
 METRICS = {"roc-auc": "ROC-AUC", "rmse": "RMSE", "mae": "MAE"}  # name -> as printed
 LOWER_IS_BETTER = frozenset({"rmse", "mae"})
 

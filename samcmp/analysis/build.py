@@ -69,27 +69,29 @@ def _distinct(values: Iterable[Mapping[str, V]]) -> tuple[Mapping[str, V], ...]:
 
 
 def _tell_apart(cells: Sequence[Cell]) -> list[Cell]:
-    """Name cells by what sets them apart: dataset and model, then the split, the protocol and the device."""
+    """Name cells by what sets them apart: dataset and model, then what differs; what they share when nothing shows."""
     by_name: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         by_name[cell.name].append(cell)
-    named = []
-    for cell in cells:
-        twins = by_name[cell.name]
-        differing = []
-        for key in ("split", "device", "model_settings", "dataset_hash", "protocol"):
-            values = {repr(getattr(twin, key)) for twin in twins}
-            if len(values) > 1:
-                differing.append(_spelled(cell, key, twins))
-        extra = f" ({', '.join(differing)})" if differing else ""
-        named.append(dataclasses.replace(cell, name=cell.name + extra))
-    return named
+    named = [dataclasses.replace(cell, name=cell.name + _apart(cell, by_name[cell.name])) for cell in cells]
+    times = Counter(cell.name for cell in named)
+    return [dataclasses.replace(c, name=f"{c.name} #{c.key[:8]}") if times[c.name] > 1 else c for c in named]
+
+
+def _apart(cell: Cell, twins: Sequence[Cell]) -> str:
+    differing = []
+    for key in ("split", "device", "model_settings", "dataset_hash", "metric", "splits", "protocol"):
+        if len({repr(getattr(twin, key)) for twin in twins}) > 1 and (text := _spelled(cell, key, twins)):
+            differing.append(text)
+    return f" ({', '.join(differing)})" if differing else ""
 
 
 def _spelled(cell: Cell, key: str, twins: Sequence[Cell]) -> str:
     value = getattr(cell, key)
     if key == "dataset_hash":
         return f"data {value[:8]}"
+    if key == "splits":  # of runs on one partition; others differ by what else is named
+        return f"split {value[0].hash[:8]}" if len(value) == 1 else ""
     if not isinstance(value, Mapping):
         return str(value)
     keys = [k for k in value if len({repr(getattr(twin, key).get(k)) for twin in twins}) > 1]

@@ -6,12 +6,15 @@ come from one profiling session each, because only what was measured side by sid
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import json
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from samcmp.records import Case, Record, canonical_json, content_key
+from samcmp.records import CHOSEN_ROWS, Case, Protocol, Record, canonical_json, content_key
+
+ROWS_BY_CONTENT = {*CHOSEN_ROWS, "scaffold"}  # splits whose name and seed do not say which rows are where
 
 # what makes two machines the same for a measurement; load and free memory change by the minute
 MACHINE = (
@@ -40,27 +43,96 @@ class Group:
 
 
 def groups(records: Iterable[Record]) -> list[Group]:
-    """Sort Records into cells, in the order of dataset, model and split. Profiles without runs make cells too."""
-    runs: dict[Hashable, list[Record]] = defaultdict(list)
+    """Sort Records into cells, in the order of dataset, model and split. Profiles without runs make cells too.
+
+    What data and split a Record is of is told by their content, never by a name.
+    """
+    runs: dict[_Cell, list[Record]] = defaultdict(list)
     profiles: dict[Hashable, list[Record]] = defaultdict(list)
-    for record in records:
+    for record, content in _with_contents(list(records)):
         if record.case.kind == "train":
-            runs[cell_of(record)].append(record)
+            runs[_Cell.of(record.case, content)].append(record)
         else:
-            profiles[_model_key(record.case)].append(record)
+            profiles[_speeds(record.case, content)].append(record)
     groups_ = []
     trained = set()
-    for members in runs.values():
+    keys = Counter(cell.key for cell in runs)
+    for cell, members in runs.items():
         case = members[0].case
-        trained.add(_model_key(case))
+        key = cell.key if keys[cell.key] == 1 else content_key([cell.key, cell.content.metric])
+        speeds = _speeds(case, cell.content)
+        trained.add(speeds)
         arms, replaced = _by_block(record for record in members if not record.case.trial)
         drawn, again = _by_trial([record for record in members if record.case.trial], arms)
-        session = _session(profiles.get(_model_key(case), []), case, {r.case.measured_as for r in members})
-        groups_.append(_group(members[0], arms, drawn, session, replaced + again))
-    for key, members in profiles.items():
-        if key not in trained:
-            groups_.append(_group(members[0], {}, {}, _session(members, members[0].case, set()), 0))
+        session = _session(profiles.get(speeds, []), case, {r.case.measured_as for r in members})
+        groups_.append(_group(key, cell.content.data, case, arms, drawn, session, replaced + again))
+    for speeds, members in profiles.items():
+        if speeds not in trained:
+            case = members[0].case
+            cell = _Cell.of(case, _Content(members[0].dataset_hash or case.data))
+            groups_.append(_group(cell.key, cell.content.data, case, {}, {}, _session(members, case, set()), 0))
     return sorted(groups_, key=lambda g: (g.case.dataset, g.case.model, g.case.split, canonical_json(g.case.protocol)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    data: str  # hash of the molecules and labels
+    rows: str = ""  # hash of the split, where its name and seed do not say what it is
+    metric: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """Everything that the training Records of a cell share."""
+
+    dataset: str
+    content: _Content
+    model: str
+    model_settings: str
+    split: str
+    protocol: Protocol
+    device: str
+
+    @classmethod
+    def of(cls, case: Case, content: _Content) -> _Cell:
+        settings = canonical_json(case.model_settings) if case.model_settings else ""
+        return cls(case.dataset, content, case.model, settings, case.split, case.protocol, case.device)
+
+    @property
+    def key(self) -> str:
+        """The same whether a run has a score or not: a baseline's cell is found again where all of its runs fail."""
+        rows = [self.content.rows] if self.content.rows else []
+        settings = json.loads(self.model_settings or "{}")
+        return content_key(
+            [self.dataset, self.content.data, self.model, settings, self.split, self.protocol, self.device, *rows]
+        )
+
+
+def _with_contents(records: Sequence[Record]) -> Iterator[tuple[Record, _Content]]:
+    """Yield each Record with its content; what a failed run does not say is taken from other Records of its case."""
+    data: dict[Hashable, str] = {}
+    rows: dict[Hashable, str] = {}
+    metrics: dict[Hashable, str] = {}
+    for record in records:
+        case = record.case
+        if record.dataset_hash:
+            data[case.data, case.protocol.subset] = record.dataset_hash
+        if record.split_hash:
+            rows[case.data, case.protocol.subset, case.split, case.split_file] = record.split_hash
+        if record.accuracy is not None:
+            metrics[case.data or record.dataset_hash] = record.accuracy.metric
+    for record in records:
+        case = record.case
+        key = record.dataset_hash or data.get((case.data, case.protocol.subset), case.data)
+        split = record.split_hash or rows.get((case.data, case.protocol.subset, case.split, case.split_file), "")
+        metric = record.accuracy.metric if record.accuracy is not None else metrics.get(case.data or key, "")
+        yield record, _Content(key, split if case.split in ROWS_BY_CONTENT else "", metric)
+
+
+def _speeds(case: Case, content: _Content) -> Hashable:
+    """Name what a speed belongs to: the way to split does not matter to it, rows that were chosen do."""
+    settings = canonical_json(case.model_settings) if case.model_settings else ""
+    return content.data, content.rows if case.split in CHOSEN_ROWS else "", case.model, settings
 
 
 def machine_of(record: Record) -> dict[str, object]:
@@ -89,25 +161,6 @@ def test_over_train(group: Group) -> float | None:
         if record.accuracy and record.accuracy.train_size
     ]
     return fmean(ratios) if ratios else None
-
-
-def cell_key(record: Record) -> str:
-    """Return the content key of everything that the Records of a cell share."""
-    case = record.case
-    return content_key(
-        [case.dataset, record.dataset_hash, case.model, case.model_settings, case.split, case.protocol, case.device]
-    )
-
-
-def cell_of(record: Record) -> Hashable:
-    """Return what :func:`cell_key` hashes as a dictionary's key: a hash of JSON a Record would be half the work."""
-    case = record.case
-    return record.dataset_hash, _model_key(case), case.split, case.protocol, case.device
-
-
-def _model_key(case: Case) -> Hashable:
-    settings = canonical_json(case.model_settings) if case.model_settings else ""
-    return case.dataset, case.model, settings
 
 
 def _by_block(members: Iterable[Record]) -> tuple[dict[str, dict[str, Record]], int]:
@@ -161,7 +214,9 @@ def _rank(record: Record) -> tuple[bool, str]:
 
 
 def _group(
-    first: Record,
+    key: str,
+    data: str,
+    case: Case,
     arms: dict[str, dict[str, Record]],
     trials: dict[str, dict[str, tuple[Record, ...]]],
     session: Mapping[str, Record],
@@ -172,9 +227,9 @@ def _group(
     profiles |= {name: record for name, record in session.items() if name not in measured_as.values()}
     sample = next(iter(profiles.values()), None)
     return Group(
-        key=cell_key(first),
-        case=first.case,
-        dataset_hash=first.dataset_hash,
+        key=key,
+        case=case,
+        dataset_hash=data,
         runs=arms,
         trials=trials,
         profiles=profiles,

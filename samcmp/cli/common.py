@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,6 +187,7 @@ def sources(
     targets = data.target or []
     split_file, split_column = (splitting.split_file, splitting.split_column) if splitting else (None, None)
     if data.data is not None:
+        from samcmp.data import cards as dataset_cards
         from samcmp.data import table
         from samcmp.data.user_table import user_card
 
@@ -200,6 +201,8 @@ def sources(
                 where=str(data.data),
                 remedy="Add molecules, or choose another --target. Rows are counted from 0 after the header.",
             )
+        if data.cards and card.name in dataset_cards.names(data.cards):  # two datasets are never taken for one
+            card = replace(card, name=f"{card.name}-csv")
         own.append((card, hashlib.sha256(content).hexdigest()))
         names.append(card.name)
     else:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 
 from samcmp.data import cards, fetch
 from samcmp.data.cards import DatasetCard
 from samcmp.records import content_key
 
-_DECIDES = (  # fields of a card that a result depends on; its name is part of dataset and split hashes
-    "name", "smiles_column", "target_columns", "task", "metric", "leave_out", "compt_leave_out", "target_positions",
-    "group_column", "split_column", "frozen", "population",
-)  # fmt: skip
+_NEUTRAL = {  # what a card says for people, to find its file and to check it (the name is part of dataset hashes)
+    "title", "url", "sha256", "file_name", "split", "molecules", "file_rows", "dataset_hash", "compt_hash",
+    "scaffold_partition", "paper", "licence", "remarks", "built_in", "path", "data", "notes", "shortage",
+}  # fmt: skip
+_DECIDES = (*(field.name for field in fields(DatasetCard) if field.name not in _NEUTRAL), "frozen")
 
 
 def identity(card: DatasetCard, sha256: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,7 +75,8 @@ _ENDINGS = re.compile(r"(\.(csv|tsv|tab|txt|parquet|pq))?(\.(gz|bz2|xz|zip))?$")
 
 
 def _user_name(path: Path) -> str:
-    """Make a dataset's name from a file's; never that of a shipped card, so that two sets are never taken for one."""
-    stem = _ENDINGS.sub("", path.name.lower())
-    name = re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._")[:48] or "data"
+    """Make a dataset's name from a file's, in any script; never that of a shipped card, which another set has."""
+    stem = unicodedata.normalize("NFC", _ENDINGS.sub("", path.name.lower()))
+    kept = "".join(c if c in "._-" or unicodedata.category(c)[0] in "LMN" else "-" for c in stem)
+    name = re.sub("-+", "-", kept).strip("-._")[:48] or "data"
     return f"{name}-csv" if (shipped_folder() / f"{name}.toml").is_file() else name

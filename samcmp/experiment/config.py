@@ -15,7 +15,7 @@ from samcmp.errors import UsageError, unknown
 from samcmp.experiment import suites as suite_file
 from samcmp.experiment.keys import Inputs
 from samcmp.experiment.suites import Arm, Suites, SuiteTable
-from samcmp.records import BASES, Json, Protocol, differing, to_json, trained_epochs
+from samcmp.records import BASES, CHOSEN_ROWS, Json, Protocol, differing, to_json, trained_epochs
 
 FOLDS = 5  # of cv5
 MOST_RUNS = 100_000
@@ -377,7 +377,7 @@ def _blocks(suite: SuiteTable, request: Request) -> tuple[Block, ...]:
 def _repeat(split: str, repeat: int, first: int) -> Iterator[Block]:
     if split == "cv5":
         yield from (Block("cv5", repeat, fold, FOLDS * repeat + fold) for fold in range(FOLDS))
-    elif split in {"scaffold", "file", "column"}:  # one partition whatever the seed: only the model's seed varies
+    elif split in {"scaffold", *CHOSEN_ROWS}:  # one partition whatever the seed: only the model's seed varies
         yield Block(split, 0, None, repeat)
     else:
         yield Block(split, first if split == "fixed" else repeat, None, repeat)

@@ -83,7 +83,8 @@ def _train_size(case: Case) -> float | None:
 
 def _cell(case: Case) -> tuple[object, ...]:
     settings = tuple(sorted((key, str(value)) for key, value in case.model_settings.items()))
-    return (case.dataset, case.protocol.subset, case.model, settings, case.protocol.batch_size, case.device)
+    data = case.data or case.dataset
+    return (data, case.protocol.subset, case.model, settings, case.protocol.batch_size, case.device)
 
 
 def seconds_of(case: Case, per_epoch: Rates) -> float | None:

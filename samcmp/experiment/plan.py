@@ -14,7 +14,7 @@ from samcmp import backbones
 from samcmp.analysis.draws import Ranges, draw, search_name
 from samcmp.experiment.config import Config
 from samcmp.experiment.store import Store
-from samcmp.records import Case, Record, differing
+from samcmp.records import CHOSEN_ROWS, Case, Record, differing
 from samcmp.training.setup import check_settings
 
 
@@ -131,10 +131,10 @@ def _session(config: Config, shared: Mapping[str, Any]) -> Mapping[str, Case]:
     """The profile Cases of one dataset and model.
 
     Epochs do not matter to speed and are left out of the key. Nor does the way to split: a session trains on the rows
-    of the first random split whatever split is trained on, but on those of a split file where there is one, since
-    such a file may choose any rows. Arms that differ in the length of training, its learning rates or weight decay
-    take equal steps and are measured once.
+    of the first random split whatever the runs are split by, unless the split may take any rows, as a file does. Arms
+    that differ in the length of training, its learning rates or weight decay take equal steps and are measured once.
     """
+    split = config.blocks[0].split
     arms = list({arm.name: arm for arm in (replace(arm, own={}) for arm in config.arms)}.values())
     peers = tuple(sorted(arm.name for arm in arms))
     cases = [
@@ -142,7 +142,7 @@ def _session(config: Config, shared: Mapping[str, Any]) -> Mapping[str, Case]:
             kind="profile",
             optimizer=arm.optimizer,
             protocol=replace(config.protocol, epochs=1),
-            split="file" if config.inputs.split_file else "random",
+            split=split if split in CHOSEN_ROWS else "random",
             optimizer_settings=arm.settings,
             peers=peers,
             **shared,

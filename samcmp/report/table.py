@@ -70,7 +70,7 @@ def _splits(comparison: Comparison) -> tuple[str, ...]:
 
 def _row(row: Row, cell: Cell, notes: Footnotes) -> tuple[Entry, ...]:
     return (
-        Entry(cell.dataset),
+        Entry(cell.dataset + cell.name.removeprefix(f"{cell.dataset} / {cell.model}")),
         Entry(metric_name(cell)),
         Entry(cell.model),
         Entry(row.label),

@@ -97,6 +97,7 @@ class Setup:
             seed=stream(case.seed, "optimizer"),
             settings=case.settings,
         )
+        modules.hold(self.options.code)  # again, now that all code of a user's is imported
         rate = learning_rate(
             recipe.schedule or protocol.schedule,
             protocol=protocol,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -251,3 +252,22 @@ def test_a_known_dataset_with_other_content_is_refused(tmp_path: Path) -> None:
     path.write_text(text + "C,0,1\n")
     with pytest.raises(DataError, match="1,129 rows where its card says 1,128"):
         molecules.load(replace(cards.find("demo"), data=path))
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("数据.csv", "数据"),
+        ("данные (2).csv.gz", "данные-2"),
+        ("Données\u0301.tsv", "donnéeś"),
+        ("हिन्दी.csv", "हिन्दी"),
+        ("\u202edata\x1b[31m.csv", "data-31m"),
+        ("!!!.csv", "data"),
+        ("demo.csv", "demo-csv"),
+        ("x" * 90 + ".csv", "x" * 48),
+    ],
+)
+def test_a_files_name_makes_a_datasets_in_any_script_and_safe_in_a_path_and_on_a_screen(file: str, name: str) -> None:
+    from samcmp.data.user_table import _user_name
+
+    assert _user_name(Path(file)) == unicodedata.normalize("NFC", name)
