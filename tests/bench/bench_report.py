@@ -8,12 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from samcmp.experiment.store import Store
-from samcmp.records import Record
+from samcmp.records import Record, content_key
 from tests.report.made import cell
 
 ARMS = {f"arm{i:02d}": (0.001 * i, 1.0 + 0.05 * i, 1.0 + 0.05 * i) for i in range(23)}
@@ -28,6 +29,27 @@ def records(count: int) -> list[Record]:
         made += cell(dataset=f"data{number:02d}", arms=ARMS, blocks=9, seed=number, epochs=30)
         number += 1
     return made
+
+
+def trials(count: int) -> list[Record]:
+    """``count`` Records of which eight in nine are trials: 25 arms, five splits, nine trials each, a profile each."""
+    made: list[Record] = []
+    number = 0
+    while len(made) < count:
+        rng = np.random.default_rng(number)
+        for record in cell(dataset=f"data{number:02d}", arms=ARMS, blocks=5, seed=number, epochs=30):
+            made.append(record)
+            if record.accuracy is not None:
+                made += [_trial(record, trial, float(rng.normal(0.0, 0.01))) for trial in range(1, 9)]
+        number += 1
+    return made[:count]
+
+
+def _trial(record: Record, trial: int, luck: float) -> Record:
+    drawn = {"learning_rate": 1.0 + trial + luck, "rho": 0.01 * trial + luck, "weight_decay": 1e-5 * trial}
+    case = replace(record.case, trial=trial, search="5f3a91c2", drawn=drawn)
+    accuracy = record.accuracy and replace(record.accuracy, valid=record.accuracy.valid + luck)
+    return replace(record, key=content_key(case), case=case, accuracy=accuracy)
 
 
 def fill(folder: Path, made: list[Record]) -> None:
@@ -64,9 +86,13 @@ def main() -> None:
     from samcmp.report.terminal import write
 
     rows: list[tuple[str, str, str, str]] = []
-    for count, bar in ((1_000, 1.0), (10_000, 5.0)):
+    for count, bar, what, make in (
+        (1_000, 1.0, "", records),
+        (10_000, 5.0, "", records),
+        (10_000, 5.0, ", 8 in 9 trials", trials),
+    ):
         with tempfile.TemporaryDirectory() as folder:
-            fill(Path(folder), records(count))
+            fill(Path(folder), make(count))
             read: list[Record] = []
             took = seconds(lambda folder=folder, read=read: read.extend(Store(Path(folder)).records()))
             started = time.process_time()
@@ -74,11 +100,11 @@ def main() -> None:
             compared = time.process_time() - started
             with open(os.devnull, "w") as nowhere:
                 printed = seconds(lambda c=comparison, n=nowhere: write(c, Console(file=n, width=100)))
-            rows.append((f"{count:,} Records: read", f"{took:.2f} s CPU", "", ""))
-            rows.append((f"{count:,} Records: compare, 10,000-fold", f"{compared:.2f} s CPU", "", ""))
-            rows.append((f"{count:,} Records: print", f"{printed:.2f} s CPU", "", ""))
+            rows.append((f"{count:,} Records{what}: read", f"{took:.2f} s CPU", "", ""))
+            rows.append((f"{count:,} Records{what}: compare", f"{compared:.2f} s CPU", "", ""))
+            rows.append((f"{count:,} Records{what}: print", f"{printed:.2f} s CPU", "", ""))
             whole = child_seconds("-m", "samcmp", "report", "--store", folder)
-            rows.append((f"{count:,} Records: samcmp report, start included", f"{whole:.2f} s CPU", f"bar {bar} s", ""))
+            rows.append((f"{count:,} Records{what}: samcmp report", f"{whole:.2f} s CPU", f"bar {bar} s", ""))
     rows.append(_bootstrap())
     for row in rows:
         print("{:<52}{:>16}  {:<28}{}".format(*row))
