@@ -114,6 +114,11 @@ def is_user_model(name: str) -> bool:
     return ":" in name
 
 
+def is_foreign(name: str) -> bool:
+    """Tell whether code of others runs under this name."""
+    return name not in BACKBONES
+
+
 def entry(name: str) -> Entry:
     """Return the catalogue's entry for ``name``; :class:`UsageError` with the nearest name where there is none."""
     if is_user_model(name):

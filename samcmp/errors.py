@@ -93,13 +93,15 @@ class Diverged(Exception):
     """A loss or a prediction that is not a finite number."""
 
 
-def cause_of(error: Exception) -> tuple[Status, str]:
+def cause_of(error: BaseException) -> tuple[Status, str]:
     """Name what ended a run: diverged, out of memory or an error, and its reason in one line."""
     import torch
 
     text = in_one_line(error) or type(error).__name__
     if isinstance(error, Diverged):
         return "diverged", text
+    if isinstance(error, SamcmpError):
+        return "error", text[:300]
     starved = isinstance(error, (torch.OutOfMemoryError, MemoryError))
     if starved or "DefaultCPUAllocator: can't allocate memory" in text or "not enough memory" in text:
         return "out-of-memory", text[:300]

@@ -7,7 +7,8 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from multiprocessing import parent_process
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -49,11 +50,16 @@ def metadata(device: Any = None) -> dict[str, Any]:
         "memory_limit_bytes": memory_limit(),
         "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "container": in_container(),
-        "settings": {name: os.environ[name] for name in _SETTINGS if name in os.environ},
+        "settings": settings(),
     }
     if device is not None:
         found.update(torch_facts(device))
     return found
+
+
+def settings() -> dict[str, str]:
+    """Return the variables of the environment that change speed or memory."""
+    return {name: os.environ[name] for name in _SETTINGS if name in os.environ}
 
 
 def versions() -> dict[str, str]:
@@ -158,6 +164,18 @@ def memory_limit(*, root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
     return min((int(line) for line in lines if line.isdecimal() and int(line) < 1 << 60), default=None)
 
 
+def memory_kills(
+    *, root: Path = CGROUPS, own: Path = OWN_CGROUP, vmstat: Path = Path("/proc/vmstat")
+) -> tuple[str, ...]:
+    """Return the counts of processes that the system has ended for their memory: of the control groups, and all in all.
+
+    Only a change of them says something.
+    """
+    groups = list(_groups("memory", root, own))
+    places = [*(folder / name for folder in groups for name in ("memory.events", "memory.oom_control")), vmstat]
+    return tuple(line for path in places for line in _text(path).splitlines() if line.startswith("oom_kill "))
+
+
 def usable_cores() -> float:
     """Return the cores that count: affinity or quota, whichever is less."""
     cores = affinity()
@@ -226,7 +244,7 @@ def plugins(group: str, kind: type[E]) -> dict[str, E]:
     wanted = f"{kind.__module__}.{kind.__qualname__}"
     found: dict[str, E] = {}
     for point in entry_points(group=group):
-        made = point.load()
+        made = _loaded(point)
         if not isinstance(made, kind):
             raise UsageError(
                 f"entry point {point.name!r} is a {type(made).__name__}, not a {wanted}",
@@ -235,3 +253,34 @@ def plugins(group: str, kind: type[E]) -> dict[str, E]:
             )
         found[point.name] = made
     return found
+
+
+def _loaded(point: EntryPoint) -> Any:
+    """Load an entry point; what its import does to the environment of this process must not reach others."""
+    where = f"entry-point group {point.group}"
+    environment, folder, path = dict(os.environ), _current_folder(), list(sys.path)
+    try:
+        return point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, too: someone else's package must not end the command
+        raise UsageError(
+            f"loading entry point {point.name!r} raised {type(error).__name__}: {error}",
+            where=where,
+            remedy=f"Repair or uninstall the package that brings {point.value}.",
+        ) from error
+    finally:
+        if parent_process() is None:  # a worker may be the package's own process and keeps what it needs
+            if dict(os.environ) != environment:
+                os.environ.clear()
+                os.environ.update(environment)
+            sys.path[:] = path
+            if folder is not None:
+                os.chdir(folder)
+
+
+def _current_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None

@@ -1,7 +1,8 @@
 """A gate for continuous integration: did anything get worse since a baseline?
 
-The baseline is a comparison that was exported with ``--format json``. Exit codes: 0 nothing got worse, 10 accuracy,
-11 speed, 12 memory, 13 not enough evidence, 14 the baseline is missing, damaged, or of another machine or suite.
+The baseline is a comparison that was exported with ``--format json``. Exit codes: 0 nothing got worse, 10 accuracy, a
+failed run included, 11 speed, 12 memory, 13 not enough evidence, 14 the baseline is missing, damaged, or of another
+machine or suite.
 Of several the first in the order 14, 10, 11, 12, 13 counts; every finding is said.
 """
 
@@ -70,7 +71,7 @@ def compare(now: Comparison, before: Comparison) -> Gate:
     if None not in (now.suite, before.suite) and now.suite != before.suite:  # a store's report is of no suite
         return _closed("suite", f"the baseline is of suite {before.suite}, this is {now.suite}")
     cells = {cell.key: cell for cell in now.cells}
-    findings: list[Finding] = []
+    findings = _failures(now, before)
     accuracy: list[tuple[str, Difference, str]] = []
     for old in before.cells:
         new = cells.get(old.key)
@@ -83,6 +84,7 @@ def compare(now: Comparison, before: Comparison) -> Gate:
             if row.arm not in rows:
                 findings.append(Finding(BASELINE, where, "is in the baseline and not here"))
                 continue
+            findings += _missing(rows[row.arm], row, where)
             found = _accuracy(new, rows[row.arm], row)
             if isinstance(found, Finding):
                 findings.append(Finding(found.code, where, found.what))
@@ -100,13 +102,48 @@ def _closed(where: str, what: str) -> Gate:
     return Gate(BASELINE, (Finding(BASELINE, where, what),))
 
 
+def _failures(now: Comparison, before: Comparison) -> list[Finding]:
+    """Name the runs that have failed and had not when the baseline was made, those that it does not know included."""
+    known = {(cell.key, row.arm, block) for cell in before.cells for row in cell.rows for block in _failed(row)}
+    findings = []
+    for cell in now.cells:
+        for row in cell.rows:
+            failed = {b: why for b, why in _failed(row).items() if (cell.key, row.arm, b) not in known}
+            runs = len(row.blocks) + len(_failed(row))
+            for why in dict.fromkeys(failed.values()):
+                count = list(failed.values()).count(why)
+                findings.append(
+                    Finding(ACCURACY, f"{cell.name}, {labels(cell)[row.arm]}", f"{count} of {runs} runs failed, {why}")
+                )
+    return findings
+
+
+def _failed(row: Row) -> dict[str, str]:
+    """Return the blocks of failed runs with the cause; those that were not run yet are something else."""
+    return {
+        block: f"{hole.status}: {hole.reason}"
+        for hole in row.holes
+        if hole.status != "missing"
+        for block in hole.blocks
+    }
+
+
+def _missing(new: Row, old: Row, where: str) -> list[Finding]:
+    """Say how many results of the baseline have no counterpart because they were not run."""
+    missing = old.blocks.keys() - new.blocks.keys() - _failed(new).keys()
+    if not missing or missing == old.blocks.keys():  # all of them: said where the accuracy is compared
+        return []
+    return [Finding(EVIDENCE, where, f"{len(missing)} of {len(old.blocks)} runs of the baseline were not run")]
+
+
 def _accuracy(cell: Cell, new: Row, old: Row) -> Finding | Difference | None:
     """Return the paired difference now − before on equal splits, or a finding where none can be tested."""
     if old.score is None:
         return None
     metric = METRICS.get(cell.metric, cell.metric)
     if new.score is None:
-        return Finding(ACCURACY, "", f"no {metric} any more: {new.missing.get('score', 'no result')}")
+        code = ACCURACY if _failed(new) or not new.holes else EVIDENCE
+        return Finding(code, "", f"no {metric} any more: {new.missing.get('score', 'no result')}")
     common = [block for block in old.blocks if block in new.blocks]
     sign = 1.0 if cell.higher_is_better else -1.0
     differences = [sign * (new.blocks[block] - old.blocks[block]) for block in common]

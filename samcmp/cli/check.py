@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samcmp import child
 from samcmp.cli import common
 from samcmp.errors import UsageError, unknown
 
@@ -47,21 +48,29 @@ def check(
 
       samcmp check graphsam
     """
-    trial = _trial(target)
-    _refuse(trial, reads_host=reads_host, reads_order=reads_order)
     console = common.stdout()
-    console.print(f"{target}: tried as {trial.kind}", markup=False, soft_wrap=True)
-    if trial.kind == OPTIMIZER:
-        from samcmp.conformance.optimizer import check_optimizer
-
-        report = check_optimizer(trial.made, reads_host=reads_host or target == "ae-sam")
-    else:
-        from samcmp.conformance.backbone import check_config
-
-        report = check_config(trial.made, **({"order_matters": True} if reads_order else {}))
+    try:
+        kind, report = child.call(tried, target, reads_host, reads_order)
+    except child.Died as death:
+        console.print(f"{target}: {death.reason}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    console.print(f"{target}: tried as {kind}", markup=False, soft_wrap=True)
     _show(console, target, report)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def tried(target: str, reads_host: bool, reads_order: bool) -> tuple[str, Report]:
+    """Try ``target`` and return what it was tried as and what was found; in a process of its own, it may end it."""
+    trial = _trial(target)
+    _refuse(trial, reads_host=reads_host, reads_order=reads_order)
+    if trial.kind == OPTIMIZER:
+        from samcmp.conformance.optimizer import check_optimizer
+
+        return trial.kind, check_optimizer(trial.made, reads_host=reads_host or target == "ae-sam")
+    from samcmp.conformance.backbone import check_config
+
+    return trial.kind, check_config(trial.made, **({"order_matters": True} if reads_order else {}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from samcmp.cli import common
 from samcmp.cli.common import counted
 from samcmp.engines import local
 from samcmp.experiment import budget as budgets
-from samcmp.training.setup import check_splits, check_weights
+from samcmp.training.checks import check_splits, check_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,12 +90,7 @@ def _train(
     if not cases:
         return
     jobs = how.jobs or local.default_jobs(len(cases), device=how.options.device)
-    finished = (
-        local.run_here(cases, how.options, hear=view.hear)
-        if jobs == 1 and how.timeout is None
-        else local.run_apart(cases, how.options, hear=view.hear, jobs=jobs, timeout=how.timeout)
-    )
-    for result in finished:
+    for result in local.train(cases, how.options, listen=view.epoch, jobs=jobs, timeout=how.timeout):
         kept.add(result.record, result.predictions)
         view.done(result.record)
 
@@ -103,12 +98,13 @@ def _train(
 def _profile(view: _View, sessions: list[Mapping[str, Case]], kept: Store, *, options: Options, seconds: float) -> None:
     if not sessions:
         return
-    from samcmp.profiling import session as profiling
+    from samcmp.profiling.processes import measure
+    from samcmp.profiling.results import SessionOptions
 
     for cases in sessions:
         first = next(iter(cases.values()))
         view.measuring(f"{first.dataset} {first.model}: throughput of {len(cases)} optimizers")
-        records = profiling.profile(cases, options, session=profiling.SessionOptions(seconds), say=view.say)
+        records = measure(cases, options, session=SessionOptions(seconds), say=view.say)
         for record in records:
             kept.add(record)
             view.done(record)
@@ -134,7 +130,7 @@ class _View:
 
     def expect(self, training: Mapping[str, Case]) -> None: ...
 
-    def hear(self, now: Progress) -> None: ...
+    def epoch(self, now: Progress) -> None: ...
 
     def done(self, record: Record) -> None:
         if record.status != "ok":
@@ -209,7 +205,7 @@ class _Live(_View):
     def _left(self) -> str:
         return f"{counted(self.runs_left, 'run')} left"
 
-    def hear(self, now: Progress) -> None:
+    def epoch(self, now: Progress) -> None:
         name = name_of(now.case)
         if name not in self.lines:
             self.lines[name] = self.bars.add_task(name, total=now.epochs, shown="")

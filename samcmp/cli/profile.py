@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,7 +89,7 @@ def profile(
     from samcmp.experiment.config import Request
     from samcmp.experiment.store import Store
     from samcmp.report.profile import FORMATS
-    from samcmp.training.setup import check_weights
+    from samcmp.training.checks import check_weights
 
     output.check(form, allowed=FORMATS)
     common.check_writable(trace, "--trace")
@@ -168,6 +168,8 @@ def _planned(request: Request, known: Suites, size: int | None) -> Plan:
 
 
 def _session(planned: Plan, kept: Store, how: Options, *, processes: int, session: SessionOptions) -> list[Record]:
+    from samcmp.profiling.processes import measure
+
     cases = planned.sessions[0]
     first = next(iter(cases.values()))
     console = common.stderr()
@@ -179,27 +181,10 @@ def _session(planned: Plan, kept: Store, how: Options, *, processes: int, sessio
             status.update(f"{first.dataset} {first.model}: {text}".replace("[", "\\["))
 
     with console.status(f"profiling {first.model} on {first.dataset}", spinner="dots") as status:
-        records = _measured(cases, how, processes=processes, session=session, say=say)
+        records = measure(cases, how, processes=processes, session=session, say=say)
     for record in records:
         kept.add(record)
     return records
-
-
-def _measured(
-    cases: Mapping[str, Case],
-    how: Options,
-    *,
-    processes: int,
-    session: SessionOptions,
-    say: Callable[[str], None],
-) -> list[Record]:
-    if processes == 1:
-        from samcmp.profiling.session import profile as here
-
-        return here(cases, how, session=session, say=say)
-    from samcmp.profiling.processes import profile as several
-
-    return several(cases, how, processes=processes, session=session, say=say)
 
 
 def _deliver(done: Sequence[Sequence[Record]], *, form: str) -> None:
@@ -223,9 +208,21 @@ def title(case: Case, records: Sequence[Record]) -> str:
 
 
 def _largest(planned: Plan, how: Options) -> None:
+    from samcmp import child
     from samcmp.profiling import largest_batch
+    from samcmp.training.setup import foreign
 
     session: Mapping[str, Case] = planned.sessions[0]
     console = common.stderr()
-    for largest in largest_batch.batches(session, how, say=lambda text: console.print(text, markup=False)):
-        typer.echo(largest.sentence)
+    if not any(map(foreign, session.values())):
+        for largest in largest_batch.batches(session, how, say=lambda text: console.print(text, markup=False)):
+            typer.echo(largest.sentence)
+        return
+    code = 0
+    for key, case in session.items():  # each in a process of its own, which its code may end
+        try:
+            typer.echo(child.call(largest_batch.sentence, {key: case}, how))
+        except child.Died as death:
+            typer.echo(f"{case.arm}: {death.reason}")
+            code = 1
+    raise typer.Exit(code)

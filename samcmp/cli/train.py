@@ -70,7 +70,7 @@ def train(
     """
     from samcmp.experiment import config, plan, suites
     from samcmp.experiment.store import Store
-    from samcmp.training.setup import check_splits, check_weights
+    from samcmp.training.checks import check_splits, check_weights
 
     common.check_writable(save, "--save")
     common.check_writable(save_split, "--save-split")
@@ -137,7 +137,7 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    from samcmp.experiment import run
+    from samcmp.engines import local
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=False) as bar:
@@ -149,9 +149,9 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -
             if not console.is_interactive:
                 console.print(f"{name}: {_shown(now)}", markup=False)
 
-        record, predictions = run.train(case, how, key=key, listen=listen)
-    kept.add(record, predictions)
-    return record
+        finished = next(iter(local.train({key: case}, how, listen=listen)))
+    kept.add(finished.record, finished.predictions)
+    return finished.record
 
 
 def _shown(now: Progress) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from samcmp import files
 from samcmp.data.cards import DatasetCard
-from samcmp.data.download import Progress, Unreachable, copied, download
+from samcmp.data.download import Progress, Unreachable, checked, copied, download, without_password
 from samcmp.errors import DataError, WriteError
 from samcmp.files import CACHE, cache_folder
 
@@ -100,9 +100,9 @@ def _get(card: DatasetCard, path: Path, *, source: str, progress: Progress | Non
         if not card.url:
             raise DataError(f"{card.file_name} has no URL", where=f"dataset {card.name}", remedy=how_to_get(card))
         _download(card, card.url, path=path, progress=progress)
-    elif remote and bundle.is_named_so(urlsplit(source).path):
+    elif remote and bundle.is_named_so(checked(source, where="--from").path):
         archive = _here(source, remedy=how_to_get(card), progress=progress)
-        _from_bundle(card, archive, path=path, came_from=source, progress=progress)
+        _from_bundle(card, archive, path=path, came_from=without_password(source), progress=progress)
     elif remote:
         _download(card, f"{source.rstrip('/')}/{quote(card.file_name)}", path=path, progress=progress)
     elif bundle.is_named_so(source):
@@ -122,16 +122,18 @@ def _get(card: DatasetCard, path: Path, *, source: str, progress: Progress | Non
 def _download(card: DatasetCard, url: str, *, path: Path, progress: Progress | None) -> None:
     """Download into a part file beside ``path``, which takes the file's name once its SHA-256 is right."""
     part = path.with_name(path.name + ".part")
-    resumed = True
+    digest = ""
     with files.refusals(path, remedy=_REMEDY):
-        while resumed:
+        for _ in range(2):
             resumed = download(url, part, name=card.file_name, remedy=how_to_get(card), progress=progress)
             digest = _sha256(part)
             if _matches(card, digest):
                 os.replace(part, path)
                 return
-            part.unlink()  # when it was continued, its beginning may be of another file: start afresh once
-    raise _damaged(card, url, digest)
+            part.unlink()
+            if not resumed:  # when it was continued, its beginning may be of another file: start afresh once
+                break
+    raise _damaged(card, without_password(url), digest)
 
 
 def _here(url: str, *, remedy: str, progress: Progress | None) -> Path:
@@ -188,7 +190,11 @@ def _damaged(card: DatasetCard, came_from: str, digest: str) -> DataError:
 
 def how_to_get(card: DatasetCard) -> str:
     """Say how a file reaches a machine that cannot download it."""
-    link = f"Get {card.file_name} from {card.url} on a machine with a network" if card.url else "Get a copy"
+    link = (
+        f"Get {card.file_name} from {without_password(card.url)} on a machine with a network"
+        if card.url
+        else "Get a copy"
+    )
     return (
         f"{link}, put it in a folder, and name the folder with --from FOLDER or {MIRROR}=FOLDER "
         "(a bundle of `samcmp fetch --bundle` will do too, and so will the URL of either)."

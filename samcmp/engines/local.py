@@ -1,27 +1,29 @@
 """Where training Cases run: in this process, or in worker processes of their own.
 
 Training results do not depend on where or in which order they run, so cases may run side by side. A worker that dies,
-or takes longer than the limit, costs its own case: that becomes a Record with the cause, and the others go on.
+or takes longer than the limit, costs its own case: that becomes a Record with the cause, and the others go on. Code
+that is not the project's runs in workers alone, and no other case runs in a process where it has run.
 """
 
 from __future__ import annotations
 
-import datetime
-import multiprocessing as mp
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from samcmp import machine
-from samcmp.errors import SamcmpError
+from samcmp.child import Child, Died, ready
 from samcmp.records import Case, Record
+from samcmp.training.setup import failed, foreign
 
 if TYPE_CHECKING:
     from samcmp.experiment.run import Listener, Predictions
     from samcmp.training.setup import Options
+
+LOOK_SECONDS = 0.2  # between two looks at the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Finished:
     predictions: Predictions | None
 
 
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A worker has imported what it needs and begins with its case."""
+
+
 def default_jobs(runs: int, *, device: str) -> int:
     """As many runs side by side as there are cores that this process may use; one where they share a GPU."""
     if device != "cpu":
@@ -39,28 +46,34 @@ def default_jobs(runs: int, *, device: str) -> int:
     return max(1, min(int(machine.usable_cores()), runs))
 
 
-def run_here(cases: Mapping[str, Case], options: Options, *, hear: Listener) -> Iterator[Finished]:
-    """Run cases one after the other in this process. Raises SamcmpError for what the user can mend."""
+def train(
+    cases: Mapping[str, Case], options: Options, *, listen: Listener, jobs: int = 1, timeout: float | None = None
+) -> Iterator[Finished]:
+    """Run cases, here where the project's own run one at a time and without a limit, else in workers.
+
+    Args:
+        timeout: seconds a case may take before its worker is ended and the case recorded as ``timeout``.
+
+    Raises SamcmpError for what the user can mend.
+    """
+    if jobs == 1 and timeout is None and not any(map(foreign, cases.values())):
+        return run_here(cases, options, listen=listen)
+    return run_apart(cases, options, listen=listen, jobs=jobs, timeout=timeout)
+
+
+def run_here(cases: Mapping[str, Case], options: Options, *, listen: Listener) -> Iterator[Finished]:
+    """Run cases one after the other in this process."""
     from samcmp.experiment import run
 
     for key, case in cases.items():
-        record, predictions = run.train(case, options, key=key, listen=hear)
+        record, predictions = run.train(case, options, key=key, listen=listen)
         yield Finished(record, predictions)
 
 
 def run_apart(
-    cases: Mapping[str, Case],
-    options: Options,
-    *,
-    hear: Listener,
-    jobs: int,
-    timeout: float | None = None,
+    cases: Mapping[str, Case], options: Options, *, listen: Listener, jobs: int, timeout: float | None = None
 ) -> Iterator[Finished]:
-    """Run cases in ``jobs`` worker processes.
-
-    Args:
-        timeout: seconds a case may take before its worker is ended and the case recorded as ``timeout``.
-    """
+    """Run cases in ``jobs`` worker processes."""
     waiting = list(cases.items())[::-1]
     workers = [_Worker(options) for _ in range(min(jobs, len(waiting)))]
     try:
@@ -68,109 +81,81 @@ def run_apart(
             for worker in workers:
                 if waiting and not worker.busy:
                     worker.give(*waiting.pop())
-            yield from _hear(workers, hear=hear, timeout=timeout)
+            yield from _finished([worker for worker in workers if worker.busy], listen=listen, timeout=timeout)
     finally:
         for worker in workers:
-            worker.end()
+            worker.child.end()
 
 
-def _hear(workers: list[_Worker], *, hear: Listener, timeout: float | None) -> Iterator[Finished]:
-    busy = [worker for worker in workers if worker.busy]
-    ready = set(wait([worker.pipe for worker in busy], timeout=0.2))
+def _finished(busy: list[_Worker], *, listen: Listener, timeout: float | None) -> Iterator[Finished]:
+    """Wait a moment for what workers send; yield the cases that have ended by it."""
+    said = ready([worker.child for worker in busy], seconds=LOOK_SECONDS)
     for worker in busy:
-        if worker.pipe in ready:
+        if worker.child in said:
             try:
-                event = worker.pipe.recv()
-            except (EOFError, ConnectionResetError):
-                yield worker.lost()
+                event = worker.child.receive()
+            except Died as death:
+                yield worker.failed(death)
                 continue
-            if isinstance(event, SamcmpError):
-                raise event
-            if isinstance(event, Finished):
+            if isinstance(event, Began):
+                worker.since = time.monotonic()
+            elif isinstance(event, Finished):
                 worker.case = None
                 yield event
             else:
-                hear(event)
-        elif timeout is not None and time.monotonic() - worker.since > timeout:
-            yield worker.stop(timeout)
+                listen(event)
+        if worker.busy and timeout is not None and worker.seconds > timeout:
+            yield worker.failed(Died("timeout", f"took longer than {timeout:g} s"))
 
 
-@dataclass(slots=True)
 class _Worker:
-    options: Options
-    process: Any = None
-    pipe: Connection = field(init=False)
-    case: Case | None = None
-    key: str = ""
-    since: float = 0.0
+    """A worker process and the case that it has."""
 
-    def __post_init__(self) -> None:
-        self._start()
-
-    def _start(self) -> None:
-        context = mp.get_context("spawn")  # a forked torch with threads hangs
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=_work, args=(other, self.options), daemon=True)
-        self.process.start()
-        other.close()
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.child = Child(_work, options)
+        self.used_up = False  # by code that may have left anything behind
+        self.key = ""
+        self.case: Case | None = None
+        self.since: float | None = None  # when it began with its case
 
     @property
     def busy(self) -> bool:
         return self.case is not None
 
+    @property
+    def seconds(self) -> float:
+        """How long it has been at its case; the time that a process takes to start is not the case's."""
+        return 0.0 if self.since is None else time.monotonic() - self.since
+
     def give(self, key: str, case: Case) -> None:
-        self.key, self.case, self.since = key, case, time.monotonic()
-        with suppress(OSError):  # a worker that has ended is heard of by what it left in the pipe
-            self.pipe.send((key, case))
+        if self.used_up:
+            self.child.end()
+            self.child = Child(_work, self.options)
+        self.key, self.case, self.since = key, case, None
+        self.used_up = foreign(case)
+        self.child.memory_kills = machine.memory_kills()
+        with suppress(OSError):  # a worker that has ended is noticed by what it left in the pipe
+            self.child.pipe.send((key, case))
 
-    def lost(self) -> Finished:
-        """The worker died (a crash, or killed for its memory): record it and start another."""
-        self.process.join()
-        code = self.process.exitcode
-        by = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        killed = " (often: the machine ran out of memory)" if code == -9 else ""
-        return self._failed("out-of-memory" if code == -9 else "error", f"the worker process ended by {by}{killed}")
-
-    def stop(self, timeout: float) -> Finished:
-        self.process.kill()
-        self.process.join()
-        return self._failed("timeout", f"took longer than {timeout:g} s")
-
-    def _failed(self, status: Any, reason: str) -> Finished:
+    def failed(self, death: Died) -> Finished:
+        """End the process, which the next case will not get, and return its case's Record."""
         if self.case is None:
             raise RuntimeError("a worker without a case cannot fail it")
-        record = Record(
-            key=self.key,
-            case=self.case,
-            status=status,
-            reason=reason,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            seconds=time.monotonic() - self.since,
-        )
-        self.case = None
-        self.pipe.close()
-        self._start()
+        record = failed(self.case, self.options, key=self.key, status=death.status, reason=death.reason)
+        record = replace(record, seconds=self.seconds)
+        self.case, self.used_up = None, True
+        self.child.end()
         return Finished(record, None)
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
 
 
 def _work(pipe: Connection, options: Options) -> None:
     """The worker's life: a case in, its progress and its Record out."""
-    import signal
+    from samcmp.experiment import run
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the parent's to handle; it ends its workers
-    try:
-        from samcmp.experiment import run
-
+    with suppress(EOFError):  # the parent has no more
         while True:
             key, case = pipe.recv()
+            pipe.send(Began())
             record, predictions = run.train(case, options, key=key, listen=pipe.send)
             pipe.send(Finished(record, predictions))
-    except SamcmpError as error:
-        pipe.send(error)
-    except EOFError:
-        return

@@ -15,7 +15,7 @@ from samcmp.analysis.draws import Ranges, draw, search_name
 from samcmp.experiment.config import Config
 from samcmp.experiment.store import Store
 from samcmp.records import CHOSEN_ROWS, Case, Record, differing
-from samcmp.training.setup import check_settings
+from samcmp.training.checks import check_settings
 
 
 @dataclass(frozen=True, slots=True)

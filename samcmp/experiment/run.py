@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from samcmp.data.coverage import coverage
-from samcmp.errors import Diverged, SamcmpError, cause_of
+from samcmp.errors import Diverged, SamcmpError, UsageError, cause_of
 from samcmp.records import Accuracy, Case, Epoch, Record
-from samcmp.training.setup import assemble
+from samcmp.training.setup import assemble, foreign
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,8 @@ def train(
 ) -> tuple[Record, Predictions | None]:
     """Train ``case`` once and return its Record. What goes wrong in the run is a Record, too, with its cause.
 
-    Raises SamcmpError for what the user can mend before the run (data, names, device).
+    Raises SamcmpError for what the user can mend before the run (data, names, device); what code of others does with
+    the names and shapes it was given is a Record.
     """
     began = time.perf_counter()
     empty = Record(key=key, case=case, status="error", created=_now())
@@ -63,9 +64,11 @@ def train(
     try:
         run = _Run(assemble(case, options))
         record, predictions = run.go(empty, listen)
-    except (SamcmpError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
-    except Exception as error:
+    except BaseException as error:  # SystemExit of a user's model, too
+        if isinstance(error, SamcmpError) and not (isinstance(error, UsageError) and foreign(case)):
+            raise
         status, reason = cause_of(error)
         history = tuple(run.history) if run else ()
         record, predictions = replace(empty, status=status, reason=reason, history=history), None

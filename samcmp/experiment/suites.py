@@ -212,11 +212,17 @@ def _check_protocol(protocol: Mapping[str, Json], where: str) -> None:
 
 def check_members(kind: str, names: Sequence[str], *, where: str, cards: Sequence[Path] = ()) -> None:
     """Raise ConfigError for the first dataset, model or optimizer that is not in its catalogue."""
-    from samcmp.backbones import is_user_model
+    from samcmp import backbones, optim
 
-    allowed = catalogue(kind, cards)
+    # code of others is loaded where it is asked for, not before
+    names = [
+        name
+        for name in names
+        if not ((kind == "model" and name in backbones.BACKBONES) or (kind == "optimizer" and name in optim.OPTIMIZERS))
+    ]
+    allowed = catalogue(kind, cards) if names else []
     for name in names:
-        if kind == "model" and is_user_model(name):
+        if kind == "model" and backbones.is_user_model(name):
             continue  # its file or module is read when the model is built
         if name not in allowed:
             several = [part.strip() for part in name.split(",")]

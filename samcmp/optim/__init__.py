@@ -171,6 +171,11 @@ def names() -> list[str]:
     return [*OPTIMIZERS, *(name for name in _third_party() if name not in OPTIMIZERS)]
 
 
+def is_foreign(name: str) -> bool:
+    """Tell whether code of others runs under this name."""
+    return name not in OPTIMIZERS
+
+
 def entry(name: str) -> OptimizerEntry:
     """Return the catalogue's line for ``name``. Raises UsageError with the nearest name for an unknown one."""
     known = OPTIMIZERS.get(name) or _third_party().get(name)

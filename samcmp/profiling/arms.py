@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from samcmp import optim
-from samcmp.errors import SamcmpError, cause_of, in_one_line
+from samcmp.errors import cause_of
 from samcmp.optim.entry import StepKinds
 from samcmp.profiling.memory import tensors_in
 from samcmp.profiling.rounds import Contender, Part
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SAM = "sam"  # catalogue name of a reference; the other one is the base optimizer alone
 GRADIENT = "(gradient)"  # closure calls without an optimizer, for the gradient-count bound
+Turn = Callable[[str], contextlib.AbstractContextManager[object]]  # entered, with the arm's key, when its code runs
 FIRST_STEPS = 3  # of every build, untimed: caches fill and state comes into being
 MEMORY_STEPS = 4  # after which all state exists
 _LENGTHS = ("steps_per_epoch", "epochs")
@@ -68,6 +69,7 @@ class Arm:
     failure: tuple[str, str] | None = None
     seconds_per_step: float = math.nan
     build_seconds: float = 0.0
+    turn: Turn = contextlib.nullcontext
     _made_of: tuple[Setup, Sequence[GraphBatch]] | None = None
 
     @property
@@ -130,14 +132,15 @@ class Arm:
     @contextlib.contextmanager
     def loaded(self) -> Iterator[None]:
         """Have the trainers in memory inside; where they do not stay there they are built anew for the time."""
-        if self.steps or self._made_of is None:
-            yield
-            return
-        try:
-            self.prepare(*self._made_of)
-            yield
-        finally:
-            self.release()
+        with self.turn(self.key):
+            if self.steps or self._made_of is None:
+                yield
+                return
+            try:
+                self.prepare(*self._made_of)
+                yield
+            finally:
+                self.release()
 
     # ------------------------------------------------------------------ what is timed
 
@@ -193,8 +196,6 @@ class Arm:
 
 def failure_of(error: Exception) -> tuple[str, str]:
     """Name why an arm failed: a status and a reason in one line. The others go on."""
-    if isinstance(error, SamcmpError):
-        return "error", in_one_line(error)[:300]
     status, reason = cause_of(error)
     if status == "out-of-memory" and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -177,6 +177,7 @@ class Costs:
             return MemorySubject(self.setup, arm.case, self.batches)
 
         try:
-            return memories.measure(fresh, self.setup.device, gpu=self.gpu, repeats=repeats)
+            with arm.turn(arm.key):
+                return memories.measure(fresh, self.setup.device, gpu=self.gpu, repeats=repeats)
         except Exception as error:
             return Memory(None, missing={"peak_bytes": ": ".join(failure_of(error))})

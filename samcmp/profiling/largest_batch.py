@@ -88,6 +88,11 @@ def batches(
         yield Largest(case.arm, size, reason, tried)
 
 
+def sentence(session: Mapping[str, Case], options: Options) -> str:
+    """Say what :func:`batches` found for the only case of a session."""
+    return next(batches(session, options)).sentence
+
+
 def _attempt(setup: Setup, case: Case) -> Callable[[int], Tried]:
     peaks: list[tuple[int, int]] = []
 

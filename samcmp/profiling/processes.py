@@ -10,24 +10,45 @@ from __future__ import annotations
 
 import contextlib
 import math
-import multiprocessing as mp
 import signal
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from samcmp.errors import DeviceError, SamcmpError
+from samcmp.child import Child, Died, ready
 from samcmp.profiling import WARNING
 from samcmp.profiling.ratios import across
 from samcmp.records import Case, Ratio, Record, Throughput
+from samcmp.training.setup import assemble, failed, foreign
 
 if TYPE_CHECKING:
     from samcmp.profiling.session import SessionOptions
-    from samcmp.training.setup import Options
+    from samcmp.training.setup import Options, Setup
 
 Say = Callable[[str], None]
+SPARE_SECONDS = 60.0  # that a turn of code of others may take beyond the whole session's budget
+
+
+def measure(
+    cases: Mapping[str, Case],
+    options: Options,
+    *,
+    session: SessionOptions,
+    processes: int = 1,
+    say: Say = lambda text: None,
+) -> list[Record]:
+    """Measure as :func:`samcmp.profiling.session.profile` does, in this process or in fresh ones.
+
+    Code that is not the project's runs in fresh ones alone.
+    """
+    if processes == 1 and not any(map(foreign, cases.values())):
+        from samcmp.profiling.session import profile as here
+
+        return here(cases, options, session=session, say=say)
+    return profile(cases, options, processes=processes, session=session, say=say)
 
 
 def profile(
@@ -38,86 +59,149 @@ def profile(
     session: SessionOptions,
     say: Say = lambda text: None,
 ) -> list[Record]:
-    """Measure as :func:`samcmp.profiling.session.profile` does, in ``processes`` fresh ones that share the budget.
+    """Measure in ``processes`` fresh ones that share the budget; the first also does what follows the rounds.
 
-    The first also does what follows the rounds. An interruption ends the one that runs, and no other is started.
+    An arm of foreign code that ends its process, changes it for the others or does not come back has failed, and the
+    others are measured again without it. An interruption ends the process that runs, and no other is started.
     """
     runs: list[list[Record]] = []
     lost: list[str] = []
+    failures: dict[str, Died] = {}
     for k in range(processes):
         own = replace(session, seconds=session.seconds / processes, process=k)
         if k:
             own = replace(own, detail=False, trace=None, energy=False, memory=False)
-        made = _in_a_process(
+        which = f"process {k + 1} of {processes}"
+        made = _without_failing_arms(
             cases,
             options,
             own,
-            say=lambda text, k=k: say(f"process {k + 1} of {processes}: {text}"),  # type: ignore[misc]
+            failures=failures,
+            say=say if processes == 1 else lambda text, which=which: say(f"{which}: {text}"),  # type: ignore[misc]
         )
-        if isinstance(made, str):
-            lost.append(f"{WARNING}process {k + 1} of {processes} {made}")
+        if isinstance(made, Died):
+            lost.append(f"{WARNING}{which}: {made.reason}")
+            if not runs and k == processes - 1:
+                failures |= {key: made for key in cases if key not in failures}
             continue
         runs.append(made)
         if any(record.status == "partial" for record in made):
             break
-    if not runs:
-        raise DeviceError(
-            lost[0].removeprefix(WARNING),
-            remedy="What it wrote is above. With --processes 1 the command measures by itself.",
-        )
-    together = [merged(group) for group in zip(*runs, strict=True)]
-    return [replace(record, notes=(*record.notes, *lost)) for record in together]
+    together = {key: [r for run in runs for r in run if r.key == key] for key in cases if key not in failures}
+    measured = {key: group[0] if processes == 1 else merged(group) for key, group in together.items()}
+    failed_ones = {
+        key: failed(cases[key], options, key=key, status=death.status, reason=death.reason)
+        for key, death in failures.items()
+    }
+    sample = next(iter(measured.values()), None)
+    if sample is not None:  # what is known of the machine and the model is known of all
+        failed_ones = {
+            key: replace(r, machine=sample.machine, parameters=sample.parameters) for key, r in failed_ones.items()
+        }
+    return [replace(r, notes=(*r.notes, *lost)) for key in cases if (r := measured.get(key) or failed_ones[key])]
 
 
 # ---------------------------------------------------------------------------------------------- processes
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The code of an arm begins to run."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The code of an arm has changed the process for the others."""
+
+    key: str
+    what: str
+
+
+def _without_failing_arms(
+    cases: Mapping[str, Case],
+    options: Options,
+    session: SessionOptions,
+    *,
+    failures: dict[str, Died],
+    say: Say,
+) -> list[Record] | Died:
+    """Measure anew until no arm of foreign code spoils the session; those that do are added to ``failures``."""
+    while True:
+        left = {key: case for key, case in cases.items() if key not in failures}
+        if not left:
+            return []
+        made, key = _in_a_process(left, options, session, say=say)
+        if not isinstance(made, Died) or key is None or not foreign(cases[key]):
+            return made
+        failures[key] = made
+        say(f"{cases[key].arm} failed ({made.reason}); the others are measured again")
+
+
 def _in_a_process(
     cases: Mapping[str, Case], options: Options, session: SessionOptions, *, say: Say
-) -> list[Record] | str:
-    """Run one session in a process of its own: its Records, or how the process ended without any."""
-    context = mp.get_context("spawn")
-    pipe, other = context.Pipe()
-    process = context.Process(target=_work, args=(other, cases, options, session), daemon=True)
-    process.start()
-    other.close()
-    ending = False
+) -> tuple[list[Record] | Died, str | None]:
+    """Run one session in a process of its own: its Records or why there are none, and the arm whose code ran last."""
+    child = Child(_work, cases, options, session)
+    limit = session.seconds + SPARE_SECONDS
+    key: str | None = None
+    began = math.inf
+    interrupted = False
     try:
         while True:
             try:
-                pipe.poll(None)  # where ^C usually comes: nothing is half read
-                event = pipe.recv()
-                if isinstance(event, SamcmpError):
-                    raise event
-                if isinstance(event, list):
-                    return event
-                say(event)
-            except EOFError:
-                process.join()
-                return f"ended with exit code {process.exitcode}"
+                if not ready([child], seconds=1.0):  # where ^C usually comes: nothing is half read
+                    if key is not None and foreign(cases[key]) and time.monotonic() - began > limit:
+                        return Died("timeout", f"took longer than {limit:g} s, more than the whole session has"), key
+                    continue
+                event = child.receive()
+                if isinstance(event, Turn):
+                    key, began = event.key, time.monotonic()
+                elif isinstance(event, Changed):
+                    what = f"it changed the process in which the others are measured: {event.what}"
+                    return Died("error", what[:300]), event.key
+                elif isinstance(event, list):
+                    return event, None
+                else:
+                    say(event)
+            except Died as death:
+                if interrupted:
+                    raise KeyboardInterrupt from None
+                return death, key
             except KeyboardInterrupt:  # passed on once, as a request to end; what was measured then comes as usual
-                if ending:
+                if interrupted:
                     raise
-                ending = True
-                process.terminate()
+                interrupted = True
+                child.process.terminate()
     finally:
-        process.kill()
-        process.join()
-        pipe.close()
+        child.end()
 
 
 def _work(pipe: Connection, cases: Mapping[str, Case], options: Options, session: SessionOptions) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches both: the parent passes it on
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how the parent passes ^C on
+    from samcmp.profiling import interference
     from samcmp.profiling.session import profile as here
 
-    try:
-        pipe.send(here(cases, options, session=session, say=pipe.send))
-    except SamcmpError as error:
-        pipe.send(error)
-    except KeyboardInterrupt:  # before there was anything to keep
-        with contextlib.suppress(OSError):
-            pipe.close()
+    setup = assemble(next(iter(cases.values())), options)
+    _run_once(setup)
+    watch = interference.Watch(
+        {key for key, case in cases.items() if foreign(case)},
+        begins=lambda key: pipe.send(Turn(key)),
+        changed=lambda key, what: pipe.send(Changed(key, what)),
+    )
+    pipe.send(here(cases, options, session=session, say=pipe.send, setup=setup, turn=watch))
+
+
+def _run_once(setup: Setup) -> None:
+    """Take a gradient of the model: what a user's model changes in its process it changes for all arms alike."""
+    import torch
+
+    from samcmp.training.loop import model_loss
+
+    with contextlib.suppress(Exception):  # each arm will say it
+        loss = model_loss(setup.new_model().train(), next(setup.train_batches(0)), setup.criterion)
+        torch.autograd.backward(loss)
 
 
 # ---------------------------------------------------------------------------------------------- together

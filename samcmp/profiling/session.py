@@ -18,7 +18,7 @@ import torch
 from samcmp import machine
 from samcmp.errors import UsageError
 from samcmp.profiling import session_records
-from samcmp.profiling.arms import Arm, failure_of, recorded
+from samcmp.profiling.arms import Arm, Turn, failure_of, recorded
 from samcmp.profiling.clocks import Clock, clock_for, working_after
 from samcmp.profiling.costs import Costs
 from samcmp.profiling.gpu_monitor import monitor_for
@@ -47,9 +47,11 @@ def profile(
     session: SessionOptions | None = None,
     say: Say = lambda text: None,
     setup: Setup | None = None,
+    turn: Turn = contextlib.nullcontext,
 ) -> list[Record]:
     """Measure the cases of one dataset and model side by side; ``cases`` maps content keys to profile cases.
 
+    ``turn`` is entered with an arm's key whenever its code runs.
     Raises SamcmpError for what the user can mend (data, names, device, a budget that is not positive).
     """
     session = session or SessionOptions()
@@ -67,7 +69,7 @@ def profile(
     gpu = open_torch_device(setup.device)
     key = gpu.read("uuid") or str(setup.device)
     with device_lock(key, wait_seconds=session.wait_seconds, say=say) as unlocked:
-        run = _Profile(cases, setup, gpu, options=session, say=say)
+        run = _Profile(cases, setup, gpu, options=session, say=say, turn=turn)
         if unlocked:
             run.results.warnings.append(unlocked)
         run.go()
@@ -77,7 +79,9 @@ def profile(
 class _Profile:
     """One session on one device."""
 
-    def __init__(self, cases: Mapping[str, Case], setup: Setup, gpu: Gpu, *, options: SessionOptions, say: Say) -> None:
+    def __init__(
+        self, cases: Mapping[str, Case], setup: Setup, gpu: Gpu, *, options: SessionOptions, say: Say, turn: Turn
+    ) -> None:
         self.setup = setup
         self.gpu = gpu
         self.options = options
@@ -86,7 +90,8 @@ class _Profile:
         self.clock: Clock = clock_for(setup.device)
         self.start = self.clock.now()
         self.batches = recorded(setup)
-        self.results = Results(setup, [Arm(key, case) for key, case in cases.items()], self.clock.name)
+        arms = [Arm(key, case, turn=turn) for key, case in cases.items()]
+        self.results = Results(setup, arms, self.clock.name)
         self.results.graphs_per_step = float(np.mean([b.num_graphs for b in self.batches]))
         self.results.atoms_per_step = float(np.mean([b.num_atoms for b in self.batches]))
         self.monitor = monitor_for(gpu)
@@ -138,21 +143,25 @@ class _Profile:
 
     def _first_steps(self, arm: Arm) -> None:
         self.say(f"first steps of {arm.name}")
-        began = self.clock.now()
         try:
-            arm.prepare(self.setup, self.batches)
-            arm.build_seconds = self.clock.now() - began
-            trainer = arm.steps[0].trainer
-            self.results.parameters = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-            self._time_a_step(arm)
-            self._look_for_threads(arm)
-            if self.results.one_at_a_time:
-                arm.release()
-            arm.count_kinds(self.clock.now, seconds=COUNTING_SHARE * self.options.seconds)
+            with arm.turn(arm.key):
+                self._prepare_one(arm)
         except Exception as error:
             arm.failure = failure_of(error)
         if self.results.one_at_a_time or arm.failure is not None:
             arm.release()
+
+    def _prepare_one(self, arm: Arm) -> None:
+        began = self.clock.now()
+        arm.prepare(self.setup, self.batches)
+        arm.build_seconds = self.clock.now() - began
+        trainer = arm.steps[0].trainer
+        self.results.parameters = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+        self._time_a_step(arm)
+        self._look_for_threads(arm)
+        if self.results.one_at_a_time:
+            arm.release()
+        arm.count_kinds(self.clock.now, seconds=COUNTING_SHARE * self.options.seconds)
 
     def _one_at_a_time(self, why: str) -> None:
         """Keep no optimizer in memory but the one that is timed: each is built anew for its block of every round."""
@@ -252,9 +261,10 @@ class _Profile:
         base = next((arm for arm in self.results.alive if arm.case.is_base), None)
         if base is None:
             return None
-        gradient = Arm("", base.case, gradients_only=True)
+        gradient = Arm(base.key, base.case, gradients_only=True, turn=base.turn)
         try:
-            gradient.prepare(self.setup, self.batches)
+            with gradient.turn(gradient.key):
+                gradient.prepare(self.setup, self.batches)
         except Exception as error:
             self.results.warnings.append(f"no gradient-count bound: {failure_of(error)[1]}")
             return None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samcmp import modules
 from samcmp.data.catalogue import Catalogue
-from samcmp.errors import DeviceError, UsageError
-from samcmp.records import Case
+from samcmp.errors import DeviceError, SamcmpError
+from samcmp.records import Case, Record, Status
 
 if TYPE_CHECKING:
     import torch
@@ -145,6 +147,13 @@ def base_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
     return kind(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
+def foreign(case: Case) -> bool:
+    """Tell whether code runs in ``case`` that is not this project's: it may end or change the process that runs it."""
+    from samcmp import backbones, optim
+
+    return backbones.is_foreign(case.model) or optim.is_foreign(case.optimizer)
+
+
 def resolve_device(name: str) -> torch.device:
     """Turn ``cpu``, ``cuda`` or ``cuda:1`` into a device that is there. Raises DeviceError, never falls back."""
     import torch
@@ -182,6 +191,28 @@ def make_split(molecules: Molecules, case: Case, options: Options) -> Split:
 
     file = options.split_file if case.split == "file" else None
     return splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=file, sha256=case.split_file)
+
+
+def failed(case: Case, options: Options, *, key: str, status: Status, reason: str) -> Record:
+    """Return the Record of a case whose process did not live to make it."""
+    from samcmp import machine
+
+    dataset_hash = split_hash = ""
+    with contextlib.suppress(SamcmpError):  # data that cannot be read: then nothing is known of it
+        molecules = load_molecules(case, options)
+        dataset_hash = molecules.dataset_hash
+        split_hash = make_split(molecules, case, options).hash
+    return Record(
+        key=key,
+        case=case,
+        status=status,
+        reason=reason,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        machine=machine.metadata(),
+        versions=machine.versions(),
+        dataset_hash=dataset_hash,
+        split_hash=split_hash,
+    )
 
 
 def config_of(case: Case) -> Any:
@@ -243,87 +274,3 @@ def _weights(case: Case, options: Options) -> Weights | None:
 
     file = options.init_from
     return None if file is None else checkpoints.read(file, sha256=case.protocol.init_from or "")
-
-
-def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
-    """Refuse splits that repeat each other or cannot be scored, before any run; return what should be said of the data.
-
-    Raises UsageError where two blocks of a dataset would be one partition under two names, DataError where a part
-    holds a single class or no label.
-    """
-    from samcmp.data import coverage, splits
-
-    wanted: dict[tuple[str, int | None], dict[tuple[str, int, int | None], Case]] = {}
-    for case in cases:
-        blocks = wanted.setdefault((case.dataset, case.protocol.subset), {})
-        blocks.setdefault((case.split, case.split_seed, case.fold), case)
-    said: list[str] = []
-    for blocks in wanted.values():
-        molecules = load_molecules(next(iter(blocks.values())), options)
-        made = [make_split(molecules, case, options) for case in blocks.values()]
-        said += [*molecules.notes, *splits.refuse_repeats(made)]
-        for split in made:
-            splits.check_parts(molecules, split)
-            said += split.notes
-        said += coverage.sentences([coverage.coverage(molecules, split) for split in made])
-    return list(dict.fromkeys(said))
-
-
-def check_weights(cases: Iterable[Case], options: Options) -> None:
-    """Refuse initial weights that a model cannot take, before any run. Raises DataError."""
-    if options.init_from is None:
-        return
-    from samcmp import backbones
-    from samcmp.training import checkpoints
-
-    for case in {(case.model, case.dataset): case for case in cases}.values():
-        weights = checkpoints.read(options.init_from, sha256=case.protocol.init_from or "")
-        model = backbones.build(config_of(case), options.datasets.find(case.dataset).tasks)
-        checkpoints.load_into(model, weights)
-
-
-def check_settings(cases: Iterable[Case], written: Mapping[str, str]) -> None:
-    """Refuse a value that a model or an optimizer does not take, before any run. Raises UsageError.
-
-    Args:
-        written: where the settings of an arm or a model were written; those that are not in it are not tried.
-    """
-    models: dict[tuple[str, str, str], Case] = {}
-    arms: dict[str, Case] = {}
-    for case in cases:
-        arms.setdefault(case.arm, case)
-        models.setdefault((case.model, case.dataset, repr(case.model_settings)), case)
-    for case in models.values():
-        if case.model in written:
-            _check_model(case, where=written[case.model])
-    for arm, case in arms.items():
-        if arm in written:
-            _check_optimizer(case, where=written[arm])
-
-
-def _check_model(case: Case, *, where: str) -> None:
-    try:
-        config_of(case)
-    except UsageError as error:
-        raise UsageError(error.what, where=where, remedy=error.remedy) from None
-
-
-def _check_optimizer(case: Case, *, where: str) -> None:
-    import torch
-
-    from samcmp import optim
-
-    base = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
-    settings = case.settings
-    try:
-        optim.build(case.optimizer, base, steps_per_epoch=2, epochs=2, seed=0, settings=settings)
-    except UsageError as error:
-        raise UsageError(error.what, where=where, remedy=error.remedy) from None
-    except (TypeError, ValueError) as error:
-        defaults = optim.entry(case.optimizer).settings
-        what = str(error)
-        if isinstance(error, TypeError):  # a default of None tells no type
-            given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
-            what = f"a value of another type than the optimizer takes: {given}"
-        shown = ", ".join(f"{key}={defaults[key]}" for key in settings)
-        raise UsageError(what, where=where, remedy=f"The default is {shown}.") from None

@@ -130,3 +130,42 @@ def test_a_result_that_is_gone_is_a_loss_of_accuracy(baseline: Path) -> None:
         for r in cell()
     ]
     assert code(failed, baseline) == 10
+
+
+def failing(records: list[Record], arm: str, count: int) -> list[Record]:
+    """The same Records with the first ``count`` training runs of ``arm`` failed."""
+    runs = [r for r in records if r.case.optimizer == arm and r.case.kind == "train"][:count]
+    spoiled = {id(r): dataclasses.replace(r, accuracy=None, status="error", reason="it broke") for r in runs}
+    return [spoiled.get(id(r), r) for r in records]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5])
+@pytest.mark.parametrize("arm", ["adam", "graphsam"])
+def test_runs_that_failed_are_a_finding_however_many_are_left(baseline: Path, arm: str, count: int) -> None:
+    found = gate.check(compare(failing(cell(), arm, count), suite="smoke"), baseline)
+    assert found.code == 10
+    assert any(f"{arm}: {count} of 5 runs failed, error: it broke" in line for line in found.lines)
+
+
+def test_runs_that_failed_before_are_no_finding_and_those_that_work_now_are_none_either(tmp_path: Path) -> None:
+    path = tmp_path / "failing.json"
+    path.write_text(to_json_text(compare(failing(cell(), "graphsam", 2), suite="smoke")), encoding="utf-8")
+    assert code(failing(cell(), "graphsam", 2), path) == 0
+    assert code(failing(cell(), "graphsam", 3), path) == 10
+    assert code(cell(), path) == 0
+
+
+def test_a_failed_run_of_an_arm_that_the_baseline_does_not_know_is_a_finding(tmp_path: Path) -> None:
+    path = tmp_path / "without.json"
+    known = [r for r in cell() if r.case.optimizer != "graphsam"]
+    path.write_text(to_json_text(compare(known, suite="smoke")), encoding="utf-8")
+    assert code(cell(), path) == 0
+    assert code(failing(cell(), "graphsam", 1), path) == 10
+
+
+@pytest.mark.parametrize("arms", [("graphsam",), ("adam", "sam", "graphsam")], ids=["one arm", "every arm"])
+def test_runs_that_are_missing_are_not_enough_evidence(baseline: Path, arms: tuple[str, ...]) -> None:
+    fewer = [r for r in cell() if r.case.kind == "profile" or r.case.optimizer not in arms or r.case.split_seed < 3]
+    found = gate.check(compare(fewer, suite="smoke"), baseline)
+    assert found.code == 13
+    assert any("2 of 5 runs of the baseline were not run" in line for line in found.lines)

@@ -133,7 +133,7 @@ WRONG = {
     "file that does not run": (("mistake.py",), "ModuleNotFoundError"),
     "constructor that needs more": (("models.py:Needy",), "temperature"),
     "no such name": (("graphsan",), "Did you mean 'graphsam'"),
-    "no such package": (("nothing_of_this_name:Model",), "failed"),
+    "no such package": (("nothing_of_this_name:Model",), "No module named 'nothing_of_this_name'"),
     "a flag for optimizers": (("models.py:Sound", "--reads-host"), "--reads-host"),
     "a flag for models": (("mine.py", "--reads-order"), "--reads-order"),
 }
@@ -146,3 +146,13 @@ def test_wrong_input_is_one_message_and_exit_code_2(run: Run, case: str) -> None
     assert code == 2, out + err
     assert says in err
     assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize("deed", ["sys.exit(0)", "os._exit(0)", "os.kill(os.getpid(), 11)"])
+def test_code_that_ends_its_process_keeps_no_promise(run: Run, deed: str) -> None:
+    text = "import os, sys, torch\nclass Net(torch.nn.Module):\n    def __init__(self, tasks):\n"
+    Path("ends.py").write_text(f"{text}        super().__init__()\n        {deed}\n")
+    code, out, err = run("ends.py")
+    assert code == 1, out + err
+    assert "ends.py: " in out
+    assert "kept" not in out

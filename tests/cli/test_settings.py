@@ -52,7 +52,7 @@ def test_a_value_out_of_range_in_a_suite_is_refused_with_its_file(run: Run) -> N
 
 
 def test_the_settings_of_every_shipped_suite_are_taken_by_their_optimizers() -> None:
-    from samcmp.training.setup import check_settings
+    from samcmp.training.checks import check_settings
 
     known = suites.read()
     for name, suite in known.suites.items():

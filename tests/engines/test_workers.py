@@ -49,14 +49,14 @@ def sick(tmp_path: Path) -> str:
 
 
 def run(models: list[str], **more: Any) -> dict[str, Any]:
-    done = local.run_apart(cases(models), Options(), hear=lambda _: None, jobs=1, **more)
+    done = local.run_apart(cases(models), Options(), listen=lambda _: None, jobs=1, **more)
     return {f.record.case.model: f.record for f in done}
 
 
 def test_a_worker_that_is_killed_costs_its_case_alone(sick: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMCMP_TEST_DO", "die")
     records = run([sick, "gcn"])
-    assert records[sick].status == "out-of-memory"
+    assert records[sick].status == "error"
     assert "signal 9" in records[sick].reason
     assert records["gcn"].status == "ok"
 
@@ -78,7 +78,7 @@ def test_stopping_early_leaves_no_worker_behind(sick: str, monkeypatch: pytest.M
 
     monkeypatch.setenv("SAMCMP_TEST_DO", "sleep")
     before = {p.pid for p in psutil.Process().children(recursive=True)}
-    running = local.run_apart(cases([sick]), Options(), hear=lambda _: None, jobs=1, timeout=3.0)
+    running = local.run_apart(cases([sick]), Options(), listen=lambda _: None, jobs=1, timeout=3.0)
     next(running)
     running.close()
     left = {p.pid for p in psutil.Process().children(recursive=True)} - before

@@ -123,7 +123,7 @@ class Net(nn.Module):
     more = {"jobs": 1} if how == "run_apart" else {}
     done = []
     try:
-        for result in getattr(local, how)(cases, options, hear=lambda now: None, **more):
+        for result in getattr(local, how)(cases, options, listen=lambda now: None, **more):
             done.append([result.record.parameters, result.record.accuracy.test, result.record.history[0].rho])
             if moment == "running" and len(done) == 1:
                 edit()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from samcmp.child import Died
 from samcmp.errors import DataError, DeviceError
 from samcmp.profiling import processes
 from samcmp.profiling.ratios import across
@@ -142,12 +143,11 @@ def test_a_process_that_dies_is_named_and_the_other_ones_rounds_are_kept(monkeyp
 
     def dying(*rest: Any, **named: Any) -> Any:
         calls.append(time.monotonic())
-        return "ended with exit code -9" if len(calls) == 1 else usual(*rest, **named)
+        return (Died("error", "killed by signal 9"), KEYS[0]) if len(calls) == 1 else usual(*rest, **named)
 
     monkeypatch.setattr(processes, "_in_a_process", dying)
     made = measured()
     assert {r.status for r in made} == {"ok"}
-    assert any("process 1 of 2 ended with exit code -9" in line for line in profile_table.remarks(made))
-    monkeypatch.setattr(processes, "_in_a_process", lambda *rest, **named: "ended with exit code -9")
-    with pytest.raises(DeviceError, match="exit code -9"):
-        measured()
+    assert any("process 1 of 2: killed by signal 9" in line for line in profile_table.remarks(made))
+    monkeypatch.setattr(processes, "_in_a_process", lambda *rest, **named: (Died("error", "killed by signal 9"), None))
+    assert [(r.status, r.reason) for r in measured()] == [("error", "killed by signal 9")] * 2
