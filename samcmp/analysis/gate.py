@@ -78,6 +78,10 @@ def compare(now: Comparison, before: Comparison) -> Gate:
         if new is None:
             findings.append(Finding(BASELINE, old.name, "is in the baseline and not here"))
             continue
+        if _chosen_by(new) != _chosen_by(old):
+            said = f"the baseline is {_chosen_by(old)}, this is {_chosen_by(new)}"
+            findings.append(Finding(BASELINE, old.name, said))
+            continue
         rows = {row.arm: row for row in new.rows}
         for row in old.rows:
             where = f"{old.name}, {labels(old)[row.arm]}"
@@ -96,6 +100,12 @@ def compare(now: Comparison, before: Comparison) -> Gate:
         return _closed("baseline", "holds nothing that could be compared")
     codes = {finding.code for finding in findings}
     return Gate(next((code for code in ORDER if code in codes), OK), tuple(findings))
+
+
+def _chosen_by(cell: Cell) -> str:
+    if cell.tuning is None:
+        return "untuned"
+    return f"tuned with {cell.tuning.trials} trials at equal {cell.tuning.equal}, ranges {cell.tuning.search}"
 
 
 def _closed(where: str, what: str) -> Gate:

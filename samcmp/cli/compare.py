@@ -165,8 +165,10 @@ def compare(
             common.stderr().print(note, markup=False, soft_wrap=True)
     if dry_run:
         from samcmp.cli import dryrun
+        from samcmp.engines import local
 
-        dryrun.show(planned, kept, retry=retry_failed)
+        beside = jobs or local.default_jobs(len(planned.train), device=where)
+        dryrun.show(planned, kept, retry=retry_failed, jobs=beside)
         return
     if missing:
         from samcmp.cli import execute

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Row = tuple[str, str, str, str, str]  # dataset, model, optimizer, split, epochs
 
 
-def show(planned: Plan, kept: Store, *, retry: bool) -> None:
+def show(planned: Plan, kept: Store, *, retry: bool, jobs: int = 1) -> None:
     """Print the plan; nothing is run or written, and torch is not imported."""
     console = common.stdout()
     todo = planned.missing_train(kept, retry=retry)
@@ -36,7 +36,10 @@ def show(planned: Plan, kept: Store, *, retry: bool) -> None:
     )
     if planned.trials > 1:
         console.print(_trials(planned))
-    for line in cost.lines(todo, sessions=len(sessions), seconds=planned.profile_seconds, history=kept.records()):
+    expected = cost.lines(
+        todo, sessions=len(sessions), seconds=planned.profile_seconds, history=kept.records(), jobs=jobs
+    )
+    for line in expected:
         console.print(line, markup=False)
     for line in _power(planned):
         console.print(line, markup=False)

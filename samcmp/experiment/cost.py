@@ -12,18 +12,21 @@ from samcmp.records import Case, Record
 EVALUATION = 1.15  # scoring validation and test rows and loading, on top of the training steps
 
 
-def lines(todo: Mapping[str, Case], *, sessions: int, seconds: float, history: Sequence[Record]) -> list[str]:
+def lines(
+    todo: Mapping[str, Case], *, sessions: int, seconds: float, history: Sequence[Record], jobs: int = 1
+) -> list[str]:
     """Say the expected time of the missing runs, and how many of them it rests on no earlier run."""
     if not todo and not sessions:
         return ["Nothing to do: the table is printed at once."]
     known, unknown = total(todo, history=history)
-    known += sessions * seconds
+    known = known / jobs + sessions * seconds
     if unknown == len(todo) and todo:
         what = "the profile session takes" if sessions == 1 else f"the {sessions} profile sessions take"
         measured = f"; {what} about {_time(sessions * seconds)}" if sessions else ""
         return [f"No earlier run here to estimate the training time from{measured}."]
     rest = f", and {unknown} runs like none before" if unknown else ""
-    return [f"Expected time: about {_time(known)}{rest}."]
+    beside = f", {jobs} runs side by side" if jobs > 1 and todo else ""
+    return [f"Expected time: about {_time(known)}{beside}{rest}."]
 
 
 def total(todo: Mapping[str, Case], *, history: Sequence[Record]) -> tuple[float, int]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from samcmp.analysis import gate
 from samcmp.analysis.build import compare
 from samcmp.analysis.comparison import Comparison, Equal, Settings, TunedRow
 from samcmp.analysis.tuned import test_score as score_of_test
@@ -325,3 +326,12 @@ def test_the_figures_of_tuning_show_every_arm(tmp_path: Path) -> None:
     kept = sum(found.default_kept for found in comparison.cells[0].tuning.rows)  # type: ignore[union-attr]
     assert sum(dot.chosen for dot in dots if dot.setting == "learning_rate") == 20 - kept
     figures.save(figures.sensitivity(dots, comparison), tmp_path / "s.svg")
+
+
+def test_a_gate_holds_no_tuned_comparison_against_an_untuned_baseline() -> None:
+    records = tuned()
+    plain, chosen = compare([r for r in records if not r.case.trial]), compare(records)
+    assert gate.compare(chosen, chosen).code == gate.OK
+    found = gate.compare(chosen, plain)
+    assert found.code == gate.BASELINE
+    assert "the baseline is untuned, this is tuned with 4 trials at equal trials" in found.lines[0]
