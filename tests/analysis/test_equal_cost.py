@@ -33,7 +33,18 @@ def a_run(
     history = tuple(Epoch(0.5, v, v, 1e-3, 1.0, a_pass) for v in curve)
     accuracy = Accuracy("roc-auc", score, max(curve), 0, {"y": score}, 1, 1, 30, 800, 100, 100)
     return Record(
-        content_key(case), case, "ok", None, "2026", 1.0, "data", f"{block}", 1, accuracy, history, machine=MACHINE
+        content_key(case),
+        case,
+        "ok",
+        None,
+        "2026",
+        1.0,
+        content_key("demo"),
+        f"{block}",
+        1,
+        accuracy,
+        history,
+        machine=MACHINE,
     )
 
 

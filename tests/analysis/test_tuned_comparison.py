@@ -39,8 +39,9 @@ def record(case: Case, valid: float, test: float, *, status: str = "ok", created
     accuracy = Accuracy("rmse", test, valid, 0, {"y": test}, 1, 1, None, 800, 100, 100)
     ok = status == "ok"
     return Record(
-        content_key([case, created]), case, status, None if ok else "it failed", created, 1.0, "data",  # type: ignore[arg-type]
-        content_key(case.split_seed), 1000, accuracy if ok else None, history if ok else (), machine=MACHINE,
+        content_key([case, created]), case, status, None if ok else "it failed", created, 1.0,  # type: ignore[arg-type]
+        content_key(case.dataset), content_key(case.split_seed), 1000, accuracy if ok else None,
+        history if ok else (), machine=MACHINE,
     )  # fmt: skip
 
 
