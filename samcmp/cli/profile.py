@@ -164,7 +164,15 @@ def _planned(request: Request, known: Suites, size: int | None) -> Plan:
     from samcmp.experiment import config, plan
 
     sized = replace(request, protocol={**request.protocol, "batch_size": size})
-    return plan.build(config.read(sized, known), train=False)
+    read = config.read(sized, known)
+    for arm in read.arms:
+        if arm.own:
+            raise UsageError(
+                f"{', '.join(arm.own)} of {arm.optimizer} changes the cost of no step: there is nothing to measure",
+                where=read.where.get(arm.name, "--set"),
+                remedy="Leave it out; `samcmp compare` trains by it.",
+            )
+    return plan.build(read, train=False)
 
 
 def _session(planned: Plan, kept: Store, how: Options, *, processes: int, session: SessionOptions) -> list[Record]:

@@ -277,7 +277,7 @@ def anytime(lines: Sequence[tuple[Line, Line | None]], comparison: Comparison) -
         lines, comparison, (f"passes, in trainings of {base}", f"time, in trainings of {base}"), steps=True
     )
     if lines:
-        figure.suptitle(ANYTIME_CAPTION, fontsize=7.5, y=0.005, va="bottom")
+        figure.suptitle(ANYTIME_CAPTION, fontsize=8)
     return figure
 
 

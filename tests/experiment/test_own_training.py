@@ -151,3 +151,11 @@ def test_adam_trained_twice_as_long_stands_beside_sam_in_one_cell(run: Run) -> N
     assert code == 0, err
     assert out.count("demo / gcn: RMSE") == 1
     assert "adam ×2" in out
+
+
+@pytest.mark.parametrize("override", ["adam.times=2", "adam.learning_rate=3", "adam.weight_decay=0.1"])
+def test_a_profile_refuses_what_changes_no_step(run: Run, override: str) -> None:
+    code, out, err = run("profile", "-o", "adam", "--set", override)
+    assert code == 2, out
+    assert "changes the cost of no step" in err
+    assert f"--set {override}" in err
