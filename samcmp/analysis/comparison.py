@@ -173,6 +173,7 @@ class TunedRow:
     gain: Interval | None  # paired, positive where tuning helps
     settings: tuple[TunedSetting, ...]
     default_kept: int
+    failed: int  # trials that were tried and lost by it, over all splits
     cost: float | None  # of all its trials on a split, in trainings of the base
 
 

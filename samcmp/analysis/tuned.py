@@ -183,6 +183,7 @@ def _row(
         tuned=score_of(_known(tuned), splits, factor),
         gain=mean_interval(gains, test_over_train=(factor or 0.0) if len(gains) > 1 else 0.0) if gains else None,
         settings=tuple(_setting(name, drawn, of=len(numbers)) for name in (drawn[0].drawn if drawn else ())),
+        failed=sum(r.status != "ok" for block, n in counts.items() for r in group.trials[arm][block][:n]),
         default_kept=sum(number == 0 for number in numbers.values()),
         cost=cost,
     )

@@ -67,6 +67,9 @@ def _tuning(cell: Cell, tuning: Tuning, several: bool) -> Grid:
             for s in row.settings
             if s.edge
         ]
+        if row.failed:
+            tried = sum(row.trials.values())
+            remarks.append(f"{shown[row.arm]}: {row.failed} of {tried} trials failed; they were tried and lost")
     if tuning.equal != "trials":
         counts = [f"{shown[row.arm]} {_span(list(row.trials.values()))}" for row in tuning.rows]
         remarks.append(f"trials at equal {tuning.equal}: {', '.join(counts)}")

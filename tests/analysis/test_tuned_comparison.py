@@ -254,9 +254,11 @@ def test_a_failed_trial_was_tried_and_loses_and_a_split_of_failures_is_a_hole() 
     found = row(compare(failed(records, "sam", 1, best)), "sam")
     assert found.chosen["random/1/seed1"] not in {best, -1}
     assert set(found.trials.values()) == {4}
+    assert found.failed == 1
     for trial in range(4):
         records = failed(records, "sam", 1, trial)
     comparison = compare(records)
+    assert "sam: 4 of 20 trials failed; they were tried and lost" in " ".join(screen(comparison).split())
     assert row(comparison, "sam").chosen["random/1/seed1"] == -1
     sam = next(r for r in comparison.cells[0].rows if r.arm == "sam")
     assert [(hole.status, hole.blocks) for hole in sam.holes] == [("diverged", ("random/1/seed1",))]

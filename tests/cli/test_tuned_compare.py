@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,16 @@ def test_a_killed_and_resumed_tuned_comparison_equals_an_undisturbed_one(run: Ru
     whole, parts = (exported(run, "report", "--store", name) for name in ("whole", "parts"))
     assert without_speeds(whole) == without_speeds(parts)
     assert {p.name for p in Path("whole").rglob("*.json")} == {p.name for p in Path("parts").rglob("*.json")}
+
+
+@pytest.mark.parametrize(("trial", "code"), [(0, 1), (2, 0)])
+def test_a_trial_that_fails_was_tried_and_only_the_settings_as_given_end_in_a_failure(
+    run: Run, trial: int, code: int
+) -> None:
+    assert run(*TUNED)[0] == 0
+    store = Store(Path(".samcmp"))
+    record = next(r for r in store.records() if r.case.kind == "train" and r.case.trial == trial)
+    store.add(replace(record, status="diverged", reason="nan", accuracy=None))
+    found, out, _ = run(*TUNED)
+    assert found == code
+    assert "1 of 6 trials failed" in out
