@@ -35,7 +35,7 @@ from samcmp.graphs.batch import Columns, GraphBatch
 
 ATOM_WIDTH, BOND_WIDTH = ATOM_WIDTHS["grover"], BOND_WIDTHS["chemprop"]
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.1)}
-ACTIVATIONS |= {"prelu": layers.PReLU, "tanh": nn.Tanh, "selu": nn.SELU, "elu": nn.ELU}
+ACTIVATIONS |= {"prelu": nn.PReLU, "tanh": nn.Tanh, "selu": nn.SELU, "elu": nn.ELU}
 Vectors = tuple[Tensor, Tensor]
 Tables = Sequence[tuple[Tensor, Tensor]]  # features [f; g; ...] of rows: a table, and each row's place in it
 Drawn = Sequence[int] | Tensor  # depths of a block's networks; a tensor while compiling
@@ -176,7 +176,7 @@ class Block(nn.Module):
         return [network for head in self.heads for network in head.children()]  # type: ignore[misc]
 
     def drop(self, x: Tensor) -> Tensor:
-        return layers.dropout(x, self.config.dropout, self.training)
+        return F.dropout(x, self.config.dropout, self.training)
 
     def start(self, features: Tables) -> Tensor:
         """Return the start state (R, H) of the first block."""
@@ -229,8 +229,10 @@ class Block(nn.Module):
         return weights, stacks[0], stacks[1]
 
     def activated(self, s: Tensor, slopes: Tensor | None) -> Tensor:
-        """Return σ(s) of networks with these slopes; None: σ has no parameters."""
-        return layers.prelu(s, slopes) if slopes is not None else cast("Tensor", self.networks[0].act_func(s))
+        """Return σ(s) of networks with these slopes, PReLU's below zero; None: σ has no parameters."""
+        if slopes is not None:
+            return torch.lerp(F.relu(s), s, slopes)
+        return cast("Tensor", self.networks[0].act_func(s))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return what each head of a row draws from the heads of the same row, (R, h, H), of q, k, v (h, R, H)."""
@@ -263,7 +265,7 @@ class FeedForward(nn.Module):
     def forward(self, table: Tensor, row: Tensor, s: Tensor) -> Tensor:
         """Return (A, H) of features f = table[row] (A, F) and sums s (A, H)."""
         wide = self.act_func(layers.linear_of_rows(self.W_1, (table, row), s))  # (A, 4H)
-        return cast("Tensor", self.W_2(layers.dropout(wide, self.dropout, self.training)))
+        return cast("Tensor", self.W_2(F.dropout(wide, self.dropout, self.training)))
 
 
 class Encoder(nn.Module):
@@ -284,8 +286,8 @@ class Encoder(nn.Module):
 
     def forward(self, batch: GraphBatch, *, of_bonds: bool, depths: Sequence[Drawn] | Tensor) -> Tensor:
         """Return the atoms' vectors (A, H) from one view."""
-        padding_row = self.config.padding_row
-        if not padding_row and surroundings.apply(batch, dropout=0):
+        padding_row, dropout = self.config.padding_row, self.config.dropout if self.training else 0.0
+        if not padding_row and surroundings.apply(batch, dropout=dropout):
             return surroundings.grover_atom_vectors(self, batch, of_bonds=of_bonds, depths=cast("Any", depths))
         neighbours = Neighbours.of(batch, of_bonds=of_bonds, padding_row=padding_row)
         blocks = self.blocks(of_bonds=of_bonds)
@@ -299,7 +301,7 @@ class Encoder(nn.Module):
         """Return LayerNorm(W_2 σ(W_1 [f ; s])), (A, H), of atoms with features table[row] and sums s (A, H)."""
         name = "atom_from_bond" if of_bonds else "atom_from_atom"
         out: Tensor = self.get_submodule(f"{name}_sublayer.norm")(self.get_submodule(f"ffn_{name}")(table, row, s))
-        return layers.dropout(out, self.config.dropout, self.training)
+        return F.dropout(out, self.config.dropout, self.training)
 
 
 def features_of(batch: GraphBatch, *, of_bonds: bool, padding_row: bool = False) -> Tables:
@@ -341,7 +343,7 @@ class Head(nn.ModuleDict):
     def forward(self, x: Tensor) -> Tensor:
         for i in range(self.layers):
             x = self["2"](x) if i else x
-            x = self[str(1 + 3 * i)](layers.dropout(x, self.dropout, self.training))
+            x = self[str(1 + 3 * i)](F.dropout(x, self.dropout, self.training))
         return x
 
 

@@ -42,32 +42,6 @@ def features_of_bonds(batch: GraphBatch) -> tuple[tuple[Tensor, Tensor], tuple[T
     return (batch.atom_table, atom_kind), (batch.bond_table, bond_kind)
 
 
-def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Return torch's dropout of x, on a CPU from 16 bits of torch's generator an element.
-
-    There torch draws a Bernoulli variate for each element, which takes longer than all else that GROVER does. The rate
-    is met to 1/65536, and the scale belongs to the rate that is met.
-    """
-    if not training or p == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return F.dropout(x, p, training)
-    bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    dropped = round(p * 65536)
-    kept = torch.ge(bits[: x.numel()].view(x.shape), dropped - 32768)
-    return x * kept.to(x.dtype).mul_(65536 / (65536 - dropped))
-
-
-def prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """Return x above zero and slope x below; the backward pass of torch's own is many times as slow on a CPU."""
-    return torch.lerp(F.relu(x), x, slope)
-
-
-class PReLU(nn.PReLU):
-    """torch's module, by :func:`prelu`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return prelu(x, self.weight)
-
-
 def sum_into(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Return (size, ...) sums of the rows of ``values`` that share an ``index``."""
     return values.new_zeros((size, *values.shape[1:])).index_add(0, index, values)

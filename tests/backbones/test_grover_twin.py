@@ -12,7 +12,7 @@ from torch.nn.functional import mse_loss
 
 from samcmp.backbones import surroundings
 from samcmp.backbones.grover import Config, Model
-from samcmp.backbones.layers import dropout, prelu, reverse
+from samcmp.backbones.layers import reverse
 from samcmp.graphs.batch import GraphBatch
 from tests.backbones.grover_twin import Tables, Twin
 
@@ -122,32 +122,6 @@ def test_on_a_cpu_equal_surroundings_are_one_row_where_no_dropout_tells_them_apa
     assert rows_of(model_of(with_dropout).eval()) < rows
 
 
-@pytest.mark.parametrize("activation", ["relu", "prelu", "leaky_relu"])
-def test_with_dropout_network_by_network_equals_all_together_for_the_same_masks(activation: str) -> None:
-    batch = random_batch()
-    found = []
-    for once in (True, False):
-        model = model_of({"hidden": 16, "activation": activation, "dropout": 0.25, "bias": True, "heads": 2}).train()
-        torch.manual_seed(4)
-        depths = model.draw_depths()
-        kept = torch.rand(max(batch.num_atoms, batch.num_bonds), 256, dtype=torch.float64) > 0.25
-
-        def masked(x: Tensor, p: float, training: bool, kept: Tensor = kept) -> Tensor:
-            if x.shape[-1] == 2:  # the attention of heads, (R, h, 2, 2)
-                return x * kept[: x.shape[0], :4].view(-1, 1, 2, 2) / 0.75
-            return x * kept[: x.shape[-2], : x.shape[-1]] / 0.75
-
-        with (
-            mock.patch.object(surroundings, "apply", return_value=once),
-            mock.patch("samcmp.backbones.layers.dropout", masked),
-        ):
-            found.append(
-                [outputs_and_gradients(model.heads(batch, depths=depths)), *(p.grad for p in model.parameters())]
-            )
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-10)
-
-
 @pytest.mark.parametrize("activation", ["relu", "prelu"])
 def test_training_with_random_depths_compiles_whole_and_draws_the_same(activation: str) -> None:
     batch = random_batch()
@@ -191,34 +165,16 @@ def test_a_seed_gives_the_same_bits_twice() -> None:
     assert torch.equal(*bits)
 
 
-def test_dropout_masks_meet_their_rate_and_keep_the_mean() -> None:
-    torch.manual_seed(0)
-    mask = dropout(torch.ones(1001, 301), 0.1, True)
-    assert (mask == 0).float().mean().item() == pytest.approx(0.1, abs=0.002)
-    assert mask.mean().item() == pytest.approx(1.0, abs=0.003)
-    assert len(mask.unique()) == 2
-    # neighbours in a row, which come from one draw, are independent
-    taken = (mask == 0).float()
-    assert (taken[:, 1:] * taken[:, :-1]).mean().item() == pytest.approx(0.01, abs=0.001)
-
-
-@pytest.mark.parametrize("shape", [(50, 40), (3, 5), (1,), (0, 4)])
-def test_dropout_is_off_outside_training_and_its_gradient_is_its_mask(shape: tuple[int, ...]) -> None:
-    x = torch.ones(shape, requires_grad=True)
-    assert torch.equal(dropout(x, 0.5, False), x)
-    y = dropout(x, 0.5, True)
-    y.sum().backward()
-    assert x.grad is not None
-    assert torch.equal(x.grad, y.detach())
-
-
-def test_prelu_is_torchs_with_its_gradients_and_at_zero_too() -> None:
+def test_slopes_of_several_networks_are_torchs_with_their_gradients_and_at_zero_too() -> None:
+    block: Any = model_of({"hidden": 8, "heads": 2, "activation": "prelu"}).grover["encoders"].blocks(of_bonds=False)[0]  # type: ignore[operator]
     x = torch.cat([torch.linspace(-3, 3, 13, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)])
-    x, slope = x.requires_grad_(), torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
-    ours, theirs = prelu(x, slope), torch.nn.functional.prelu(x, slope)
+    x = x.expand(2, 1, 15).clone().requires_grad_()
+    slopes = torch.tensor([0.3, -0.2], dtype=torch.float64).view(2, 1, 1).requires_grad_()
+    ours = block.activated(x, slopes)
+    theirs = torch.stack([torch.nn.functional.prelu(one, slope.view(1)) for one, slope in zip(x, slopes, strict=True)])
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-    weight = torch.linspace(-1, 2, len(x), dtype=torch.float64)
-    for one, other in zip(*(torch.autograd.grad((y * weight).sum(), (x, slope)) for y in (ours, theirs)), strict=True):
+    weight = torch.linspace(-1, 2, 30, dtype=torch.float64).view_as(x)
+    for one, other in zip(*(torch.autograd.grad((y * weight).sum(), (x, slopes)) for y in (ours, theirs)), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-15)
 
 

@@ -4,8 +4,8 @@ Step: zero gradients, forward, masked loss, backward, fused Adam; batches of 64 
 End to end: a whole epoch, batching included, on both sides from featurised molecules in memory.
 Molecules that chemprop cannot read are left out on both sides, and counted.
 
-CMPNN has a bar of 3 that the larger molecules of BBBP miss: the line below each of its rows says what ratio its matrix
-products alone would give. Its GRU reads every atom in order, so that equal surroundings can only share W_i x.
+Most of CMPNN's time is in its GRU, which reads every atom in order: the line below each of its rows says what ratio its
+matrix products alone would give.
 """
 
 from __future__ import annotations
