@@ -49,55 +49,44 @@ class Entry:
     reads_order: bool = False  # whether predictions depend on the order of a molecule's atoms, as published
 
 
+def _entry(module: str, summary: str, paper: str, *, reads_order: bool = False, **settings: Any) -> Entry:
+    return Entry(f"samcmp.backbones.{module}", summary, paper, settings, reads_order)
+
+
 _GROVER = "Rong et al., NeurIPS 2020, arXiv:2007.02835"
+_PUBLISHED = {"depth": 6, "heads": 4, "activation": "prelu", "dropout": 0.1}
 
 BACKBONES: dict[str, Entry] = {
-    "gcn": Entry(
-        "samcmp.backbones.gcn",
-        "graph convolution, 3 layers of 128, mean over atoms",
-        "Kipf and Welling, ICLR 2017, arXiv:1609.02907",
+    "gcn": _entry(
+        "gcn", "graph convolution, 3 layers of 128, mean over atoms", "Kipf and Welling, ICLR 2017, arXiv:1609.02907"
     ),
-    "mpnn": Entry(
-        "samcmp.backbones.mpnn",
-        "message passing with a matrix per kind of bond, GRU update, Set2Set read-out",
+    "mpnn": _entry(
+        "mpnn", "message passing with a matrix per kind of bond, GRU update, Set2Set read-out",
         "Gilmer et al., ICML 2017, arXiv:1704.01212",
     ),
-    "dmpnn": Entry(
-        "samcmp.backbones.dmpnn",
-        "messages along directed bonds, hidden 300, depth 3",
-        "Yang et al., JCIM 2019, 59, 3370",
+    "dmpnn": _entry(
+        "dmpnn", "messages along directed bonds, hidden 300, depth 3", "Yang et al., JCIM 2019, 59, 3370"
     ),
-    "cmpnn": Entry(
-        "samcmp.backbones.cmpnn",
-        "communicating atom and bond messages, GRU over the atoms as read-out",
-        "Song et al., IJCAI 2020",
+    "cmpnn": _entry(
+        "cmpnn", "communicating atom and bond messages, GRU over the atoms as read-out", "Song et al., IJCAI 2020",
         reads_order=True,
     ),
-    "grover": Entry(
-        "samcmp.backbones.grover",
-        "graph transformer, hidden 100, depth 3, 4 heads: what the GraphSAM authors released",
-        _GROVER,
-        {"hidden": 100, "depth": 3, "heads": 4, "activation": "relu", "dropout": 0.0},
+    "grover": _entry(
+        "grover", "graph transformer, hidden 100, depth 3, 4 heads: what the GraphSAM authors released", _GROVER,
+        hidden=100, depth=3, heads=4, activation="relu", dropout=0.0,
     ),
-    "grover-base": Entry(
-        "samcmp.backbones.grover",
-        "graph transformer, hidden 800, depth 6, 4 heads, PReLU, dropout 0.1: the published checkpoint's size",
-        _GROVER,
-        {"hidden": 800, "depth": 6, "heads": 4, "activation": "prelu", "dropout": 0.1},
+    "grover-base": _entry(
+        "grover", "graph transformer, hidden 800, depth 6, 4 heads, PReLU, dropout 0.1: the published checkpoint's size",
+        _GROVER, hidden=800, **_PUBLISHED,
     ),
-    "grover-large": Entry(
-        "samcmp.backbones.grover",
-        "graph transformer, hidden 1200, depth 6, 4 heads, PReLU, dropout 0.1",
-        _GROVER,
-        {"hidden": 1200, "depth": 6, "heads": 4, "activation": "prelu", "dropout": 0.1},
+    "grover-large": _entry(
+        "grover", "graph transformer, hidden 1200, depth 6, 4 heads, PReLU, dropout 0.1", _GROVER, hidden=1200, **_PUBLISHED
     ),
-    "compt": Entry(
-        "samcmp.backbones.compt",
-        "communicative transformer with distance decay, settings per dataset",
-        "Chen et al., IJCAI 2021, arXiv:2107.08773",
-        reads_order=True,
+    "compt": _entry(
+        "compt", "communicative transformer with distance decay, settings per dataset",
+        "Chen et al., IJCAI 2021, arXiv:2107.08773", reads_order=True,
     ),
-}
+}  # fmt: skip
 
 
 def _third_party() -> Mapping[str, Entry]:
@@ -151,23 +140,23 @@ def build_config(name: str, *, dataset: str | None = None, settings: Mapping[str
         return module.build_config(name, settings or {})
     by_dataset: Mapping[str, Mapping[str, Any]] = getattr(module, "DATASET_SETTINGS", {})
     base = replace(module.Config(), **{**chosen.settings, **by_dataset.get(dataset or "", {})})
-    asked = dict(settings or {})
+    given = dict(settings or {})
     allowed = [f.name for f in fields(base)]
-    for key, value in asked.items():
+    for key, value in given.items():
         if key not in allowed:
             raise unknown("model setting", key, allowed, where=f"--model {name}")
         problem = misfit(value, getattr(base, key))
         if problem:
             raise UsageError(f"{key}: {problem}", where=f"--model {name}", remedy=_defaults(base, [key]))
     try:
-        return replace(base, **asked)
+        return replace(base, **given)
     except ValueError as error:
-        raise UsageError(str(error), where=f"--model {name}", remedy=_defaults(base, asked)) from error
+        raise UsageError(str(error), where=f"--model {name}", remedy=_defaults(base, given)) from error
     except TypeError:  # a default of None tells no type
         raise UsageError(
-            f"a value of another type than the model takes: {', '.join(f'{k}={v!r}' for k, v in asked.items())}",
+            f"a value of another type than the model takes: {', '.join(f'{k}={v!r}' for k, v in given.items())}",
             where=f"--model {name}",
-            remedy=_defaults(base, asked),
+            remedy=_defaults(base, given),
         ) from None
 
 

@@ -230,9 +230,7 @@ class Block(nn.Module):
 
     def activated(self, s: Tensor, slopes: Tensor | None) -> Tensor:
         """Return σ(s) of networks with these slopes, PReLU's below zero; None: σ has no parameters."""
-        if slopes is not None:
-            return torch.lerp(F.relu(s), s, slopes)
-        return cast("Tensor", self.networks[0].act_func(s))
+        return cast("Tensor", self.networks[0].act_func(s)) if slopes is None else torch.lerp(F.relu(s), s, slopes)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return what each head of a row draws from the heads of the same row, (R, h, H), of q, k, v (h, R, H)."""
