@@ -54,7 +54,7 @@ def _entry(module: str, summary: str, paper: str, *, reads_order: bool = False, 
 
 
 _GROVER = "Rong et al., NeurIPS 2020, arXiv:2007.02835"
-_PUBLISHED = {"depth": 6, "heads": 4, "activation": "prelu", "dropout": 0.1}
+_PUBLISHED: dict[str, Any] = {"depth": 6, "heads": 4, "activation": "prelu", "dropout": 0.1}
 
 BACKBONES: dict[str, Entry] = {
     "gcn": _entry(
@@ -76,11 +76,12 @@ BACKBONES: dict[str, Entry] = {
         hidden=100, depth=3, heads=4, activation="relu", dropout=0.0,
     ),
     "grover-base": _entry(
-        "grover", "graph transformer, hidden 800, depth 6, 4 heads, PReLU, dropout 0.1: the published checkpoint's size",
+        "grover", "graph transformer, hidden 800, depth 6, 4 heads, PReLU, dropout 0.1: the published checkpoint's",
         _GROVER, hidden=800, **_PUBLISHED,
     ),
     "grover-large": _entry(
-        "grover", "graph transformer, hidden 1200, depth 6, 4 heads, PReLU, dropout 0.1", _GROVER, hidden=1200, **_PUBLISHED
+        "grover", "graph transformer, hidden 1200, depth 6, 4 heads, PReLU, dropout 0.1", _GROVER,
+        hidden=1200, **_PUBLISHED,
     ),
     "compt": _entry(
         "compt", "communicative transformer with distance decay, settings per dataset",
