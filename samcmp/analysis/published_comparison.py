@@ -18,7 +18,7 @@ def with_published(comparison: Comparison, table: int | None = None) -> Comparis
 
 
 def _compared(cell: Cell, row: Row, table: int | None) -> PublishedComparison | None:
-    if row.own:
+    if row.own or cell.tuning is not None:
         return None  # trained otherwise than the paper's
     pretrained = bool(cell.protocol.get("init_from"))
     settings = row.optimizer_settings

@@ -17,6 +17,7 @@ from rich.console import Console
 from samcmp.analysis import gate
 from samcmp.analysis.build import compare
 from samcmp.analysis.comparison import Comparison, Equal, Settings, TunedRow
+from samcmp.analysis.published_comparison import with_published
 from samcmp.analysis.tuned import test_score as score_of_test
 from samcmp.analysis.tuning_curves import best_of_trials, sensitivity
 from samcmp.errors import SamcmpError
@@ -338,3 +339,10 @@ def test_a_gate_holds_no_tuned_comparison_against_an_untuned_baseline() -> None:
     found = gate.compare(chosen, plain)
     assert found.code == gate.BASELINE
     assert "the baseline is untuned, this is tuned with 4 trials at equal trials" in found.lines[0]
+
+
+def test_the_papers_numbers_are_set_beside_runs_with_settings_as_given_alone() -> None:
+    records = tuned(datasets=("esol",), models=("gcn",), trials=2, equal_cost=True, speeds=False)
+    plain = with_published(compare([r for r in records if not r.case.trial])).published
+    assert {found.arm for found in plain} == {"adam", "sam", "graphsam"}, "longer training is another experiment"
+    assert with_published(compare(records)).published == ()
