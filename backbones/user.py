@@ -200,4 +200,5 @@ def _helpers_of(module: ModuleType) -> Iterator[None]:
 
 def _is_in(folder: Path, name: str) -> bool:
     file = getattr(sys.modules[name], "__file__", None)
-    return file is not None and Path(file).resolve().is_relative_to(folder) and "site-packages" not in Path(file).parts
+    path = Path(file or "/").resolve()
+    return path.is_relative_to(folder) and "site-packages" not in path.relative_to(folder).parts

@@ -130,12 +130,14 @@ def _imported(name: str, by: _File | None, own: set[str | None]) -> Iterator[_Fi
     if top != "samcmp" and by is not None and _is_project(by.name):
         return  # the project's own requirements
     beside = None if by is None else by.beside
+    folder = Path() if beside is None else beside.absolute()
     for module, path in _files(name, beside).items():
         if top == "samcmp":
             yield _File(module, path, module)
             continue
-        if beside is not None and path.is_relative_to(beside.absolute()):
-            yield _File(str(beside / path.relative_to(beside.absolute())), path, module, beside)
+        # not whatever lies below that folder: an environment with all that is installed may
+        if beside is not None and (path.parent == folder or path.is_relative_to(folder / top)):
+            yield _File(str(beside / path.relative_to(folder)), path, module, beside)
             continue
         if top in sys.stdlib_module_names:
             return

@@ -231,7 +231,7 @@ def _published_row(row: PublishedComparison, letters: dict[str, str]) -> tuple[E
         "n/a" if row.paper_speed_to_sam is None else f"{row.paper_speed_to_sam:.2f}",
     )
     texts = (
-        row.dataset,
+        row.dataset + row.cell.removeprefix(f"{row.dataset} / {row.model}"),
         row.model,
         row.label,
         paper,

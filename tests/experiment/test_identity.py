@@ -243,14 +243,36 @@ def test_two_folders_with_helpers_of_one_name_each_get_their_own(tmp_path: Path)
     assert [scale_of(source) for source in sources] == [2, 3, 2, 3]
 
 
+@pytest.mark.parametrize("folder", ["work", "site-packages", "samcmp"])
+def test_an_environment_below_a_models_folder_is_known_by_versions(tmp_path: Path, folder: str) -> None:
+    site = tmp_path / folder / ".venv/lib/site-packages"
+    (site / "kit").mkdir(parents=True)
+    (site / "kit/__init__.py").write_text("from kit import more\nSCALE = 1.0\n")
+    (site / "kit/more.py").write_text("")
+    (site / "the_kit-1.5.dist-info").mkdir()
+    for name, text in {
+        "METADATA": "Metadata-Version: 2.1\nName: the-kit\nVersion: 1.5\n",
+        "WHEEL": "Wheel-Version: 1.0\n",
+        "top_level.txt": "kit\n",
+    }.items():
+        (site / "the_kit-1.5.dist-info" / name).write_text(text)
+    source = write_model(tmp_path / folder, "beside", "from kit import SCALE")
+    program = f"from samcmp import modules; print(*modules.closure([{source.rpartition(':')[0]!r}]).items(), sep='\\n')"
+    words, paths = [sys.executable, "-c", program], f"{site}:{ROOT}"
+    done = subprocess.run(words, env={"PYTHONPATH": paths}, capture_output=True, text=True, check=True)
+    assert "('version of the-kit', '1.5')" in done.stdout
+    assert "kit/" not in done.stdout.replace("site-packages/", "")
+    assert str(tmp_path / folder / "helper.py") in done.stdout
+
+
 def test_keying_a_users_model_neither_runs_it_nor_imports_torch(tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text("import helper, samcmp.backbones.heads\nraise SystemExit('run')\nclass Net: ...\n")
+    (tmp_path / "net.py").write_text("import helper, samcmp.backbones.gcn\nraise SystemExit('run')\nclass Net: ...\n")
     (tmp_path / "helper.py").write_text("raise SystemExit('run')\n")
     program = (
         "import sys; from samcmp.experiment import suites; from samcmp.experiment.plan import build\n"
         "from samcmp.experiment.config import Request, read\n"
         "plan = build(read(Request(models=('net.py:Net',), overrides=('net.py:Net.width=9',)), suites.read()))\n"
-        "assert {'net.py', 'helper.py', 'samcmp.backbones.heads'} <= plan.code.keys(), sorted(plan.code)\n"
+        "assert {'net.py', 'helper.py', 'samcmp.backbones.gcn'} <= plan.code.keys(), sorted(plan.code)\n"
         "assert not {'torch', 'helper'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=100)
