@@ -29,7 +29,7 @@ _NEUTRAL = {
     f"samcmp.{name}"
     for name in (
         "data.cards", "data.catalogue", "data.fetch", "errors", "experiment.keys", "experiment.store", "files",
-        "locks", "machine", "modules", "records",
+        "locks", "machine", "modules", "printable", "records",
     )
 }  # fmt: skip
 _held: set[str] = set()  # modules of this project that this process has imported as the keys of its cases say

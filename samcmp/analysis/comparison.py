@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from samcmp.printable import printable_json
 from samcmp.records import SpeedWord, from_json, parse_json, to_json
 
 SCHEMA = 2  # of an exported Comparison: raised when a reader of the old form would misread the new one
@@ -334,7 +335,7 @@ def labels(cell: Cell) -> dict[str, str]:
 
 def to_json_text(comparison: Comparison) -> str:
     """Return the whole Comparison as JSON; its form is :func:`samcmp.analysis.schema.schema`."""
-    return json.dumps(to_json(comparison), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return printable_json(json.dumps(to_json(comparison), indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def from_json_text(text: str | bytes) -> Comparison:

@@ -32,20 +32,20 @@ def stdout(*, width: int | None = None, color: bool = True) -> Console:
     Escape codes go to a terminal alone, or where FORCE_COLOR asks for them, NO_COLOR does not forbid them and what is
     printed allows for them.
     """
-    from rich.console import Console
+    from samcmp.cli.console import SafeConsole
 
     if sys.stdout.isatty():
-        return Console(highlight=False)
+        return SafeConsole(highlight=False)
     codes = None if color and not os.environ.get("NO_COLOR") else False
-    return Console(highlight=False, force_terminal=codes, width=None if "COLUMNS" in os.environ else width)
+    return SafeConsole(highlight=False, force_terminal=codes, width=None if "COLUMNS" in os.environ else width)
 
 
 def stderr() -> Console:
     """Return what prints progress and messages: a log of it never holds escape codes."""
-    from rich.console import Console
+    from samcmp.cli.console import SafeConsole
 
     screen = sys.stderr.isatty()
-    return Console(stderr=True, highlight=False, force_terminal=screen, soft_wrap=not screen)
+    return SafeConsole(stderr=True, highlight=False, force_terminal=screen, soft_wrap=not screen)
 
 
 def print_error(error: SamcmpError) -> None:

@@ -210,10 +210,10 @@ def _show(tables: Sequence[Table], output: Path | None) -> None:
         return
     import io
 
-    from rich.console import Console
+    from samcmp.cli.console import SafeConsole
 
     text = io.StringIO()
-    console = Console(file=text, width=120, force_terminal=False)
+    console = SafeConsole(file=text, width=120, force_terminal=False)
     for table in tables:
         console.print(table)
     _write(text.getvalue().rstrip(), output)

@@ -80,16 +80,15 @@ def deliver(comparison: Comparison, *, form: str, output: Path | None) -> None:
 def _print_table(comparison: Comparison, output: Path | None) -> None:
     import io
 
-    from rich.console import Console
-
     from samcmp import files
+    from samcmp.cli.console import SafeConsole
     from samcmp.report import terminal
 
     if output is None:
         terminal.write(comparison, common.stdout(width=WIDTH))
         return
     text = io.StringIO()
-    terminal.write(comparison, Console(file=text, width=WIDTH, force_terminal=False))
+    terminal.write(comparison, SafeConsole(file=text, width=WIDTH, force_terminal=False))
     files.write(output, text.getvalue().encode())
 
 

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from samcmp.errors import SamcmpError
+from samcmp.printable import printable
 
 STREAMS = {"stdin": "standard input", "stdout": "standard output", "stderr": "standard error"}
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
@@ -101,7 +102,7 @@ def close_streams() -> None:
 def say(text: str) -> None:
     """Print to standard error where there still is one: after SIGHUP there may be no terminal."""
     with contextlib.suppress(OSError, ValueError, SystemExit):
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def explained(error: BaseException) -> SamcmpError | None:

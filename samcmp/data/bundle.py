@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import lzma
 import tarfile
@@ -19,6 +20,9 @@ from samcmp.files import writing
 T = TypeVar("T")
 SUMS = "SHA256SUMS"
 ENDINGS = (".tar", ".tar.gz", ".tgz")  # of a bundle that is written; a zip is read, too
+NAMED = 10  # members, in a message
+LONGEST_READ = 1 << 20  # bytes; members are read in smaller blocks
+SMALL, MOST_PACKED = 64 << 20, 100  # tables of molecules shrink to a tenth: more than this unpacked is no bundle
 # What the decoders of a damaged or encrypted archive raise; OSError without a number is gzip's own.
 _DECODING = (zlib.error, lzma.LZMAError, RuntimeError, ValueError)
 
@@ -74,20 +78,25 @@ def member(path: Path, name: str, *, where: str) -> Iterator[IO[bytes]]:
 def _zipped(path: Path, name: str, where: str) -> Iterator[IO[bytes]]:
     with zipfile.ZipFile(path) as archive:
         entries = {_safe(info.filename, where): info for info in archive.infolist() if not info.is_dir()}
-        _check_size(sum(info.file_size for info in entries.values()), where)
+        _check_size(sum(info.file_size for info in entries.values()), path.stat().st_size, where)
         with archive.open(_one(entries, name, where)) as stream:
             yield stream
 
 
 @contextmanager
 def _tarred(path: Path, name: str, where: str) -> Iterator[IO[bytes]]:
-    with tarfile.open(path) as archive:
+    packed = path.stat().st_size
+    with _unpacked(path) as content, tarfile.open(fileobj=_Bounded(content, where), mode="r:") as archive:
         members = {}
         for info in archive:
             if not (info.isfile() or info.isdir()):
                 raise _unsafe(info.name, "is a link or a device", where)
+            if info.size < 0:
+                raise _unsafe(info.name, "claims a negative size", where)
             checked = _safe(info.name, where)
-            _check_size(info.offset_data + info.size, where)  # before its bytes are unpacked to reach the next one
+            _check_size(
+                info.offset_data + info.size, packed, where
+            )  # before its bytes are unpacked to reach the next one
             if info.isfile():
                 members[checked] = info
         file = archive.extractfile(_one(members, name, where))
@@ -97,8 +106,39 @@ def _tarred(path: Path, name: str, where: str) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _check_size(size: int, where: str) -> None:
-    if size > LARGEST:
+@contextmanager
+def _unpacked(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        if not packed:
+            yield raw
+            return
+        with gzip.GzipFile(fileobj=raw) as content:
+            yield content
+
+
+class _Bounded(io.RawIOBase):
+    """A stream of which no more than LONGEST_READ is taken into memory at once, whatever an archive's header claims."""
+
+    def __init__(self, source: IO[bytes], where: str) -> None:
+        self.source = source
+        self.where = where
+
+    def read(self, size: int = -1) -> bytes:
+        if size > LONGEST_READ:
+            raise _unsafe("of an extended header", f"claims {size / 2**20:,.0f} MiB", self.where)
+        return self.source.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self.source.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.source.tell()
+
+
+def _check_size(size: int, packed: int, where: str) -> None:
+    if size > min(LARGEST, max(SMALL, MOST_PACKED * packed)):
         raise DataError(
             f"it unpacks to {size / 2**30:,.1f} GiB, more than any bundle of datasets",
             where=where,
@@ -123,9 +163,10 @@ def _unsafe(name: str, why: str, where: str) -> DataError:
 
 def _one(entries: dict[str, T], name: str, where: str) -> T:
     if name not in entries:
+        held = sorted(entries)
+        more = f" and {len(held) - NAMED:,} more" if len(held) > NAMED else ""
+        shown = ", ".join(entry[:60] for entry in held[:NAMED])
         raise DataError(
-            f"there is no {name} in the bundle",
-            where=where,
-            remedy=f"It holds {', '.join(sorted(entries)) or 'nothing'}.",
+            f"there is no {name} in the bundle", where=where, remedy=f"It holds {shown or 'nothing'}{more}."
         )
     return entries[name]

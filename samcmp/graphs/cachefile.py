@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from samcmp import files
 from samcmp.errors import WriteError
+from samcmp.printable import printable
 
 Named = dict[str, NDArray[Any]]
+_CHECKSUM = "sha256"  # in the header
 _say = logging.getLogger("samcmp")
 
 
@@ -62,11 +64,15 @@ def read(path: Path, *, whole: Callable[[Named], bool], complain: bool = False) 
     try:
         with safe_open(path, framework="pt") as stream:
             arrays = {name: stream.get_tensor(name).numpy() for name in stream.keys()}  # noqa: SIM118
-        if whole(arrays):
+            checksum = (stream.metadata() or {}).get(_CHECKSUM)
+        if checksum != _checksum(arrays):
+            why = "its checksum is wrong"
+        elif whole(arrays):
             return arrays
-        why = "it does not hold what it should"
-    except (SafetensorError, OSError, KeyError, IndexError, ValueError) as error:
-        why = str(error)
+        else:
+            why = "it does not hold what it should"
+    except (SafetensorError, OSError, KeyError, IndexError, TypeError, ValueError) as error:
+        why = printable(str(error))
     if complain:
         _say.warning("The cache file %s is damaged (%s); it is made anew.", path, why)
     return None
@@ -76,4 +82,14 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write the arrays: a reader sees all of them or nothing. Raises WriteError."""
     from safetensors.numpy import save
 
-    files.write(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    files.write(path, save(contiguous, metadata={_CHECKSUM: _checksum(contiguous)}))
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of the names, types, shapes and bytes."""
+    found = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        found.update(array.reshape(-1).view(np.uint8))
+    return found.hexdigest()

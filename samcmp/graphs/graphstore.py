@@ -18,7 +18,7 @@ from samcmp.graphs.batch import Columns, Molecules, MolGraph
 from samcmp.graphs.columns import expand_atoms, expand_bonds
 from samcmp.graphs.featurize import VERSION, Arrays, directed
 
-FORMAT = 2  # of the file: count up when an array is added or its type changes
+FORMAT = 3  # of the file: count up when an array is added or its type changes
 SECONDS_EACH = 3e-4  # CPU time to featurise a molecule
 DESCRIPTOR_SECONDS_EACH = 5e-3  # and to compute its descriptors
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samcmp.analysis.comparison import Cell, Comparison, Row, Verdict
+from samcmp.printable import csv_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -79,16 +81,17 @@ def _flat_verdict(verdict: Verdict | None, role: str) -> dict[str, Value]:
 
 def to_csv(comparison: Comparison) -> str:
     """Return RFC 4180 CSV: a header and a row an arm. A missing value is an empty field."""
-    table = _frame(comparison)
+    cells = [{key: csv_cell(value) for key, value in row.items()} for row in rows(comparison)]
+    table = _frame(cells)
     return str(table.to_csv(index=False, lineterminator="\n")) if len(table) else ""
 
 
 def to_parquet(comparison: Comparison, path: Path) -> None:
     """Write the rows of :func:`rows` to ``path`` as Parquet."""
-    _frame(comparison).to_parquet(path, index=False)
+    _frame(rows(comparison)).to_parquet(path, index=False)
 
 
-def _frame(comparison: Comparison) -> pandas.DataFrame:
+def _frame(flat: Sequence[Mapping[str, object]]) -> pandas.DataFrame:
     import pandas
 
-    return pandas.DataFrame(rows(comparison), dtype=object)  # a whole number beside a missing one stays whole
+    return pandas.DataFrame(flat, dtype=object)  # a whole number beside a missing one stays whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from samcmp.analysis.comparison import Comparison
+from samcmp.printable import printable
 from samcmp.report.grid import Entry, Grid
 from samcmp.report.table import table
 
@@ -13,7 +14,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&-])")
 
 def escape(text: str) -> str:
     """Make any text mean itself in Markdown and in the HTML it becomes; line breaks become blanks."""
-    flat = " ".join(text.split())
+    flat = printable(" ".join(text.split()))
     return _SPECIAL.sub(_escaped, flat)
 
 
@@ -43,7 +44,7 @@ def render(comparison: Comparison) -> str:
     if layout.remarks:
         lines += ["", *(f"- {escape(remark)}" for remark in layout.remarks)]
     if layout.splits:
-        lines += ["", "Splits: " + ", ".join(f"`{split.replace('`', '')}`" for split in layout.splits)]
+        lines += ["", "Splits: " + ", ".join(f"`{printable(split.replace('`', ''))}`" for split in layout.splits)]
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from samcmp.analysis.numbers import memory, rate
+from samcmp.printable import csv_cell, printable_json
 from samcmp.profiling import WARNING
 from samcmp.records import Ratio, Record, Throughput, speed_word, to_json
 from samcmp.report.grid import Column, Entry, Grid
@@ -234,7 +235,7 @@ def device_lines(machine: Mapping[str, Any]) -> list[str]:
 def render(records: Sequence[Record], *, form: str) -> str:
     """Return Markdown, CSV or JSON."""
     if form == "json":
-        return json.dumps([to_json(record) for record in records], indent=1, ensure_ascii=False)
+        return printable_json(json.dumps([to_json(record) for record in records], indent=1, ensure_ascii=False))
     if form == "csv":
         return _csv(records)
     main = table(records)
@@ -253,7 +254,7 @@ def _csv(records: Sequence[Record]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, titles, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows({key: csv_cell(value) for key, value in row.items()} for row in flat)
     return out.getvalue().rstrip("\n")
 
 

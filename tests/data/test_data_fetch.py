@@ -363,6 +363,54 @@ def test_an_archive_that_unpacks_to_more_than_any_bundle_is_refused_before_it_is
     assert left_behind(cache) == []
 
 
+def _header_that_claims(size: int, kind: bytes, body: bytes) -> bytes:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT) + body
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_bundle_whose_header_claims_gigabytes_takes_no_memory(
+    cache: Path, tmp_path: Path, kind: bytes, packed: bool
+) -> None:
+    """Two GiB of zeros are two MB of gzip; 64 MiB tell the same here."""
+    import gzip
+    import tracemalloc
+
+    path = tmp_path / "bad.tar"
+    content = _header_that_claims(2 << 30, kind, b"\0" * (64 << 20))
+    path.write_bytes(gzip.compress(content, 1) if packed else content)
+    del content
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="claims 2,048 MiB"):
+            fetch.ensure(card(), source=path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_bundle_of_much_more_than_its_bytes_is_refused(cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("set.csv", b"\0" * (80 << 20))
+    with pytest.raises(DataError, match="it unpacks to"):
+        fetch.ensure(card(), source=path)
+    assert left_behind(cache) == []
+
+
+def test_a_member_of_negative_size_is_refused(cache: Path, tmp_path: Path) -> None:
+    info = tarfile.TarInfo("set.csv")
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = (-(1 << 9)).to_bytes(12, "big", signed=True)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "bad.tar").write_bytes(bytes(header) + b"\0" * 2048)
+    with pytest.raises(DataError):
+        fetch.ensure(card(), source=tmp_path / "bad.tar")
+
+
 def test_a_server_that_does_not_stop_sending_is_cut_off(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,46 @@ def test_a_file_whose_arrays_do_not_fit_together_is_made_anew(folder: Path) -> N
     assert same(first, GraphSet.load_or_build(made(), COLUMNS))
 
 
+def rewritten(arrays: dict[str, np.ndarray], how: str, *, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """Change one array as a fault or a hand would: any that can be read and fits where it stood."""
+    name = sorted(arrays)[generator.integers(len(arrays))]
+    array = arrays[name]
+    changed = {
+        "zeroed": lambda: np.where(array == 0, 1, 0).astype(array.dtype),
+        "reversed": lambda: np.ascontiguousarray(array.ravel()[::-1].reshape(array.shape)) + array.dtype.type(1),
+        "flat": lambda: array.reshape(1, -1),
+        "longer": lambda: np.concatenate([array, array]) if array.ndim else array,
+        "another type": lambda: array.astype(np.float64),
+        "empty": lambda: array[:0],
+    }[how]
+    return {**arrays, name: changed()}
+
+
+@pytest.mark.parametrize("how", ["zeroed", "reversed", "flat", "longer", "another type", "empty"])
+@pytest.mark.parametrize("seed", range(4))
+def test_arrays_that_were_changed_are_made_anew_and_that_is_said(
+    folder: Path, how: str, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    first = GraphSet.load_or_build(made(), COLUMNS, prepare=lengths)
+    for path in files(folder):
+        before = load_file(path)
+        save_file(rewritten(before, how, generator=np.random.default_rng(seed)), path)
+    with caplog.at_level(logging.WARNING, logger="samcmp"):
+        assert same(GraphSet.load_or_build(made(), COLUMNS, prepare=lengths), first)
+    assert len([r for r in caplog.records if "is damaged" in r.getMessage()]) == len(files(folder)) == 2
+
+
+def test_a_file_with_any_bit_flipped_gives_the_same_arrays(folder: Path) -> None:
+    first = GraphSet.load_or_build(made(), COLUMNS, prepare=lengths)
+    path = max(files(folder), key=lambda path: path.stat().st_size)
+    whole = path.read_bytes()
+    for i in range(0, len(whole), max(1, len(whole) // 60)):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 0x10]) + whole[i + 1 :])
+        assert same(GraphSet.load_or_build(made(), COLUMNS, prepare=lengths), first)
+
+
 def test_loaded_arrays_are_maps_of_the_file_and_writing_to_them_leaves_it_alone(folder: Path) -> None:
     GraphSet.load_or_build(made(), COLUMNS)
     (path,) = files(folder)
