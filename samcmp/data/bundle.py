@@ -107,21 +107,21 @@ def _tarred(path: Path, name: str, where: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[IO[bytes]]:
+def _unpacked(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         if not packed:
             yield raw
             return
-        with gzip.GzipFile(fileobj=raw) as content:
+        with gzip.open(raw) as content:
             yield content
 
 
 class _Bounded(io.RawIOBase):
     """A stream of which no more than LONGEST_READ is taken into memory at once, whatever an archive's header claims."""
 
-    def __init__(self, source: IO[bytes], where: str) -> None:
+    def __init__(self, source: IO[bytes] | gzip.GzipFile, where: str) -> None:
         self.source = source
         self.where = where
 
