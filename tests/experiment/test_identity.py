@@ -404,7 +404,7 @@ def test_a_file_that_changes_in_mid_run_ends_it_with_its_name_and_nothing_of_it_
     finished = []
 
     def run() -> None:
-        for result in getattr(local, how)(cases, options, hear=lambda now: None, **more):
+        for result in getattr(local, how)(cases, options, listen=lambda now: None, **more):
             finished.append(result.record)
             if len(finished) == 1:
                 edit()
@@ -436,5 +436,5 @@ def test_a_file_that_is_put_back_is_the_one_the_comparison_began_with(tmp_path: 
     edit()
     for path, data in kept.items():
         path.write_bytes(data)
-    records = [f.record for f in local.run_here(cases, options, hear=lambda now: None)]
+    records = [f.record for f in local.run_here(cases, options, listen=lambda now: None)]
     assert [record.status for record in records] == ["ok"] * 3

@@ -400,7 +400,8 @@ def wsam(
 
 
 TWINS: dict[str, Callable[..., Twin]] = {
-    "adam": adam, "adam-loss-weighted": adam_loss_weighted, "adam-released-schedule": adam, "sam": sam, "asam": asam,
+    "adam": adam, "adamw": adam, "sgd": adam,  # the base alone, whichever it is
+    "adam-loss-weighted": adam_loss_weighted, "adam-released-schedule": adam, "sam": sam, "asam": asam,
     "sam-one": sam_one, "sam-k": sam_k, "sam-k-skip": sam_k_skip, "looksam": looksam, "ae-sam": ae_sam, "rst": rst,
     "esam": esam, "saf": saf, "mesa": mesa, "vasso": vasso, "graphsam": graphsam, "graphsam-k": graphsam_k,
     "graphsam-released": graphsam_released, "s2-sam": s2_sam, "msam": msam, "f-sam": f_sam, "gsam": gsam,
