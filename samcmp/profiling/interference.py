@@ -70,8 +70,18 @@ class State:
             if old != new:
                 # a module may get further names when a part of it is imported, a class gets none by itself
                 names = [*old] if isinstance(owner, ModuleType) else [*{**old, **new}]
-                changed += [f"{_name(owner)}.{name}" for name in names if not _same(old.get(name), new.get(name))]
+                changed += [
+                    f"{_name(owner)}.{name}"
+                    for name in names
+                    if not _same(old.get(name, _inherited(owner, name)), new.get(name))
+                ]
         return ", ".join(changed)
+
+
+def _inherited(owner: type | ModuleType, name: str) -> Any:
+    """Return what a class has of its bases under ``name``; None where nothing, and for a module."""
+    bases = owner.__mro__[1:] if isinstance(owner, type) else ()
+    return next((vars(base)[name] for base in bases if name in vars(base)), None)
 
 
 def _same(old: Any, new: Any) -> bool:

@@ -18,7 +18,7 @@ from samcmp.conformance.trial import STEPS_PER_EPOCH, Build
 DDP = "replicas of two ranks stay identical"
 EIGHT = [2, 1, 1, 1, 1, 1, 1, 1]
 PASSES = {  # of steps that show the rhythm more than once; three steps an epoch, four epochs
-    "adam": [1] * 8,
+    **dict.fromkeys(("adam", "adamw", "sgd"), [1] * 8),
     "sam": [2] * 8,
     "asam": [2] * 8,
     "sam-one": [2] + [1] * 16,
