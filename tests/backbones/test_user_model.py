@@ -228,7 +228,6 @@ def test_an_edited_helper_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=False, reason="not yet seen to pass in profile since foreign code has processes of its own")
 @pytest.mark.parametrize(
     "command",
     [
