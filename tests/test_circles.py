@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def modules() -> dict[str, Path]:
@@ -54,4 +54,5 @@ def test_circles_are_found_where_there_are_some() -> None:
 
 def test_no_files_import_each_other_in_a_circle() -> None:
     known = modules()
+    assert {"samcmp.cli", "backbones.grover"} <= known.keys()  # the whole house was read
     assert not circles({name: imported(path, known) - {name} for name, path in known.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,10 @@ def test_the_time_to_build_is_shared_by_longer_blocks(setup: Setup, monkeypatch:
     from samcmp.profiling import session
 
     def steps(why: str | None) -> int:
-        run = session._Profile(cases("adam"), setup, _absent(), options=SessionOptions(100.0), say=lambda text: None)
+        options = SessionOptions(100.0)
+        run = session._Profile(
+            cases("adam"), setup, _absent(), options=options, say=lambda text: None, turn=lambda key: nullcontext()
+        )
         arm = run.results.arms[0]
         arm.seconds_per_step, arm.build_seconds, run.results.one_at_a_time = 0.01, 1.0, why
         return run._block_steps([arm], 0.01, 100.0)
