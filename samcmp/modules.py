@@ -6,6 +6,7 @@ A module is named as Python does ("samcmp.optim.sam") or, where the name ends in
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 import importlib
 import importlib.metadata
@@ -161,8 +162,8 @@ def _files(name: str, beside: Path | None) -> dict[str, Path]:
     """Return the files that ``import name`` runs, by module: of each package above it and its own."""
     top, *rest = name.split(".")
     if top == "samcmp":
-        own = _PACKAGE.joinpath(*rest).with_suffix(".py") if rest else _PACKAGE
-        return {name: own} if own.is_file() else {}
+        own = _own_file(name)
+        return {} if own is None else {name: own}
     path, inside = _inside([beside.absolute()], top) if beside is not None else (None, [])
     with suppress(ImportError, ValueError):
         spec = importlib.util.find_spec(top) if path is None else None
@@ -177,6 +178,12 @@ def _files(name: str, beside: Path | None) -> dict[str, Path]:
             return found
         path, inside = _inside(inside, rest[0])
         module = f"{module}.{rest.pop(0)}"
+
+
+@cache
+def _own_file(name: str) -> Path | None:
+    path = _PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py")
+    return path if path.is_file() else None
 
 
 def _inside(folders: Iterable[Path], name: str) -> tuple[Path | None, list[Path]]:
@@ -217,7 +224,6 @@ def _packages_of(top: str) -> list[str]:
 # ---------------------------------------------------------------------------------------------- what is read
 
 Imports = tuple[tuple[int, str], ...]  # leading dots, module
-_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _IMPORTERS = {"import_module", "__import__"}
 
 
@@ -233,23 +239,69 @@ _read_once = cache(_read)  # for modules of this project, which a process import
 
 @lru_cache(maxsize=1024)
 def _parsed(content: bytes) -> tuple[str, Imports]:
+    imports: list[tuple[int, str]] = []
+    collected = gc.isenabled()
+    gc.disable()  # a tree is many small objects, none of them garbage: looking for some takes half the time
     try:
         tree = ast.parse(content)
+        text = _spelled(tree, imports)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # not Python: whoever runs it says what is wrong
         return hashlib.sha256(content).hexdigest(), ()
-    imports: list[tuple[int, str]] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            imports.append((node.level, module))
-            imports += [(node.level, f"{module}.{alias.name}".lstrip(".")) for alias in node.names]
-        elif isinstance(node, ast.Import):
-            imports += [(0, alias.name) for alias in node.names]
-        elif isinstance(node, ast.Call):
-            imports += [(0, name) for name in _named_in_call(node)]
-        elif isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node):
-            node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode("utf-8", "surrogatepass")).hexdigest(), tuple(dict.fromkeys(imports))
+    finally:
+        if collected:
+            gc.enable()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), tuple(dict.fromkeys(imports))
+
+
+def _spelled(node: ast.AST, imports: list[tuple[int, str]]) -> str:
+    """Spell a syntax tree without docstrings, as :func:`ast.dump` does, and collect what it imports on the way."""
+    kind = node.__class__
+    seen = _SEEN.get(kind)
+    if seen is not None:
+        seen(node, imports)
+    parts = []
+    for name, default in _fields(kind):
+        value = getattr(node, name, None)
+        if isinstance(value, ast.AST):
+            spelled = _spelled(value, imports) if value._fields else f"{value.__class__.__name__}()"
+            parts.append(f"{name}={spelled}")
+        elif value.__class__ is list:
+            items = [_spelled(v, imports) if isinstance(v, ast.AST) else repr(v) for v in value]
+            parts.append(f"{name}=[{', '.join(items)}]")
+        elif value is not None or default is not None:
+            parts.append(f"{name}={value!r}")
+    return f"{kind.__name__}({', '.join(parts)})"
+
+
+@cache
+def _fields(kind: type[ast.AST]) -> tuple[tuple[str, Any], ...]:
+    """The fields of a kind of node; those whose default is None are spelled only where they are something else."""
+    return tuple((name, getattr(kind, name, ...)) for name in kind._fields)
+
+
+def _import_from(node: Any, imports: list[tuple[int, str]]) -> None:
+    module = node.module or ""
+    imports.append((node.level, module))
+    imports += [(node.level, f"{module}.{alias.name}".lstrip(".")) for alias in node.names]
+
+
+def _import(node: Any, imports: list[tuple[int, str]]) -> None:
+    imports += [(0, alias.name) for alias in node.names]
+
+
+def _call(node: Any, imports: list[tuple[int, str]]) -> None:
+    imports += [(0, name) for name in _named_in_call(node)]
+
+
+def _without_docstring(node: Any, _: object) -> None:
+    if (ast.get_docstring(node, clean=False) or "").strip():
+        node.body = node.body[1:] or [ast.Pass()]
+
+
+_SEEN = {
+    ast.ImportFrom: _import_from, ast.Import: _import, ast.Call: _call,
+    **dict.fromkeys((ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef), _without_docstring),
+}  # fmt: skip
 
 
 def _named_in_call(node: ast.Call) -> Iterator[str]:

@@ -270,6 +270,8 @@ class Record:
 
 def to_json(value: Any) -> Json:
     """Turn a noun of this module into plain JSON values. Non-finite numbers become None."""
+    if value is None or isinstance(value, (str, int)):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

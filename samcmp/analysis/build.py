@@ -15,10 +15,11 @@ from samcmp.analysis.rows import row_of
 from samcmp.analysis.sentences import sentences
 from samcmp.analysis.step_shares import at_training_shares
 from samcmp.analysis.target import with_targets
-from samcmp.analysis.tuned import choose, metric_of
+from samcmp.analysis.tuned import choose, metric_of, shortage, tried
 from samcmp.analysis.verdicts import verdicts
 from samcmp.data import coverage
 from samcmp.data.coverage import span
+from samcmp.errors import UsageError
 from samcmp.records import LOWER_IS_BETTER, Record, arm_name, to_json
 
 V = TypeVar("V")
@@ -37,7 +38,9 @@ def compare(
     """
     settings = settings or Settings()
     records = list(records)
-    cells = [_cell(group, settings, predictions) for group in groups(records)]
+    found = groups(records)
+    _refuse_all(found, settings)
+    cells = [_cell(group, settings, predictions) for group in found]
     cells = [dataclasses.replace(cell, sentences=sentences(cell)) for cell in _tell_apart(cells)]
     notes = [note for record in records for note in record.notes]
     return Comparison(
@@ -50,6 +53,23 @@ def compare(
         notes=tuple(dict.fromkeys(notes)),
         records=len(records),
     )
+
+
+def _refuse_all(found: Sequence[Group], settings: Settings) -> None:
+    """Raise UsageError where no cell can be tuned as asked for; where some can, the others say why not."""
+    trained = [group for group in found if group.runs]
+    lacking = [shortage(group, settings) for group in trained]
+    if not trained or not all(lacking):
+        return
+    stored = max(map(tried, trained))
+    if settings.trials is not None and stored < settings.trials:
+        raise UsageError(
+            f"the store holds {stored} of every optimizer",
+            where=f"--trials {settings.trials}",
+            remedy=f"Run `samcmp compare --tune {settings.trials}`, or ask for fewer.",
+        )
+    remedy = "Use --equal passes, or let `samcmp compare` profile them."
+    raise UsageError(lacking[0], where="--equal seconds", remedy=remedy)
 
 
 def _across(cells: Sequence[Cell], settings: Settings) -> Across | None:
@@ -102,10 +122,12 @@ def _cell(given: Group, settings: Settings, predictions: Predictions | None) -> 
     case = given.case
     given, share_notes = at_training_shares(given)
     group, tuning = choose(given, settings)
-    metric = metric_of(group)
+    lacking = shortage(given, settings)
+    metric = metric_of(given)
     higher = metric not in LOWER_IS_BETTER
     factor = test_over_train(group)
-    rows = with_front(_rows(group), higher=higher, factor=factor, settings=settings)
+    rows = [_without_scores(row, lacking) for row in _rows(given)] if lacking else _rows(group)
+    rows = with_front(rows, higher=higher, factor=factor, settings=settings)
     rows = with_best(rows, higher=higher)
     margin, margin_text = _margin(metric, rows, settings)
     rows = with_targets(rows, group, margin=margin, higher=higher)
@@ -116,7 +138,9 @@ def _cell(given: Group, settings: Settings, predictions: Predictions | None) -> 
         if record.status != "ok" and record.throughput is not None
     )
     notes += [*share_notes, *_data_notes(group)]
-    if given.trials and tuning is None:
+    if lacking:
+        notes.append(f"{lacking}: no scores, no verdicts")
+    elif given.trials and tuning is None:
         notes.append(_why_untuned(given))
     if tuning is None:
         notes += _sweep_notes(rows)
@@ -125,7 +149,9 @@ def _cell(given: Group, settings: Settings, predictions: Predictions | None) -> 
     for role, name in (("base", "the base optimizer alone"), ("sam", "SAM")):
         if role not in {row.role for row in rows}:
             notes.append(f"no arm is {name}: nothing is compared with it")
-    judged = verdicts(rows, group, margin=margin, higher=higher, settings=settings, predictions=predictions)
+    judged = []
+    if not lacking:
+        judged = verdicts(rows, group, margin=margin, higher=higher, settings=settings, predictions=predictions)
     if tuning is not None:
         order = {row.arm: i for i, row in enumerate(rows)}
         untuned = verdicts(_rows(given), given, margin=margin, higher=higher, settings=settings)
@@ -164,6 +190,10 @@ def _rows(group: Group) -> list[Row]:
     roles, factor = _roles(group), test_over_train(group)
     arms = sorted(set(group.runs) | set(group.profiles), key=lambda arm: (_place(arm, roles), arm))
     return _labelled([row_of(arm, group, roles=roles, factor=factor) for arm in arms])
+
+
+def _without_scores(row: Row, why: str) -> Row:
+    return dataclasses.replace(row, score=None, valid=None, blocks={}, holes=(), missing={**row.missing, "score": why})
 
 
 def _why_untuned(group: Group) -> str:

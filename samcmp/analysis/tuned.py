@@ -20,28 +20,36 @@ from samcmp.analysis.paired import mean_interval
 from samcmp.analysis.rows import score_of
 from samcmp.analysis.step_shares import at_training_shares
 from samcmp.analysis.tuning import chosen, trials_of_equal_cost
-from samcmp.errors import UsageError
 from samcmp.records import LOWER_IS_BETTER, Case, Record, content_key
 
 Trials = Sequence[Record]  # of one arm and block: trial 0, 1, ...
 Costs = Mapping[str, Mapping[str, float]]  # arm -> block -> cost of one run
 
 
+def tried(group: Group) -> int:
+    """The longest prefix of trials that every arm has on every split; 1 where nothing is tuned."""
+    return min((len(found) for blocks in group.trials.values() for found in blocks.values()), default=1)
+
+
+def shortage(group: Group, settings: Settings) -> str:
+    """Say why a cell cannot be tuned as asked for: too few trials, or no speeds to be equal in; empty where it can."""
+    stored = tried(group)
+    if settings.trials is not None and group.runs and stored < settings.trials:
+        return f"{stored} of {settings.trials} trials stored of every optimizer and split"
+    unmeasured = [arm for arm in group.trials if arm not in group.profiles or group.profiles[arm].throughput is None]
+    if settings.equal == "seconds" and stored > 1 and unmeasured:
+        return f"no speeds were measured of {', '.join(unmeasured)}"
+    return ""
+
+
 def choose(group: Group, settings: Settings) -> tuple[Group, Tuning | None]:
     """Return the group with the chosen runs alone, and how they were chosen; None where nothing is tuned.
 
-    The number of trials is the longest prefix that every arm has on every split. Raises UsageError where fewer than
-    asked for are there, or the costs to be equal in are not known.
+    Where it cannot be tuned as asked for no run is chosen.
     """
-    trials = min((len(found) for blocks in group.trials.values() for found in blocks.values()), default=1)
-    if settings.trials is not None:
-        if trials < settings.trials:
-            raise UsageError(
-                f"{group.case.dataset} / {group.case.model}: the store holds {trials} of every optimizer",
-                where=f"--trials {settings.trials}",
-                remedy=f"Run `samcmp compare --tune {settings.trials}`, or ask for fewer.",
-            )
-        trials = settings.trials
+    if shortage(group, settings):
+        return dataclasses.replace(group, runs={}, trials={}), None
+    trials = settings.trials or tried(group)
     if trials < 2:
         return dataclasses.replace(group, trials={}), None
     counts = _counts(group, trials, settings.equal)
@@ -114,14 +122,6 @@ def _counts(group: Group, trials: int, equal: Equal) -> dict[str, dict[str, int]
 
 def _costs(group: Group, unit: Equal) -> Costs:
     """What one run of each arm costs on each block; nothing for an arm of which no run finished."""
-    if unit == "seconds":
-        without = [arm for arm in group.trials if arm not in group.profiles or group.profiles[arm].throughput is None]
-        if without:
-            raise UsageError(
-                f"no speeds were measured of {', '.join(without)}",
-                where="--equal seconds",
-                remedy="Use --equal passes, or let `samcmp compare` profile them.",
-            )
     costs: dict[str, dict[str, float]] = {}
     for arm, blocks in group.trials.items():
         found = {block: [c for r in runs if (c := _cost(r, group, unit)) is not None] for block, runs in blocks.items()}

@@ -158,6 +158,9 @@ def compare(
     if tuning.equal is not None and planned.trials == 1:
         output.refuse_untuned(tuning.equal)
     kept = Store(common.store_folder(store))
+    needs_speeds = tuning.equal == "seconds"
+    if needs_speeds and not retry_failed:
+        output.refuse_without_speeds(planned.without_speed(kept))
     missing = planned.missing_train(kept, retry=retry_failed) or planned.missing_sessions(kept, retry=retry_failed)
     if dry_run or missing:
         planned.check_settings()
@@ -174,8 +177,9 @@ def compare(
         from samcmp.cli import execute
 
         how = execute.How(
-            found.options(where, planned.code), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed
-        )
+            found.options(where, planned.code), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed,
+            measured=output.refuse_without_speeds if needs_speeds else None,
+        )  # fmt: skip
         planned = execute.run(planned, kept, how=how, budget=seconds)
     _finish(planned, kept, out, equal=tuning.equal, before=before)
 

@@ -78,17 +78,19 @@ def _trials(planned: Plan) -> str:
 
 
 def _power(planned: Plan) -> list[str]:
-    """Say what no number of splits finds: what this number finds needs scipy, which would be a third of the wait."""
+    """Say which differences this number of splits finds, and which no number does."""
     cases = planned.train.values()
     splits = {(case.split, case.split_seed, case.fold) for case in cases}
     if not splits:
         return []
     if len(splits) > 1:
         folds = any(case.fold is not None for case in cases)
-        limit = power.limit(test_over_train=0.2 / 0.7 if folds else 0.1 / 0.8)
+        ratio = 0.2 / 0.7 if folds else 0.1 / 0.8
+        least = power.detectable(len(splits), test_over_train=ratio)
         return [
-            f"{len(splits)} splits: a difference below {limit:.2f} standard deviations of the paired differences is "
-            "found with less than 80 % power, however many there are (5 % level, corrected for overlapping splits)."
+            f"{len(splits)} splits: a difference below {least:.2f} standard deviations of the paired differences is "
+            "found with less than 80 % power (5 % level, corrected for overlapping splits); however many splits, "
+            f"below {power.limit(test_over_train=ratio):.2f}."
         ]
     if len({case.block for case in cases}) > 1:
         return ["One split and several seeds: verdicts will say nothing about other test sets."]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ class How:
     timeout: float | None = None
     plain: bool = False
     retry: bool = False
+    measured: Callable[[Sequence[str]], None] | None = None  # given the arms without a speed, before any training
 
 
 def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) -> Plan:
@@ -64,6 +65,8 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     view: _View = _Lines(console) if how.plain or not console.is_interactive else _Live(console)
     with view.open():
         _profile(view, sessions, kept, options=how.options, seconds=planned.profile_seconds)
+        if how.measured is not None:
+            how.measured(planned.without_speed(kept))
         if budget is not None:
             planned, said = budgets.fit(planned, kept, seconds=budget - (time.perf_counter() - began))
             console.print(Text(said))

@@ -57,6 +57,16 @@ def refuse_untuned(equal: str | None) -> None:
     raise UsageError("nothing is tuned here", where=where, remedy="Add `--tune 8` to `samcmp compare`.")
 
 
+def refuse_without_speeds(arms: Sequence[str]) -> None:
+    """Refuse to train for a comparison at equal seconds where a speed could not be measured. Raises UsageError."""
+    if arms:
+        raise UsageError(
+            f"no speed was measured of {'; '.join(arms)}",
+            where="--equal seconds",
+            remedy="Use --equal passes, measure again with --retry-failed, or leave these optimizers out.",
+        )
+
+
 def deliver(comparison: Comparison, *, form: str, output: Path | None) -> None:
     """Print or write a comparison in the form asked for. A file appears whole or not at all."""
     from samcmp import files, report

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+NAMES = ("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed", "file", "column")
 PARTS = ("train", "valid", "test")
 OTHER_NAMES = {"training": "train", "val": "valid", "validation": "valid", "dev": "valid", "testing": "test"}
 Parts = tuple[Sequence[int], Sequence[int], Sequence[int]]  # rows of train, valid and test

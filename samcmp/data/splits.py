@@ -17,13 +17,12 @@ import numpy as np
 
 from samcmp.data import splitfile
 from samcmp.data.molecules import Molecules, keys
-from samcmp.data.split import PARTS, Parts, Split
+from samcmp.data.split import NAMES, PARTS, Parts, Split
 from samcmp.errors import DataError, UsageError, unknown
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-NAMES = ("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed", "file", "column")
 ONE_PARTITION = frozenset({"scaffold", "fixed", "file", "column"})  # the seed changes nothing, or is not meant to
 FOLDS = 5
 Rows = Sequence[int]

@@ -51,6 +51,15 @@ class Plan:
     def missing_sessions(self, store: Store, *, retry: bool = False) -> list[Mapping[str, Case]]:
         return [s for s in self.sessions if not all(_done(store.get(key), retry) for key in s)]
 
+    def without_speed(self, store: Store) -> list[str]:
+        """Name the arms whose session is stored as finished and has no speed of them: nothing will measure it."""
+        found = ((case, store.get(key)) for session in self.sessions for key, case in session.items())
+        return [
+            f"{case.dataset} {case.model} {case.arm}: {record.reason or record.status}"
+            for case, record in found
+            if record is not None and record.status != "partial" and record.throughput is None
+        ]
+
     def records(self, store: Store) -> list[Record]:
         """The Records of this plan that the store holds, in the plan's order."""
         return [record for key in self.keys if (record := store.get(key)) is not None]

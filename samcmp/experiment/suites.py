@@ -194,10 +194,12 @@ def _check_names(suites: Suites, cards: Sequence[Path]) -> None:
     for name, settings in suites.settings.items():
         check_arm(Arm(name, settings), where=f"{suites.path}: optimizers.{name}")
     _check_protocol(suites.protocol, f"{suites.path}: protocol")
+    datasets = set(catalogue("dataset", cards))  # once: it asks every installed package for cards
     for name, suite in suites.suites.items():
         where = f"{suites.path}: suites.{name}"
         _check_protocol(_set(suite.protocol), f"{where}.protocol")
-        check_members("dataset", suite.datasets, where=f"{where}.datasets", cards=cards)
+        unknown = [name for name in suite.datasets if name not in datasets]
+        check_members("dataset", unknown, where=f"{where}.datasets", cards=cards)
         check_members("model", suite.models, where=f"{where}.models")
         check_split(suite.split, suite.folds, where=where)
         for arm in arms_of(suite.optimizers, where=f"{where}.optimizers"):
@@ -260,10 +262,10 @@ def _config_unknown(kind: str, name: str, allowed: Sequence[str], *, where: str)
 
 def check_split(split: str, folds: int | None, *, where: str) -> None:
     """Raise ConfigError for an unknown split, or folds together with a split that has none."""
-    from samcmp.data import splits
+    from samcmp.data.split import NAMES
 
-    if split not in splits.NAMES:
-        raise _config_unknown("split", split, splits.NAMES, where=where if where.startswith("--") else f"{where}.split")
+    if split not in NAMES:
+        raise _config_unknown("split", split, NAMES, where=where if where.startswith("--") else f"{where}.split")
     if folds is not None and split not in {"random", "cv5"}:
         raise ConfigError(
             f"folds = {folds} and split = {split!r} contradict each other",

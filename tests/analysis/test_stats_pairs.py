@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
@@ -173,6 +173,10 @@ def test_detectable_difference_is_that_of_the_specification() -> None:
     assert detectable(25, test_over_train=0.125) == pytest.approx(1.19, abs=0.005)
     assert detectable(25, test_over_train=0.25) == pytest.approx(1.57, abs=0.005)
     assert detectable(1, test_over_train=0.125) == math.inf
+    for n in (2, 3, 4, 5, 10, 100, 1000):
+        df, critical = n - 1, special.stdtrit(n - 1, 0.975)
+        expected = special.nctdtrinc(df, 0.2, critical) * math.sqrt(1 / n)
+        assert detectable(n, test_over_train=0.0) == pytest.approx(expected, rel=1e-6)
     assert limit(test_over_train=0.125) == pytest.approx(detectable(5000, test_over_train=0.125), rel=2e-3)
 
 

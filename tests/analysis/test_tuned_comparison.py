@@ -241,6 +241,32 @@ def test_fewer_stored_trials_than_asked_for_are_refused_with_the_command() -> No
     assert cell.tuning.trials == 3
 
 
+def test_cells_with_fewer_trials_than_asked_for_say_so_and_the_others_are_tuned() -> None:
+    few = tuned(trials=2, datasets=("demo-tox",), models=("gcn",))
+    plain = [r for r in tuned(trials=2, datasets=("esol",), models=("gcn",), speeds=False) if not r.case.trial]
+    comparison = compare([*tuned(trials=4), *few, *plain], Settings(trials=3))
+    by_name = {cell.dataset: cell for cell in comparison.cells}
+    assert by_name["demo"].tuning is not None
+    assert by_name["demo"].tuning.trials == 3
+    for dataset, stored in (("demo-tox", 2), ("esol", 1)):
+        found = by_name[dataset]
+        why = f"{stored} of 3 trials stored of every optimizer and split"
+        assert (found.tuning, found.verdicts) == (None, ())
+        assert {(r.score, r.missing["score"], r.holes) for r in found.rows} == {(None, why, ())}
+        assert f"{why}: no scores, no verdicts" in found.notes
+        assert why in screen(comparison)
+    assert comparison.across is None, "one cell has scores"
+
+
+def test_at_equal_seconds_a_cell_without_speeds_says_so_and_the_others_are_tuned() -> None:
+    unprofiled = tuned(trials=2, datasets=("esol",), models=("gcn",), speeds=False)
+    comparison = compare([*tuned(trials=4), *unprofiled], Settings(equal="seconds"))
+    (demo,) = (cell for cell in comparison.cells if cell.dataset == "demo")
+    (esol,) = (cell for cell in comparison.cells if cell.dataset == "esol")
+    assert demo.tuning is not None
+    assert {r.missing["score"] for r in esol.rows} == {"no speeds were measured of adam, sam, graphsam"}
+
+
 def test_an_arm_without_trials_leaves_all_untuned_and_that_is_said() -> None:
     records = [r for r in tuned() if not (r.case.arm == "sam" and r.case.trial)]
     (cell,) = compare(records).cells

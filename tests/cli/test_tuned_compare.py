@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from samcmp.experiment.store import Store
+from samcmp.records import Record
 from tests.commands import TINY, Run
 from tests.places import ROOT
 
@@ -92,6 +93,26 @@ def test_equal_of_a_store_without_trials_says_what_is_missing(run: Run) -> None:
     code, _, err = run("report", "--equal", "passes")
     assert code == 2
     assert "nothing is tuned here" in err
+
+
+def test_equal_seconds_without_a_speed_is_refused_before_any_training(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from samcmp.profiling import processes
+
+    def no_rounds(cases: dict[str, Any], *_: object, **__: object) -> list[Record]:
+        reason = "the budget ended before a single round"
+        return [Record(key, case, "timeout", reason) for key, case in cases.items()]
+
+    monkeypatch.setattr(processes, "measure", no_rounds)
+    words = (*TUNED, "--equal", "seconds")
+    for _ in ("after the session", "by what is stored"):
+        code, out, err = run(*words)
+        assert code == 2, out
+        assert "no speed was measured of demo gcn adam: the budget ended before a single round" in " ".join(err.split())
+        assert "Use --equal passes" in err
+        assert {r.case.kind for r in Store(Path(".samcmp")).records()} == {"profile"}
+    assert run(*words, "--dry-run")[0] == 2
 
 
 def test_a_killed_and_resumed_tuned_comparison_equals_an_undisturbed_one(run: Run) -> None:

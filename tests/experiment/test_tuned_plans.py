@@ -249,11 +249,11 @@ import sys
 from samcmp.experiment import config, plan, suites
 planned = plan.build(config.read(config.Request(tune=8), suites.read()))
 assert len(planned.train) == 120
-print(sorted({"torch", "pandas", "scipy", "rdkit"} & set(sys.modules)))
+print(sorted({"torch", "numpy", "pandas", "scipy", "rdkit"} & set(sys.modules)))
 """
 
 
-def test_trials_are_planned_without_torch() -> None:
+def test_trials_are_planned_without_torch_or_numpy() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", PLANNER], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout == "[]\n"
