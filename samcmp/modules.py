@@ -255,7 +255,7 @@ def _parsed(content: bytes) -> tuple[str, Imports]:
 
 def _spelled(node: ast.AST, imports: list[tuple[int, str]]) -> str:
     """Spell a syntax tree without docstrings, as :func:`ast.dump` does, and collect what it imports on the way."""
-    kind = node.__class__
+    kind: Any = node.__class__
     seen = _SEEN.get(kind)
     if seen is not None:
         seen(node, imports)
@@ -274,7 +274,7 @@ def _spelled(node: ast.AST, imports: list[tuple[int, str]]) -> str:
 
 
 @cache
-def _fields(kind: type[ast.AST]) -> tuple[tuple[str, Any], ...]:
+def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
     """The fields of a kind of node; those whose default is None are spelled only where they are something else."""
     return tuple((name, getattr(kind, name, ...)) for name in kind._fields)
 
