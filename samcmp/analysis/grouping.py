@@ -77,7 +77,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
 @dataclass(frozen=True, slots=True)
 class _Content:
     data: str  # hash of the molecules and labels
-    rows: str = ""  # hash of the split, where its name and seed do not say what it is
+    rows: str = ""  # hash of the split, or of the file with it, where its name and seed do not say what it is
     metric: str = ""
 
 
@@ -126,7 +126,7 @@ def _with_contents(records: Sequence[Record]) -> Iterator[tuple[Record, _Content
         key = record.dataset_hash or data.get((case.data, case.protocol.subset), case.data)
         split = record.split_hash or rows.get((case.data, case.protocol.subset, case.split, case.split_file), "")
         metric = record.accuracy.metric if record.accuracy is not None else metrics.get(case.data or key, "")
-        yield record, _Content(key, split if case.split in ROWS_BY_CONTENT else "", metric)
+        yield record, _Content(key, (case.split_file or split) if case.split in ROWS_BY_CONTENT else "", metric)
 
 
 def _speeds(case: Case, content: _Content) -> Hashable:

@@ -136,6 +136,7 @@ class Sources:
     source: str | None = None
     split_file: Path | None = None
     split_sha256: str = ""
+    splits: int = 1  # in the split file
     split_column: str | None = None
     init_from: Path | None = None
     init_sha256: str | None = None
@@ -207,15 +208,23 @@ def sources(
         names.append(card.name)
     else:
         refuse_columns(targets, data.task, data.smiles_column, split_column)
+    split_sha256, splits = "", 1
+    if split_file is not None:
+        from samcmp.data import splitfile
+
+        content = _content(split_file, option="--split-file")
+        split_sha256, splits = hashlib.sha256(content).hexdigest(), splitfile.count(content, split_file)
+    weights = None if init_from is None else _content(init_from, option="--init-from")
     return Sources(
         tuple(names),
         Catalogue(data.cards or (), own),
         source=data.source,
         split_file=split_file,
-        split_sha256="" if split_file is None else _digest(split_file, option="--split-file"),
+        split_sha256=split_sha256,
+        splits=splits,
         split_column=split_column,
         init_from=init_from,
-        init_sha256=None if init_from is None else _digest(init_from, option="--init-from"),
+        init_sha256=None if weights is None else hashlib.sha256(weights).hexdigest(),
     )
 
 
@@ -230,9 +239,9 @@ def refuse_columns(
         )
 
 
-def _digest(path: Path, *, option: str) -> str:
+def _content(path: Path, *, option: str) -> bytes:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return path.read_bytes()
     except OSError as error:
         raise UsageError(
             f"cannot be read: {error.strerror}", where=f"{option} {path}", remedy="Check the path."

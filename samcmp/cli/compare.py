@@ -145,6 +145,7 @@ def compare(
             "init_from": found.init_sha256,
         },
         split=found.split(splitting.split),
+        splits=found.splits,
         folds=folds,
         repeats=repeats,
         seed=seed,

@@ -33,8 +33,8 @@ def train(
         int | None,
         typer.Option(
             metavar="N",
-            parser=options.whole("--fold", least=0, most=4),
-            help="Fold of cv5, 0 to 4.",
+            parser=options.whole("--fold", least=0),
+            help="Fold of cv5, 0 to 4; or which split of a file with several.",
             rich_help_panel=options.DATA,
         ),
     ] = None,
@@ -77,7 +77,8 @@ def train(
     where = common.pick_device(device)
     found = common.sources([] if data.data else [dataset], data, splitting, init_from=settings.init_from)
     chosen = found.split(splitting.split)
-    if fold is not None and chosen not in {None, "cv5"}:
+    of_file = found.splits > 1
+    if fold is not None and not of_file and chosen not in {None, "cv5"}:
         raise UsageError(
             f"the split {chosen!r} has no folds", where="--fold", remedy="Use --split cv5, or omit --fold."
         )
@@ -93,7 +94,8 @@ def train(
             "threads": settings.threads,
             "init_from": found.init_sha256,
         },
-        split="cv5" if fold is not None else chosen,
+        split="cv5" if fold is not None and not of_file else chosen,
+        splits=found.splits,
         repeats=1,
         seed=seed,
         device=where.partition(":")[0],
@@ -103,10 +105,7 @@ def train(
     planned = plan.build(config.read(request, known), profile=False)
     planned.check_settings()
     cases = list(planned.train.items())
-    if fold is not None:
-        cases = [(key, case) for key, case in cases if case.fold == fold]
-    if len(cases) > 1 and fold is None and cases[0][1].split == "cv5":
-        raise UsageError("5-fold cross-validation is five runs", where="--split cv5", remedy="Add --fold 0 (to 4).")
+    cases = _of_fold(cases, fold, what=str(splitting.split_file) if of_file else "cv5")
     if len(cases) > 1:
         raise UsageError("train runs one setting; a sweep is for `samcmp compare`", where="--set")
     key, case = cases[0]
@@ -123,6 +122,18 @@ def train(
     _summary(record, kept, save=save)
     if record.status != "ok":
         raise typer.Exit(1)
+
+
+def _of_fold(cases: list[tuple[str, Case]], fold: int | None, *, what: str) -> list[tuple[str, Case]]:
+    """Keep the cases of one fold, or of one split of a file with several. Raises UsageError where none is named."""
+    numbered = [(case.split_seed if case.fold is None else case.fold, (key, case)) for key, case in cases]
+    numbers = sorted({number for number, _ in numbered})
+    if fold is None and len(numbers) > 1:
+        remedy = f"Add --fold {numbers[0]} (to {numbers[-1]}); `samcmp compare` runs all."
+        raise UsageError(f"has {len(numbers)} splits, and train runs one", where=f"split {what}", remedy=remedy)
+    if fold is not None and fold not in numbers:
+        raise UsageError(f"has the splits 0 to {numbers[-1]}", where=f"--fold {fold}, split {what}")
+    return [pair for number, pair in numbered if fold in {None, number}]
 
 
 def _save_split(case: Case, how: Options, path: Path) -> None:

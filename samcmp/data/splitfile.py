@@ -21,37 +21,50 @@ _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", re.ASCII)
 MOST_ROWS = 10**8
 
 
-def read_parts(path: Path, molecules: Molecules, *, sha256: str = "") -> tuple[Parts, tuple[str, ...]]:
+def read_parts(path: Path, molecules: Molecules, *, number: int = 0, sha256: str = "") -> tuple[Parts, tuple[str, ...]]:
     """Read train, valid and test rows, and notes about them.
 
-    JSON is an object {"train": [...], ...}, a list of three lists, or chemprop's list of one such object, with ranges
-    as "0-99,120"; any other file is a table with the columns row and part. Rows are those of the published file,
-    0-based. Raises DataError for rows that overlap, repeat, are out of range or are not used, for a file that was
-    saved for other data, and for one that has not the ``sha256`` that is given.
+    JSON is an object {"train": [...], ...}, a list of three lists, or chemprop's list of such objects, of which
+    ``number`` is read, with ranges as "0-99,120"; any other file is a table with the columns row and part. Rows are
+    those of the published file, 0-based. Raises DataError for rows that overlap, repeat, are out of range or are not
+    used, for a file that was saved for other data, and for one that has not the ``sha256`` that is given.
     """
     data = table.content(path)
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
         raise changed(path)
-    parts = _from_json(data, path, molecules) if path.name.lower().endswith(".json") else _from_table(data, path)
-    return checked(parts, molecules, where=str(path))
+    if not _is_json(path):
+        return checked(_from_table(data, path), molecules, where=str(path))
+    splits = _from_json(data, str(path))
+    if number >= len(splits):
+        counted = "Splits are counted from 0."
+        raise DataError(f"holds {len(splits)} splits and no number {number}", where=str(path), remedy=counted)
+    where = str(path) if len(splits) == 1 else f"{path}, split {number}"
+    return checked(_parts_of(splits[number], molecules, where), molecules, where=where)
 
 
-def _from_json(data: bytes, path: Path, molecules: Molecules) -> Mapping[str, list[int]]:
-    where = str(path)
+def count(data: bytes, path: Path) -> int:
+    """Return how many splits the content of a file holds. Raises DataError for JSON that holds none."""
+    return len(_from_json(data, str(path))) if _is_json(path) else 1
+
+
+def _is_json(path: Path) -> bool:
+    return path.name.lower().endswith(".json")
+
+
+def _from_json(data: bytes, where: str) -> list[Mapping[str, Any]]:
     try:
         content: Any = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {error}", where=where, remedy=FORM) from None
     if isinstance(content, list) and len(content) == 3 and all(isinstance(part, list) for part in content):
         content = dict(zip(PARTS, content, strict=True))
-    if isinstance(content, list) and content and all(isinstance(split, dict) for split in content):
-        if len(content) > 1:
-            raise DataError(
-                f"holds {len(content)} splits", where=where, remedy="Leave the one in it that is meant, or a file each."
-            )
-        (content,) = content
-    if not isinstance(content, dict):
+    splits = content if isinstance(content, list) and content else [content]
+    if not all(isinstance(split, dict) for split in splits):
         raise DataError("is not a JSON object", where=where, remedy=FORM)
+    return splits
+
+
+def _parts_of(content: Mapping[str, Any], molecules: Molecules, where: str) -> Mapping[str, list[int]]:
     made_for = content.get("dataset_hash")
     if made_for is not None and made_for != molecules.dataset_hash:
         raise DataError(

@@ -39,6 +39,8 @@ def make(
 ) -> Split:
     """Split a dataset. ``fold`` (0 to 4) is for cv5, ``file`` and the ``sha256`` that it must have for "file".
 
+    Of a file with several splits ``seed`` is the number of the one that is meant, from 0.
+
     Raises UsageError for an unknown name or a missing fold, DataError when a part would be empty.
     """
     if split not in NAMES:
@@ -55,7 +57,7 @@ def make(
         )
     notes: tuple[str, ...] = ()
     if file is not None:
-        parts, notes = splitfile.read_parts(file, molecules, sha256=sha256)
+        parts, notes = splitfile.read_parts(file, molecules, number=seed, sha256=sha256)
     elif split == "column":
         parts, notes = splitfile.of_column(molecules)
     elif fold is not None:
@@ -271,11 +273,15 @@ def refuse_repeats(splits: Sequence[Split]) -> tuple[str, ...]:
         other = seen.setdefault(split.hash, split)
         if other is split:
             continue
-        if split.name not in ONE_PARTITION:
+        if split.name not in ONE_PARTITION or split.name == "file":  # a file says which splits are meant
+            instead = "Take other seeds, or --split fixed to say that one split is meant."
+            if split.name == "file":
+                instead = "Leave one of them out of the file."
             raise UsageError(
-                f"the splits {other} and {split} are the same partition", where="splits", remedy=f"{_REPEATS} "
-                "Take other seeds, or --split fixed to say that one split is meant.",
-            )  # fmt: skip
+                f"the splits {other} and {split} are the same partition",
+                where="splits",
+                remedy=f"{_REPEATS} {instead}",
+            )
         notes[split.name] = f"the split {split.name!r} is one partition whatever the seed. {_REPEATS}"
     return tuple(notes.values())
 

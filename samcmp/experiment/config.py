@@ -32,6 +32,7 @@ class Request:
     overrides: tuple[str, ...] = ()  # entries of --set: owner.key=value[,value...]
     protocol: Mapping[str, Json] = field(default_factory=dict)
     split: str | None = None
+    splits: int = 1  # in the file of the split "file"
     folds: int | None = None
     repeats: int | None = None
     seed: int | None = None
@@ -106,6 +107,8 @@ def read(request: Request, suites: Suites) -> Config:
     if request.equal_cost:
         arms = _with_longer_base(arms, protocol)
         notes += _notes_on_schedules(arms, protocol)
+    if request.splits > 1:
+        notes.append(f"the split file holds {request.splits} splits: every optimizer is run on each of them")
     trials = request.tune or suite.tune or 1
     ranges: dict[str, Ranges] = {}
     if trials > 1:
@@ -370,12 +373,16 @@ def _blocks(suite: SuiteTable, request: Request) -> tuple[Block, ...]:
             remedy=f"Use --folds {FOLDS}{instead}.",
         )
     first = suite.seed if request.seed is None else request.seed
-    repeats = range(first, first + (request.repeats or suite.repeats))
-    return tuple(itertools.chain.from_iterable(_repeat("cv5" if folds else split, r, first) for r in repeats))
+    times = request.repeats or (suite.repeats if request.splits == 1 else 1)  # several splits are the repeats
+    repeats = range(first, first + times)
+    split = "cv5" if folds else split
+    return tuple(itertools.chain.from_iterable(_repeat(split, r, first, request.splits) for r in repeats))
 
 
-def _repeat(split: str, repeat: int, first: int) -> Iterator[Block]:
-    if split == "cv5":
+def _repeat(split: str, repeat: int, first: int, splits: int) -> Iterator[Block]:
+    if splits > 1:
+        yield from (Block(split, number, None, splits * repeat + number) for number in range(splits))
+    elif split == "cv5":
         yield from (Block("cv5", repeat, fold, FOLDS * repeat + fold) for fold in range(FOLDS))
     elif split in {"scaffold", *CHOSEN_ROWS}:  # one partition whatever the seed: only the model's seed varies
         yield Block(split, 0, None, repeat)

@@ -47,7 +47,7 @@ def put(tmp_path: Path, content: object) -> Path:
         ({"train": [0], "valid": [1.5], "test": [1]}, "list of row numbers"),
         ({"train": [0], "valid": [1], "val": [1], "test": [2]}, "given twice"),
         ([[0], [1]], "not a JSON object"),
-        ([{"train": [0], "val": [1], "test": [2]}] * 2, "holds 2 splits"),
+        ([{"train": [0], "val": [1], "test": [2]}, 7], "not a JSON object"),
         ({"train": "0-5", "val": "9-6", "test": [7]}, "'9-6' is no range of rows"),
         ({"train": "0-5", "val": "6,x", "test": [7]}, "'x' is no range of rows"),
         ({"train": "0-999999999999", "val": "6", "test": [7]}, "is no range of rows"),
@@ -104,6 +104,28 @@ def test_the_split_files_of_other_tools_are_read(name: str, demo: Molecules, tmp
     path.write_text(FORMS[name], encoding="utf-8")
     split = splits.make(demo, "file", file=path)
     assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([0, 1, 2, 3], [4], [5, 6])
+
+
+def test_each_of_several_splits_in_a_file_is_read_by_its_number(demo: Molecules, tmp_path: Path) -> None:
+    several = [{"train": f"{k}-{k + 9}", "val": [k + 10], "test": [k + 11, k + 12]} for k in range(3)]
+    path = put(tmp_path, several)
+    assert splitfile.count(path.read_bytes(), path) == 3
+    made = [splits.make(demo, "file", seed=number, file=path) for number in range(3)]
+    assert [split.train.tolist() for split in made] == [list(range(k, k + 10)) for k in range(3)]
+    assert len({split.hash for split in made}) == 3
+    with pytest.raises(DataError, match="holds 3 splits and no number 3"):
+        splits.make(demo, "file", seed=3, file=path)
+    several[1]["val"] = several[1]["test"]
+    with pytest.raises(DataError, match=r"split\.json, split 1: row 12 is in valid and in test"):
+        splits.make(demo, "file", seed=1, file=put(tmp_path, several))
+
+
+def test_a_file_that_holds_one_partition_twice_is_refused(demo: Molecules, tmp_path: Path) -> None:
+    one = {"train": "0-9", "val": "10", "test": "11"}
+    path = put(tmp_path, [one, {**one, "train": "9,0-8"}])
+    with pytest.raises(UsageError, match="are the same partition") as caught:
+        splits.refuse_repeats([splits.make(demo, "file", seed=number, file=path) for number in range(2)])
+    assert "Leave one of them out of the file" in str(caught.value)
 
 
 def test_molecules_in_no_part_are_counted_and_said(demo: Molecules, tmp_path: Path) -> None:
