@@ -172,7 +172,7 @@ def defaults(name: str, *, dataset: str) -> Mapping[str, Any]:
     """
     if is_user_model(name):
         place, _, class_name = name.rpartition(":")
-        return {"features": "chemprop-v1", **modules.defaults(place, class_name, constructor=True)}
+        return {"features": "chemprop-v1", **modules.constructor(place, class_name).defaults}
     chosen = entry(name)
     by_dataset = modules.constants(chosen.module).get("DATASET_SETTINGS", {})
     own = by_dataset.get(dataset.partition("@")[0], {})

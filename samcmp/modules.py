@@ -14,7 +14,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
@@ -132,6 +132,9 @@ def _imported(name: str, by: _File | None, own: set[str | None]) -> Iterator[_Fi
         return  # the project's own requirements
     beside = None if by is None else by.beside
     folder = Path() if beside is None else beside.absolute()
+    if top == "samcmp" and by is not None and not _is_project(by.name):
+        for path in _named_lazily(name):  # of a package of ours a user's file may take any class
+            yield from _imported(f"{name}.{path.stem}", None, own)
     for module, path in _files(name, beside).items():
         if top == "samcmp":
             yield _File(module, path, module)
@@ -316,31 +319,74 @@ def _named_in_call(node: ast.Call) -> Iterator[str]:
 # ---------------------------------------------------------------------------------------------- defaults
 
 
-def defaults(name: str, class_name: str, *, constructor: bool = False) -> dict[str, Any]:
-    """Read the defaults of a dataclass's fields and its bases', or those of a class's ``__init__``.
-
-    What is not written as a plain value is left out.
-    """
-    path = path_of(name)
-    tree = _tree(path)
+def defaults(name: str, class_name: str) -> dict[str, Any]:
+    """Read the defaults of a dataclass's fields and its bases'. What is not written as a plain value is left out."""
     found: dict[str, Any] = {}
-    for node in tree.body:
+    for path, node in _classes(path_of(name), class_name):
+        for base in node.bases:
+            if isinstance(base, ast.Name) and base.id != class_name:
+                found |= defaults(str(path), base.id)
+        found |= _plain(_of_fields(node), _constants(path))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Constructor:
+    """What a class can be called with, as far as it is written."""
+
+    names: tuple[str, ...] = ()  # in their order
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # those written as plain values
+    anything: bool = True  # whether other names may be taken, too
+
+
+def constructor(name: str, class_name: str) -> Constructor:
+    """Read what a class's ``__init__`` takes; where it passes on what it does not name, what its base's takes, too."""
+    for path, node in _classes(path_of(name), class_name):
+        made = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+        names, written = ((), {}) if made is None else _arguments(made)
+        own = Constructor(names, _plain(written, _constants(path)), anything=False)
+        if made is not None and made.args.kwarg is None:
+            return own
+        base = next((base.id for base in node.bases if isinstance(base, ast.Name) and base.id != class_name), None)
+        above = Constructor() if base is None else constructor(str(path), base)
+        more = above.names if made is None else above.names[1:]
+        return Constructor((*names, *more), {**above.defaults, **own.defaults}, above.anything)
+    return Constructor()
+
+
+def _classes(path: Path | None, class_name: str, *, by: tuple[Path, ...] = ()) -> Iterator[tuple[Path, ast.ClassDef]]:
+    """Find a class where it is written: in a file, or in what the file imports it from."""
+    if path is None or path in by:
+        return
+    for node in _tree(path).body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            yield path, node
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
-                if (alias.asname or alias.name) == class_name and node.module != name:
-                    found |= defaults(node.module, alias.name, constructor=constructor)
-        if isinstance(node, ast.ClassDef) and node.name == class_name:
-            for base in node.bases:
-                if isinstance(base, ast.Name) and base.id != class_name:
-                    found |= defaults(name, base.id, constructor=constructor)
-            found |= _plain(_of_constructor(node) if constructor else _of_fields(node), constants(name))
-    return found
+                if (alias.asname or alias.name) == class_name:
+                    for other in _files_of(node.module, path.parent):
+                        yield from _classes(other, alias.name, by=(*by, path))
+
+
+def _files_of(module: str, beside: Path) -> list[Path]:
+    """Return the files that a name imported from ``module`` may be written in: our packages name many lazily."""
+    found = _files(module, beside).get(module)
+    return [found] if found else _named_lazily(module)
+
+
+def _named_lazily(package: str) -> list[Path]:
+    folder = _PACKAGE.joinpath(*package.split(".")[1:])
+    return sorted(folder.glob("[!_]*.py")) if package.startswith("samcmp.") and folder.is_dir() else []
 
 
 def constants(name: str) -> dict[str, Any]:
     """Read the variables of a module that are written as plain values or made of such."""
+    return _constants(path_of(name))
+
+
+def _constants(path: Path | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for node in _tree(path_of(name)).body:
+    for node in _tree(path).body:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             found |= _plain({node.targets[0].id: node.value}, found)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
@@ -350,9 +396,14 @@ def constants(name: str) -> dict[str, Any]:
 
 def _tree(path: Path | None) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes()) if path is not None else ast.Module([], [])
+        return _tree_of(path.read_bytes()) if path is not None else ast.Module([], [])
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.Module([], [])
+
+
+@lru_cache(maxsize=64)
+def _tree_of(content: bytes) -> ast.Module:
+    return ast.parse(content)
 
 
 def _of_fields(node: ast.ClassDef) -> dict[str, ast.expr]:
@@ -360,15 +411,13 @@ def _of_fields(node: ast.ClassDef) -> dict[str, ast.expr]:
     return {f.target.id: f.value for f in fields if isinstance(f.target, ast.Name) and f.value is not None}
 
 
-def _of_constructor(node: ast.ClassDef) -> dict[str, ast.expr]:
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            takes = item.args
-            names = [a.arg for a in (*takes.posonlyargs, *takes.args)][-len(takes.defaults) or None :]
-            found = dict(zip(names, takes.defaults, strict=False)) if takes.defaults else {}
-            only = zip(takes.kwonlyargs, takes.kw_defaults, strict=True)
-            return found | {a.arg: value for a, value in only if value is not None}
-    return {}
+def _arguments(made: ast.FunctionDef) -> tuple[tuple[str, ...], dict[str, ast.expr]]:
+    """Return the names that a method takes, self left out, and the defaults as they are written."""
+    takes = made.args
+    names = [a.arg for a in (*takes.posonlyargs, *takes.args)]
+    written = dict(zip(names[len(names) - len(takes.defaults) :], takes.defaults, strict=True))
+    written |= {a.arg: v for a, v in zip(takes.kwonlyargs, takes.kw_defaults, strict=True) if v is not None}
+    return (*names[1:], *(a.arg for a in takes.kwonlyargs)), written
 
 
 def _plain(written: Mapping[str, ast.expr], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import json
 import math
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -65,6 +65,22 @@ def arm_name(optimizer: str, settings: Mapping[str, Json], own: Mapping[str, Jso
     return name if times is None else f"{name} ×{times:g}"
 
 
+def short_names(arms: Iterable[str]) -> dict[str, str]:
+    """Name users' own optimizers by their classes; where that is no name for one of two, by their files, too."""
+    arms = tuple(dict.fromkeys(arms))
+    by_class: dict[str, str] = {}
+    by_file: dict[str, str] = {}
+    for arm in arms:
+        name, bracket, settings = arm.partition("[")
+        place, _, of_class = name.rpartition(":")
+        by_class[arm] = f"{of_class}{bracket}{settings}"
+        by_file[arm] = f"{place.replace(chr(92), '/').rpartition('/')[2]}:{by_class[arm]}" if place else arm
+    for shown in (by_class, by_file):
+        if len({text.lower() for text in shown.values()}) == len(arms):  # not SAM beside sam
+            return shown
+    return {arm: arm for arm in arms}
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One run. Two runs of one Case on one kind of device give the same accuracy."""
@@ -90,6 +106,7 @@ class Case:
     trial: int = 0  # of a tuned comparison; 0: as asked
     search: str = ""  # names the rule and the ranges that a trial was drawn by
     drawn: Mapping[str, Json] = field(default_factory=dict)  # what the trial changes: learning rate, weight decay, rho
+    code: Mapping[str, str] = field(default_factory=dict)  # of users' own: file.py:Class -> SHA-256 of its files
 
     def __post_init__(self) -> None:
         if self.optimizer in BASES:  # Records used to call every base alone "adam"

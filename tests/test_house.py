@@ -13,7 +13,7 @@ import pytest
 from tests.places import ROOT
 
 LAYERS: dict[str, int] = {  # docs/architecture.md draws them
-    **dict.fromkeys(["child", "errors", "files", "locks", "machine", "modules", "printable", "records"], 1),
+    **dict.fromkeys(["child", "errors", "files", "locks", "machine", "modules", "printable", "records", "userfile"], 1),
     "graphs": 2,
     **dict.fromkeys(["optim", "backbones", "data"], 3),
     **dict.fromkeys(["training", "profiling", "analysis", "conformance"], 4),

@@ -20,7 +20,7 @@ from samcmp.analysis.verdicts import verdicts
 from samcmp.data import coverage
 from samcmp.data.coverage import span
 from samcmp.errors import UsageError
-from samcmp.records import LOWER_IS_BETTER, Record, arm_name, to_json
+from samcmp.records import LOWER_IS_BETTER, Record, arm_name, short_names, to_json
 
 V = TypeVar("V")
 
@@ -249,7 +249,8 @@ def _labelled(rows: Sequence[Row]) -> list[Row]:
         telling = {key for arm in arms for key in arm if len({repr(arm.get(key)) for arm in arms}) > 1}
         settings = {key: value for key, value in row.optimizer_settings.items() if key in telling}
         named.append(dataclasses.replace(row, label=arm_name(row.optimizer, settings, row.own)))
-    return named
+    shown = short_names(row.label for row in named)
+    return [dataclasses.replace(row, label=shown[row.label]) for row in named]
 
 
 def _roles(group: Group) -> dict[str, Role]:

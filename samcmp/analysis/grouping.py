@@ -49,7 +49,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
     """
     runs: dict[_Cell, list[Record]] = defaultdict(list)
     profiles: dict[Hashable, list[Record]] = defaultdict(list)
-    for record, content in _with_contents(list(records)):
+    for record, content in _with_contents(_of_newest_files(list(records))):
         if record.case.kind == "train":
             runs[_Cell.of(record.case, content)].append(record)
         else:
@@ -72,6 +72,23 @@ def groups(records: Iterable[Record]) -> list[Group]:
             cell = _Cell.of(case, _Content(members[0].dataset_hash or case.data))
             groups_.append(_group(cell.key, cell.content.data, case, {}, {}, _session(members, case, set()), 0))
     return sorted(groups_, key=lambda g: (g.case.dataset, g.case.model, g.case.split, canonical_json(g.case.protocol)))
+
+
+def _of_newest_files(records: Sequence[Record]) -> list[Record]:
+    """Leave out Records of what a user's own file was before: one name of an arm or a model stands for one content."""
+    newest: dict[str, tuple[str, str]] = {}
+    for record in records:
+        for source, content in record.case.code.items():
+            newest[source] = max(newest.get(source, ("", "")), (record.created, content))
+    return [
+        record
+        for record in records
+        if all(
+            newest[name][1] == record.case.code.get(name)
+            for name in (record.case.model, record.case.optimizer)
+            if name in newest
+        )
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -96,10 +95,9 @@ def _trial(target: str) -> Trial:
     from torch import nn
     from torch.optim import Optimizer
 
-    from samcmp.backbones import user
+    from samcmp.userfile import class_in, imported
 
-    module = user.imported(place, where=target)
-    made = _class_in(module, class_name, (Optimizer, nn.Module), where=target)
+    made = class_in(imported(place, where=target), class_name, (Optimizer, nn.Module), where=target)
     if issubclass(made, Optimizer):
         return Trial(OPTIMIZER, made)
     return Trial(MODEL, _configured(f"{place}:{made.__name__}", where=target))
@@ -115,29 +113,6 @@ def _of_catalogue(name: str) -> Trial:
     if name in backbones.names():
         return Trial(MODEL, backbones.build_config(name))
     raise unknown("optimizer or model", name, [*optim.names(), *backbones.names()])
-
-
-def _class_in(module: ModuleType, name: str, kinds: tuple[type, ...], *, where: str) -> Any:
-    """Return the class ``name``, or without a name the only class of these kinds that the module defines."""
-    own = {key: value for key, value in vars(module).items() if isinstance(value, type)}
-    fit = {key: value for key, value in own.items() if issubclass(value, kinds) and value.__module__ == module.__name__}
-    if not name:
-        if len(fit) == 1:
-            return next(iter(fit.values()))
-        raise UsageError(
-            f"expected one optimizer or model class, found {', '.join(sorted(fit)) or 'none'}",
-            where=where,
-            remedy=f"Name the class: {where}:CLASS. It derives from torch.optim.Optimizer or torch.nn.Module.",
-        )
-    if name not in own:
-        raise unknown("class", name, fit, where=where)
-    if not issubclass(own[name], kinds):
-        raise UsageError(
-            f"{name!r} is neither a torch.optim.Optimizer nor a torch.nn.Module",
-            where=where,
-            remedy="Name a class that derives from one of them.",
-        )
-    return own[name]
 
 
 def _configured(source: str, *, where: str) -> Any:

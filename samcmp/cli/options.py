@@ -95,7 +95,10 @@ Model = Annotated[
         help="See `samcmp list models`, or your own: file.py:Class, package.module:Class.",
     ),
 ]
-Optimizer = Annotated[str, typer.Option("--optimizer", "-o", metavar="NAME", help="See `samcmp list optimizers`.")]
+Optimizer = Annotated[
+    str,
+    typer.Option("--optimizer", "-o", metavar="NAME", help="See `samcmp list optimizers`, or your own: file.py:Class."),
+]
 Datasets = Annotated[
     list[str] | None,
     typer.Option("--dataset", "-d", metavar="NAME", help="Repeat for several; see `samcmp list datasets`."),
@@ -111,7 +114,12 @@ Models = Annotated[
 ]
 Optimizers = Annotated[
     list[str] | None,
-    typer.Option("--optimizer", "-o", metavar="NAME", help="Repeat for several; see `samcmp list optimizers`."),
+    typer.Option(
+        "--optimizer",
+        "-o",
+        metavar="NAME",
+        help="Repeat for several; `samcmp list optimizers`, or your own: file.py:Class.",
+    ),
 ]
 Config = Annotated[
     Path | None,

@@ -115,7 +115,7 @@ def read(request: Request, suites: Suites) -> Config:
         _refuse_set_and_tuned(suites, entries, overrides, where=written_in)
         ranges = {arm.optimizer: suites.ranges.of(arm.optimizer) for arm in arms}
         notes += _notes_on_ranges(ranges)
-    where = _where_written(suites, arms, overrides=overrides, models=models)
+    where = _where_written(suites, arms, overrides=overrides, models=models, named=request.optimizers)
     bounds = _bounds(suites, arms) if trials > 1 else []
     config = Config(
         suite=name,
@@ -173,6 +173,7 @@ def read_overrides(entries: Sequence[str], optimizers: Sequence[str], models: Se
     overrides: dict[tuple[str, str], Override] = {}
     for entry in entries:
         one = _override(entry)
+        one = replace(one, owner=_in_full(one, [*optimizers, *models]))
         if one.owner not in {*optimizers, *models}:
             raise _not_of_this_run(one, optimizers, models)
         if len(one.values) > 1 and one.owner in models:
@@ -187,6 +188,20 @@ def read_overrides(entries: Sequence[str], optimizers: Sequence[str], models: Se
             )
         overrides[one.owner, one.key] = one
     return list(overrides.values())
+
+
+def _in_full(override: Override, members: Sequence[str]) -> str:
+    """Return whose setting it is; of a user's own file.py:Class the class says it. Raises UsageError for two."""
+    own = [name for name in dict.fromkeys(members) if ":" in name and name.rpartition(":")[2] == override.owner]
+    if override.owner in members or not own:
+        return override.owner
+    if len(own) > 1:
+        raise UsageError(
+            f"{override.owner} is a class of {' and of '.join(name.rpartition(':')[0] for name in own)}",
+            where=override.where,
+            remedy=f"Say which: --set {own[0]}.{override.key}=VALUE.",
+        )
+    return own[0]
 
 
 def _override(entry: str) -> Override:
@@ -341,14 +356,15 @@ def _bounds(suites: Suites, arms: Iterable[Arm]) -> list[tuple[Arm, str]]:
 
 
 def _where_written(
-    suites: Suites, arms: Iterable[Arm], *, overrides: Sequence[Override], models: Iterable[str]
+    suites: Suites, arms: Iterable[Arm], *, overrides: Sequence[Override], models: Iterable[str], named: Sequence[str]
 ) -> Mapping[str, str]:
     """Say of each arm and model where a user wrote its settings; those of the shipped file are known to be good."""
     typed = {owner: " ".join(o.where for o in overrides if o.owner == owner) for owner in {o.owner for o in overrides}}
     where: dict[str, str] = {}
     for arm in arms:
-        if arm.optimizer in typed or (arm.settings and suites.path != suite_file.DEFAULT_FILE):
-            where[arm.name] = typed.get(arm.optimizer, f"{suites.path}: {arm.name}")
+        if arm.optimizer in typed or ":" in arm.optimizer or (arm.settings and suites.path != suite_file.DEFAULT_FILE):
+            written = f"--optimizer {arm.optimizer}" if arm.optimizer in named else f"{suites.path}: {arm.name}"
+            where[arm.name] = typed.get(arm.optimizer, written)
     for model in models:
         if model in typed or ":" in model:
             where[model] = typed.get(model, f"--model {model}")

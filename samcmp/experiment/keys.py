@@ -15,7 +15,13 @@ from samcmp.data.catalogue import Catalogue
 from samcmp.records import Case, content_key, to_json
 
 _PACKAGES = ("torch", "rdkit")  # whose versions change bits
-_ADDED = ("own", "trial", "search", "drawn")  # fields of a Case that its key holds only where they say something
+_ADDED = (
+    "own",
+    "trial",
+    "search",
+    "drawn",
+    "code",
+)  # fields of a Case that its key holds only where they say something
 KEY_VERSION = 2  # raised when the meaning of a Case changes without its fields changing
 
 Roots = tuple[str, ...]
@@ -33,6 +39,15 @@ class Inputs:
     def code_of(self, *cases: Case) -> Mapping[str, str]:
         """Every module that the cases run, a user's own included, with its hash: see :func:`modules.closure`."""
         return {name: digest for roots in set(map(_roots, cases)) for name, digest in self._closure(roots)[0].items()}
+
+    def contents_of(self, model: str, optimizer: str) -> dict[str, str]:
+        """The users' own of the two, each with the hash of its files: what tells two states of one file apart."""
+        return {source: self.content_of(source) for source in _sources(model, optimizer)}
+
+    def content_of(self, source: str) -> str:
+        """SHA-256 of the files of file.py:Class, wherever they lie."""
+        code, _ = self._closure((source.rpartition(":")[0],))
+        return content_key(sorted(digest for name, digest in code.items() if not name.startswith("samcmp.")))
 
     def key_of(self, case: Case) -> str:
         """Content key of ``case``: everything that decides its result, and nothing that does not."""
@@ -71,6 +86,14 @@ _ALWAYS = "samcmp.optim.building"
 def _roots(case: Case) -> Roots:
     from samcmp import backbones, optim
 
-    own = (case.model.rpartition(":")[0],) if backbones.is_user_model(case.model) else ()
+    own = (source.rpartition(":")[0] for source in _sources(case.model, case.optimizer))
     model = backbones.entry(case.model).module
     return _ROOTS[case.kind], _ALWAYS, optim.entry(case.optimizer).module, model, *own
+
+
+def _sources(model: str, optimizer: str) -> list[str]:
+    """Which of the two are users' own: file.py:Class or package.module:Class."""
+    from samcmp import backbones, optim
+
+    own = ((model, backbones.is_user_model(model)), (optimizer, optim.is_user_optimizer(optimizer)))
+    return [source for source, is_own in own if is_own]

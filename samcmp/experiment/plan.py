@@ -84,6 +84,7 @@ def build(config: Config, *, train: bool = True, profile: bool = True) -> Plan:
             optimizer_settings=arm.settings,
             own=arm.own,
             protocol=config.protocol,
+            code=config.inputs.contents_of(cell["model"], arm.optimizer),
             **asdict(block),
             **cell,
         )
@@ -154,6 +155,7 @@ def _session(config: Config, shared: Mapping[str, Any]) -> Mapping[str, Case]:
             split=split if split in CHOSEN_ROWS else "random",
             optimizer_settings=arm.settings,
             peers=peers,
+            code=config.inputs.contents_of(shared["model"], arm.optimizer),
             **shared,
         )
         for arm in arms

@@ -46,9 +46,10 @@ def read(table: Mapping[str, Any], *, where: str) -> SearchRanges:
 def _of_optimizer(optimizer: str, table: Mapping[str, Any], *, where: str) -> Ranges:
     from samcmp import optim
 
-    if optimizer not in optim.names():
+    if not optim.is_user_optimizer(optimizer) and optimizer not in optim.names():
         raise unknown("optimizer", optimizer, optim.names(), where=where)
-    defaults = optim.entry(optimizer).settings
+    entry = optim.entry(optimizer)
+    defaults = {**dict.fromkeys(table if entry.others is None else entry.others), **entry.settings}
     if len(table) > MOST_OWN:
         raise ConfigError(f"{len(table)} settings are searched, at most {MOST_OWN} can be", where=where)
     for key in table:

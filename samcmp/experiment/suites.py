@@ -6,6 +6,8 @@ file, the key, what was found, what is allowed and the nearest match.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +118,7 @@ def read(path: Path | None = None, *, cards: Sequence[Path] = ()) -> Suites:
     """Read ``path`` or the file that samcmp ships, and check it. Raises ConfigError."""
     path = path or DEFAULT_FILE
     content = files.read_toml(path, remedy="Leave --config out to use the file that samcmp ships.")
+    content = _located(content, path.parent)
     try:
         table = FileTable.model_validate(content)
     except ValidationError as error:
@@ -124,6 +127,20 @@ def read(path: Path | None = None, *, cards: Sequence[Path] = ()) -> Suites:
     suites = Suites(path, _set(table.protocol), table.optimizers, tuned, table.suites)
     _check_names(suites, cards)
     return suites
+
+
+_OWN_FILE = re.compile(r"(?![/\\]|[A-Za-z]:)[^:]+\.py:\w+")
+
+
+def _located(content: Any, folder: Path) -> Any:
+    """Name the users' own files of a suite file as seen from here: there they are seen from its folder."""
+    if isinstance(content, Mapping):
+        return {_located(key, folder): _located(value, folder) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_located(item, folder) for item in content]
+    if isinstance(content, str) and _OWN_FILE.fullmatch(content):
+        return os.path.normpath(folder / content)
+    return content
 
 
 def _set(table: ProtocolTable) -> dict[str, Json]:
@@ -224,8 +241,9 @@ def check_members(kind: str, names: Sequence[str], *, where: str, cards: Sequenc
     ]
     allowed = catalogue(kind, cards) if names else []
     for name in names:
-        if kind == "model" and backbones.is_user_model(name):
-            continue  # its file or module is read when the model is built
+        if ":" in name and kind != "dataset":
+            _check_file(name, where)
+            continue  # its file or module is read when it is built
         if name not in allowed:
             several = [part.strip() for part in name.split(",")]
             if where.startswith("--") and len(several) > 1:
@@ -234,9 +252,17 @@ def check_members(kind: str, names: Sequence[str], *, where: str, cards: Sequenc
                     where=where,
                     remedy=f"Repeat the option for several: {' '.join(f'{where} {part}' for part in several)}.",
                 )
-            if kind == "model" and name.endswith(".py"):
+            if kind != "dataset" and name.endswith(".py"):
                 raise ConfigError(f"{name!r} names no class", where=where, remedy=f"Write {name}:CLASS.")
             raise _config_unknown(kind, name, allowed, where=where)
+
+
+def _check_file(source: str, where: str) -> None:
+    place = source.rpartition(":")[0]
+    if place.endswith(".py") and not Path(place).is_file():
+        raise ConfigError(
+            f"there is no file {place}", where=where, remedy="Write file.py:Class with a path to your file."
+        )
 
 
 def catalogue(kind: str, cards: Sequence[Path] = ()) -> list[str]:
@@ -299,7 +325,9 @@ def check_arm(arm: Arm, *, where: str) -> None:
     from samcmp import optim
 
     check_members("optimizer", [arm.optimizer], where=where)
-    defaults = {**OWN, **optim.entry(arm.optimizer).settings}
+    entry = optim.entry(arm.optimizer)
+    others = arm.settings if entry.others is None else entry.others
+    defaults = {**dict.fromkeys(others), **OWN, **entry.settings}
     for key, value in arm.settings.items():
         if key not in defaults:
             raise _unknown_setting(arm.optimizer, key, list(defaults), where=where)

@@ -9,6 +9,7 @@
 
 This module is the catalogue by name; it does not import torch before an optimizer is asked for. Other packages add
 optimizers through the entry-point group ``samcmp.optimizers``: each entry point is an :class:`OptimizerEntry`.
+A user's own class is named ``my_sam.py:MySAM``, see :mod:`samcmp.optim.user`.
 """
 
 from __future__ import annotations
@@ -171,6 +172,11 @@ def names() -> list[str]:
     return [*OPTIMIZERS, *(name for name in _third_party() if name not in OPTIMIZERS)]
 
 
+def is_user_optimizer(name: str) -> bool:
+    """Tell whether ``name`` is a user's own class, written ``file.py:Class`` or ``package.module:Class``."""
+    return ":" in name
+
+
 def is_foreign(name: str) -> bool:
     """Tell whether code of others runs under this name."""
     return name not in OPTIMIZERS
@@ -178,6 +184,10 @@ def is_foreign(name: str) -> bool:
 
 def entry(name: str) -> OptimizerEntry:
     """Return the catalogue's line for ``name``. Raises UsageError with the nearest name for an unknown one."""
+    if is_user_optimizer(name):
+        from samcmp.optim import user
+
+        return user.entry(name)
     known = OPTIMIZERS.get(name) or _third_party().get(name)
     if known is None:
         raise unknown("optimizer", name, names())

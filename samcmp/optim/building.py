@@ -29,6 +29,12 @@ def assemble(
     settings: Mapping[str, Any],
 ) -> Recipe:
     """Build the Recipe of ``entry``. Raises UsageError for an unknown setting."""
+    of_training = {"anchor_every": steps_per_epoch, "total_steps": steps_per_epoch * epochs, "seed": seed}
+    if entry.source:
+        from samcmp.optim import user
+
+        own = user.build(entry.source, base, settings=settings, of_training=of_training)
+        return Recipe(own, loss_term=getattr(own, "term", None))
     for key in settings:
         if key not in entry.settings:
             raise unknown(f"setting of {name}", key, entry.settings)
@@ -37,7 +43,6 @@ def assemble(
     takes = inspect.signature(maker).parameters
     _refuse_idle(settings, chosen)
     scheduling = {key: chosen.pop(key) for key in SCHEDULED} if "rho_schedule" in chosen else {}
-    of_training = {"anchor_every": steps_per_epoch, "total_steps": steps_per_epoch * epochs, "seed": seed}
     arguments: dict[str, Any] = {key: value for key, value in of_training.items() if key in takes and key not in chosen}
     if "share" in chosen:
         share = float(chosen.pop("share"))

@@ -62,6 +62,8 @@ class OptimizerEntry:
     loss_power: int = 1  # 2: losses are weighted by themselves, as half the sum of their squares is
     schedule: str | None = None  # a released learning-rate schedule in place of the protocol's
     kinds: StepKinds | None = None  # None: every step is alike
+    source: str = ""  # file.py:Class or package.module:Class, of an optimizer of the user's own
+    others: tuple[str, ...] | None = ()  # further settings, whose defaults are not plain values; None: any name
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,11 +223,15 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
         self.closure.batch = batch
-        loss: Tensor = self.optimizer.step(self.closure)
+        loss = self.optimizer.step(self.closure)
+        if loss is None:
+            raise TypeError(
+                f"{type(self.optimizer).__name__}.step(closure) returned nothing: return what closure() gave"
+            )
         for scheduler in self.recipe.step_schedulers:
             scheduler.step()
         self.steps += 1
-        return loss
+        return torch.as_tensor(loss)
 
     def epoch(self, batches: Iterable[GraphBatch]) -> EpochSums:
         """Train on every batch once. The host reads the losses once, at the end."""

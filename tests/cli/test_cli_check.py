@@ -128,7 +128,7 @@ def test_names_of_both_catalogues_are_tried(run: Run, name: str, kind: str) -> N
 WRONG = {
     "absent file": (("absent.py:Model",), "there is no file"),
     "no such class": (("models.py:Soond",), "Did you mean 'Sound'"),
-    "neither optimizer nor model": (("models.py:Neither",), "neither a torch.optim.Optimizer nor a torch.nn.Module"),
+    "neither optimizer nor model": (("models.py:Neither",), "is not a torch.optim.Optimizer or torch.nn.Module"),
     "several classes, none named": (("models.py",), "Broken, Needy, Sequence, Sound"),
     "file that does not run": (("mistake.py",), "ModuleNotFoundError"),
     "constructor that needs more": (("models.py:Needy",), "temperature"),
