@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from samcmp.analysis.comparison import Across, Cell, Interval, PairTest, Row, Settings, Standing
-from samcmp.analysis.paired import Array, holm
+from samcmp.analysis.paired import Array, alike, holm
 
 TAU = tuple(1.0 + 0.05 * i for i in range(61))  # 1 to 4, AlgoPerf's range
 
@@ -30,7 +30,7 @@ def across_cells(cells: Sequence[Cell], settings: Settings) -> Across | None:
         return None
     rows = [[next(row for row in cell.rows if row.arm == arm) for arm in arms] for cell in scored]
     means = np.array([[row.score.mean if row.score else np.nan for row in line] for line in rows])
-    goodness = means * np.array([[1.0 if cell.higher_is_better else -1.0] for cell in scored])
+    goodness = alike(means * np.array([[1.0 if cell.higher_is_better else -1.0] for cell in scored]))
     distance = critical_difference(len(scored), len(arms), alpha=settings.alpha)
     costs = _times(rows)
     profile = None if costs is None else performance_profile(costs, np.array(TAU))

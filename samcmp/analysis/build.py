@@ -11,6 +11,7 @@ from samcmp.analysis.comparison import Across, Cell, Comparison, Role, Row, Sett
 from samcmp.analysis.grouping import Group, groups, machine_of, split_name, test_over_train
 from samcmp.analysis.molecules import Predictions
 from samcmp.analysis.pareto import with_best, with_front
+from samcmp.analysis.recommendation import RULE, RULE_OVER_CELLS, recommend, recommend_over
 from samcmp.analysis.rows import row_of
 from samcmp.analysis.sentences import sentences
 from samcmp.analysis.step_shares import at_training_shares
@@ -41,7 +42,10 @@ def compare(
     found = groups(records)
     _refuse_all(found, settings)
     cells = [_cell(group, settings, predictions) for group in found]
-    cells = [dataclasses.replace(cell, sentences=sentences(cell)) for cell in _tell_apart(cells)]
+    cells = [
+        dataclasses.replace(cell, sentences=sentences(cell), recommendation=recommend(cell))
+        for cell in _tell_apart(cells)
+    ]
     notes = [note for record in records for note in record.notes]
     return Comparison(
         cells=tuple(cells),
@@ -52,6 +56,8 @@ def compare(
         versions=_distinct(record.versions for record in records),
         notes=tuple(dict.fromkeys(notes)),
         records=len(records),
+        recommendation=recommend_over(cells),
+        rule=f"{RULE} {RULE_OVER_CELLS}" if len(cells) > 1 else RULE,
     )
 
 

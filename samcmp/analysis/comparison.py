@@ -124,32 +124,47 @@ class Verdict:
     arm: str
     reference: str
     role: Role
-    word: Word
-    why: str | None  # why it is inconclusive, or what weakens it
-    blocks: int  # that both have
-    blocks_of: int  # that either has
-    splits: int  # distinct ones among them
-    method: str
-    mean: float | None
-    median: float | None
-    sd: float | None
-    low: float | None  # 95 %, not adjusted
-    high: float | None
-    margin: float | None
-    p: float | None
-    p_holm: float | None
-    p_inferior_holm: float | None
-    p_not_equivalent_holm: float | None
-    comparisons: int  # that Holm's adjustment covers
-    probability_better: Interval | None
-    blocks_needed: int | None  # to settle it, if mean and SD stay; None: settled, or no number would
-    detectable: float | None  # smallest difference found with 80 % power by as many blocks
-    speed: Interval | None
-    speed_word: SpeedWord | None
-    claim: bool  # "as accurate and faster" is established
+    word: Word = "inconclusive"
+    why: str | None = None  # why it is inconclusive, or what weakens it
+    blocks: int = 0  # that both have
+    blocks_of: int = 0  # that either has
+    splits: int = 0  # distinct ones among them
+    method: str = ""
+    mean: float | None = None
+    median: float | None = None
+    sd: float | None = None
+    low: float | None = None  # 95 %, of this comparison alone
+    high: float | None = None
+    adjusted_low: float | None = None  # 95 % for all of a cell's comparisons together: what its word is read from
+    adjusted_high: float | None = None
+    low_excluded: bool = (
+        False  # the limit is 0 or the margin, which Holm's method excludes although the interval has it
+    )
+    high_excluded: bool = False
+    within_margin: bool = False  # better or worse, but shown to be so by less than the margin
+    margin: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    p_inferior_holm: float | None = None
+    p_not_equivalent_holm: float | None = None
+    comparisons: int = 0  # that Holm's adjustment covers
+    probability_better: Interval | None = None
+    blocks_needed: int | None = None  # to settle it, if mean and SD stay; None: settled, or no number would
+    detectable: float | None = None  # smallest difference found with 80 % power by as many blocks
+    speed: Interval | None = None
+    speed_word: SpeedWord | None = None
+    claim: bool = False  # "as accurate and faster" is established
     one_test_set: str | None = None  # a test over the molecules of a single test set, in words
     passes_ratio: float | None = None  # role cost: gradient evaluations of this arm's training over the reference's
     time_ratio: Interval | None = None  # role cost: time of this arm's training over the reference's
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """What to use, by the rule that is printed with it (:data:`RULE`)."""
+
+    arm: str | None  # None: nothing can be said
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +248,7 @@ class Cell:
     notes: tuple[str, ...]
     sentences: tuple[str, ...] = ()  # the verdicts in words, the same in every format
     tuning: Tuning | None = None  # None: every run has the settings as given
+    recommendation: Recommendation | None = None  # None: an export of an earlier version
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +330,8 @@ class Comparison:
     versions: tuple[Mapping[str, str], ...]
     notes: tuple[str, ...]
     records: int
+    recommendation: Recommendation | None = None  # over all cells; of a single one its own
+    rule: str = ""  # that recommendations are made by
     published: tuple[PublishedComparison, ...] = ()  # see samcmp.analysis.published_comparison
     schema: int = SCHEMA
 

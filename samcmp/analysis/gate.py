@@ -14,8 +14,8 @@ from pathlib import Path
 
 from samcmp.analysis.comparison import Cell, Comparison, Interval, Row, from_json_text, labels
 from samcmp.analysis.numbers import memory, signed, times
-from samcmp.analysis.paired import Difference, holm, paired_difference
-from samcmp.analysis.sentences import form_of
+from samcmp.analysis.paired import Difference, adjusted_interval, holm, paired_difference
+from samcmp.analysis.sentences import form_of, with_limits
 from samcmp.analysis.speed import independent_ratio
 from samcmp.records import METRICS
 
@@ -72,7 +72,7 @@ def compare(now: Comparison, before: Comparison) -> Gate:
         return _closed("suite", f"the baseline is of suite {before.suite}, this is {now.suite}")
     cells = {cell.key: cell for cell in now.cells}
     findings = _failures(now, before)
-    accuracy: list[tuple[str, Difference, str]] = []
+    accuracy: list[tuple[str, Difference, Cell]] = []
     for old in before.cells:
         new = cells.get(old.key)
         if new is None:
@@ -93,7 +93,7 @@ def compare(now: Comparison, before: Comparison) -> Gate:
             if isinstance(found, Finding):
                 findings.append(Finding(found.code, where, found.what))
             elif found is not None:
-                accuracy.append((where, found, form_of(new)))
+                accuracy.append((where, found, new))
             findings += [Finding(f.code, where, f.what) for f in _cost(new, old, rows[row.arm], row)]
     findings += _judged(accuracy, now.settings.alpha)
     if not findings:
@@ -168,16 +168,19 @@ def _accuracy(cell: Cell, new: Row, old: Row) -> Finding | Difference | None:
     return paired_difference(differences, margin=cell.margin, test_over_train=factor if len(cell.splits) > 1 else 0.0)
 
 
-def _judged(accuracy: list[tuple[str, Difference, str]], alpha: float) -> list[Finding]:
+def _judged(accuracy: list[tuple[str, Difference, Cell]], alpha: float) -> list[Finding]:
     """Worse: the two-sided test, Holm-adjusted over all arms. Fine: not inferior by the margin. Else no evidence."""
     worse = holm([test.p if test.p is not None else 1.0 for _, test, _ in accuracy])
     findings = []
-    for (where, test, form), p in zip(accuracy, worse, strict=True):
-        low, high = test.low or 0.0, test.high or 0.0
-        said = f"accuracy {signed(test.mean, form)} [{signed(low, form)}, {signed(high, form)}]"
-        if test.mean < 0.0 and p < alpha:
+    for (where, test, cell), p in zip(accuracy, worse, strict=True):
+        interval = adjusted_interval(
+            test, p=p, p_inferior=test.p_inferior or 0.0, p_not_equivalent=1.0, margin=cell.margin or 0.0,
+            comparisons=len(accuracy), alpha=alpha,
+        )  # fmt: skip
+        said = f"accuracy {with_limits(test.mean, interval, form_of(cell))}"
+        if interval.below(0.0):
             findings.append(Finding(ACCURACY, where, f"{said}: worse than the baseline"))
-        elif test.p_inferior is not None and test.p_inferior < alpha / 2.0:
+        elif interval.above(-(cell.margin or 0.0)):
             findings.append(Finding(OK, where, f"{said}: not worse"))
         else:
             findings.append(Finding(EVIDENCE, where, f"{said}: neither worse nor safely as good"))

@@ -6,6 +6,7 @@ is a function of arrays; nothing here knows what an optimizer is.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from samcmp.analysis.comparison import Interval, Word
 
 Array = npt.NDArray[np.float64]
+ALIKE = 1e-6  # of the largest score: a difference that nobody ranks by
 MOST_BLOCKS = 1000  # beyond this nobody repeats a training run
 
 
@@ -112,19 +114,52 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def decide(mean: float, *, p: float, p_inferior: float, p_not_equivalent: float, alpha: float = 0.05) -> Word:
-    """Name what (Holm-adjusted) p-values allow to say; the strongest statement wins.
+@dataclass(frozen=True, slots=True)
+class Adjusted:
+    """An interval that holds together with those of the other comparisons; a limit may be known to be excluded."""
 
-    Better or worse: the two-sided test at alpha. Equivalent: two one-sided tests at alpha. Non-inferior: one-sided
-    at alpha/2, so that it agrees with the two-sided interval that is printed.
+    low: float
+    high: float
+    low_excluded: bool = False
+    high_excluded: bool = False
+
+    def above(self, value: float) -> bool:
+        return self.low > value or (self.low == value and self.low_excluded)
+
+    def below(self, value: float) -> bool:
+        return self.high < value or (self.high == value and self.high_excluded)
+
+    def word(self, margin: float) -> Word:
+        """Read the strongest statement off the interval: against zero, else against the margin."""
+        if self.above(0.0) or self.below(0.0):
+            return "better" if self.above(0.0) else "worse"
+        if self.above(-margin):
+            return "equivalent" if self.below(margin) else "non-inferior"
+        return "inconclusive"
+
+
+def adjusted_interval(
+    test: Difference, *, p: float, p_inferior: float, p_not_equivalent: float, margin: float, comparisons: int,
+    alpha: float = 0.05,
+) -> Adjusted:  # fmt: skip
+    """Return a tested difference's interval that agrees with its Holm-adjusted p-values, so that words are read off it.
+
+    Bonferroni's simultaneous interval, each at level 1 - alpha / comparisons, cut at 0 and at the margin where Holm's
+    method, which rejects at least as much, excludes what lies beyond: simultaneous limits that belong to Holm's method
+    end at the rejected value, too (Strassburger and Bretz 2008, Guilbaud 2008). Better or worse: the two-sided test at
+    alpha. Non-inferior: one-sided at alpha / 2. Equivalent: two one-sided tests at alpha (Schuirmann 1987).
     """
-    if p < alpha and mean != 0.0:
-        return "better" if mean > 0.0 else "worse"
+    half = t_quantile(1.0 - alpha / (2.0 * comparisons), test.n - 1) * (test.se or 0.0)
+    low, high, floor, ceiling = test.mean - half, test.mean + half, -math.inf, math.inf
     if p_not_equivalent < alpha:
-        return "equivalent"
+        floor, ceiling = -margin, margin
     if p_inferior < alpha / 2.0:
-        return "non-inferior"
-    return "inconclusive"
+        floor = -margin
+    if p < alpha and test.mean > 0.0:
+        floor = max(floor, 0.0)
+    elif p < alpha and test.mean < 0.0:
+        ceiling = min(ceiling, 0.0)
+    return Adjusted(max(low, floor), min(high, ceiling), low <= floor, high >= ceiling)
 
 
 def blocks_needed(
@@ -173,6 +208,16 @@ def probability_better(differences: npt.ArrayLike, *, alpha: float = 0.05) -> In
     low = min(int(np.searchsorted(cumulative, alpha / 2.0)), top) / top
     high = min(int(np.searchsorted(cumulative, 1.0 - alpha / 2.0)), top) / top
     return Interval(value, low, high)
+
+
+def alike(scores: npt.ArrayLike) -> Array:
+    """Make scores of one row that differ by less than :data:`ALIKE` of its largest one number (cells, arms)."""
+    x = np.array(scores, dtype=np.float64)
+    for row in x:
+        for before, after in itertools.pairwise(np.argsort(row)):
+            if row[after] - row[before] <= ALIKE * np.nanmax(np.abs(row)):
+                row[after] = row[before]
+    return x
 
 
 def vector(values: npt.ArrayLike) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samcmp.analysis.comparison import Row, Settings, training_speed
-from samcmp.analysis.paired import Array
+from samcmp.analysis.paired import Array, alike
 
 LEADS = ("accuracy", "speed", "memory")
 
@@ -75,7 +75,7 @@ def with_front(rows: Sequence[Row], *, higher: bool, factor: float | None, setti
         return list(rows)
     sign = 1.0 if higher else -1.0
     speeds = [training_speed(row) or 0.0 for row in both]
-    front = pareto_front([sign * row.score.mean for row in both if row.score], speeds)
+    front = pareto_front(alike([[sign * row.score.mean for row in both if row.score]])[0], speeds)
     common = sorted(set.intersection(*(set(row.blocks) for row in both)))
     share = None
     if len(common) > 1 and factor is not None:
@@ -107,16 +107,16 @@ def _log_speed_se(row: Row) -> float:
 
 
 def with_best(rows: Sequence[Row], *, higher: bool) -> list[Row]:
-    """Note for each row the columns in which no other row is better; a column with one value has no best."""
+    """Note for each row the columns in which no other row is better; a column that are all alike has no best."""
     sign = 1.0 if higher else -1.0
     columns: dict[str, dict[str, float]] = {
         "accuracy": {row.arm: sign * row.score.mean for row in rows if row.score},
         "speed": {row.arm: row.graphs_per_second for row in rows if row.graphs_per_second is not None},
         "memory": {row.arm: -float(row.peak_bytes) for row in rows if row.peak_bytes is not None},
     }
-    leaders = {
-        column: {arm for arm, value in values.items() if value == max(values.values())}
-        for column, values in columns.items()
-        if len(set(values.values())) > 1
-    }
+    leaders: dict[str, set[str]] = {}
+    for column, values in columns.items():
+        (level,) = alike([list(values.values())]) if values else ((),)
+        if len(set(level)) > 1:
+            leaders[column] = {arm for arm, value in zip(values, level, strict=True) if value == max(level)}
     return [dataclasses.replace(row, best=tuple(c for c in LEADS if row.arm in leaders.get(c, set()))) for row in rows]

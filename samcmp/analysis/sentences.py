@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from samcmp.analysis.comparison import EQUAL_COST, Cell, Interval, Untuned, Verdict, labels
 from samcmp.analysis.numbers import form_for, signed, times
+from samcmp.analysis.paired import Adjusted
 from samcmp.records import METRICS
 
 MOST_LINES = 8  # beyond this the claims that are not established share a line
@@ -24,11 +25,14 @@ def metric_name(cell: Cell) -> str:
 
 def headline(cell: Cell) -> str:
     """Name a cell and what its verdicts rest on."""
-    runs = max((len(row.blocks) for row in cell.rows), default=0)
     metric = METRICS.get(cell.metric, cell.metric or "no result")
-    splits = len(cell.splits)
-    on = f"{runs} run{'s' * (runs != 1)} on {splits} {cell.split} split{'s' * (splits != 1)}"
-    return f"{cell.name}{how_tuned(cell)}: {metric}, {on}, margin {cell.margin_text}"
+    return f"{cell.name}{how_tuned(cell)}: {metric}, {runs_of(cell)}, margin {cell.margin_text}"
+
+
+def runs_of(cell: Cell) -> str:
+    """Count the runs of an arm and the splits that they are on."""
+    runs, splits = max((len(row.blocks) for row in cell.rows), default=0), len(cell.splits)
+    return f"{runs} run{'s' * (runs != 1)} on {splits} {cell.split} split{'s' * (splits != 1)}"
 
 
 def how_tuned(cell: Cell) -> str:
@@ -70,7 +74,7 @@ def claim(verdict: Verdict, *, form: str, names: Mapping[str, str], untuned: Unt
     head = "established" if verdict.claim else "not established"
     return (
         f"{names[verdict.arm]}: as accurate as {names[verdict.reference]} and faster: {head} "
-        f"(accuracy {verdict.word} {_numbers(verdict, form)}{_asides(verdict)}"
+        f"(accuracy {word_of(verdict)}{':' * verdict.within_margin} {difference(verdict, form)}{_asides(verdict)}"
         f"{_untuned(verdict, untuned, form)}; {_speed(verdict)})."
     )
 
@@ -102,8 +106,8 @@ def _at_equal_cost(verdict: Verdict, cell: Cell, *, form: str, untuned: UntunedW
     return (
         f"at {name}'s cost{' and time' if _equal_time(verdict.time_ratio) else ''} ({round(epochs * arm.times)} epochs "
         f"of {passes:.2f} passes) {longer.optimizer} trained for {round(epochs * longer.times)} reaches {scores[0]}, "
-        f"{name} {scores[1]} ({verdict.passes_ratio:.2f}× its passes, {time}): {said} {_numbers(verdict, form)}"
-        f"{_asides(verdict)}{_untuned(verdict, untuned, form)}."
+        f"{name} {scores[1]} ({verdict.passes_ratio:.2f}× its passes, {time}): {said} {difference(verdict, form)}"
+        f"{', less than the margin' * verdict.within_margin}{_asides(verdict)}{_untuned(verdict, untuned, form)}."
     )
 
 
@@ -114,26 +118,37 @@ def _equal_time(ratio: Interval | None) -> bool:
 
 
 def _against_base(verdicts: Sequence[Verdict], *, form: str, names: Mapping[str, str], untuned: UntunedWords) -> str:
-    groups = []
-    for word in WORDS:
-        members = [
-            f"{names[v.arm]} {_numbers(v, form)}{_asides(v, short=True)}{_untuned(v, untuned, form)}"
-            for v in verdicts
-            if v.word == word
-        ]
-        if members:
-            groups.append(f"{word}: {', '.join(members)}")
+    groups: dict[str, list[str]] = {}
+    for v in sorted(verdicts, key=lambda v: WORDS.index(v.word)):
+        said = f"{names[v.arm]} {difference(v, form)}{_asides(v, short=True)}{_untuned(v, untuned, form)}"
+        groups.setdefault(word_of(v), []).append(said)
     untested = dict.fromkeys(v.why for v in verdicts if v.why and v.mean is not None and v.low is None)
     reasons = f" ({'; '.join(untested)})" if untested else ""
-    return f"accuracy against {names[verdicts[0].reference]}: {'; '.join(groups)}{reasons}."
+    said = "; ".join(f"{word}: {', '.join(members)}" for word, members in groups.items())
+    return f"accuracy against {names[verdicts[0].reference]}: {said}{reasons}."
 
 
-def _numbers(verdict: Verdict, form: str) -> str:
+def word_of(verdict: Verdict) -> str:
+    """The word, with what its interval says about the margin."""
+    return f"{verdict.word}, but by less than the margin" if verdict.within_margin else verdict.word
+
+
+def difference(verdict: Verdict, form: str) -> str:
+    """Write a difference with the interval that its word is read off."""
     if verdict.mean is None:
         return "n/a"
-    if verdict.low is None or verdict.high is None:
+    if verdict.adjusted_low is None or verdict.adjusted_high is None:
         return signed(verdict.mean, form)
-    return f"{signed(verdict.mean, form)} [{signed(verdict.low, form)}, {signed(verdict.high, form)}]"
+    interval = Adjusted(
+        verdict.adjusted_low, verdict.adjusted_high, verdict.low_excluded, verdict.high_excluded
+    )  # fmt: skip
+    return with_limits(verdict.mean, interval, form)
+
+
+def with_limits(value: float, interval: Adjusted, form: str) -> str:
+    """Write a difference with its interval; a round bracket says that the limit itself is excluded."""
+    left, right = "(" if interval.low_excluded else "[", ")" if interval.high_excluded else "]"
+    return f"{signed(value, form)} {left}{signed(interval.low, form)}, {signed(interval.high, form)}{right}"
 
 
 def _asides(verdict: Verdict, *, short: bool = False) -> str:
@@ -160,4 +175,4 @@ def _cause(verdict: Verdict) -> str:
         causes.append(f"accuracy {verdict.word}")
     if verdict.speed_word != "faster":
         causes.append(f"speed {verdict.speed_word or 'not measured'}")
-    return ", ".join(causes) or "after adjustment for the number of comparisons"
+    return ", ".join(causes)

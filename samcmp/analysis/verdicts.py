@@ -17,8 +17,8 @@ from samcmp.analysis.molecules import Predictions, one_test_set
 from samcmp.analysis.paired import (
     Array,
     Difference,
+    adjusted_interval,
     blocks_needed,
-    decide,
     holm,
     paired_difference,
     probability_better,
@@ -82,18 +82,11 @@ def verdicts(
     }
     made = [
         _verdict(
-            row,
-            reference,
-            role,
-            pairs[i],
-            tested[i],
-            adjusted={name: values.get(i) for name, values in adjusted.items()},
-            comparisons=len(usable),
-            margin=margin,
-            settings=settings,
+            row, reference, role, pairs[i], tested[i], {name: of.get(i) for name, of in adjusted.items()},
+            comparisons=len(usable), margin=margin, settings=settings,
         )
         for i, (row, reference, role) in enumerate(declared)
-    ]
+    ]  # fmt: skip
     made = [_with_cost(verdict, costs[verdict.arm], rows) if verdict.role == "cost" else verdict for verdict in made]
     return [_on_one_set(verdict, group, predictions, settings) for verdict in made]
 
@@ -236,63 +229,54 @@ def _verdict(
     role: Role,
     pairs: _Pairs | None,
     test: Difference | None,
-    *,
     adjusted: Mapping[str, float | None],
+    *,
     comparisons: int,
     margin: float | None,
     settings: Settings,
 ) -> Verdict:
     speed = row.speed_to.get(role)
-    speed_name = speed_word(speed.low, speed.high, threshold=settings.speed_threshold) if speed else None
+    faster = speed_word(speed.low, speed.high, threshold=settings.speed_threshold) if speed else None
     blank = Verdict(
-        arm=row.arm, reference=reference, role=role, word="inconclusive",
-        why=None, blocks=0, blocks_of=0, splits=0, method="", mean=None, median=None, sd=None, low=None, high=None,
-        margin=margin, p=None, p_holm=None, p_inferior_holm=None, p_not_equivalent_holm=None, comparisons=comparisons,
-        probability_better=None, blocks_needed=None, detectable=None, speed=speed, speed_word=speed_name, claim=False,
+        row.arm, reference, role, margin=margin, comparisons=comparisons, speed=speed, speed_word=faster
     )  # fmt: skip
     if pairs is None or test is None or margin is None:
         why = "no margin is set for this metric" if pairs is not None else "no run that both have finished"
         return dataclasses.replace(blank, why=why)
     verdict = dataclasses.replace(
-        blank,
-        blocks=pairs.blocks,
-        blocks_of=pairs.blocks_of,
-        splits=pairs.splits,
-        method=CORRECTED if pairs.splits > 1 else SEEDS_ONLY,
-        mean=test.mean,
-        median=test.median,
+        blank, blocks=pairs.blocks, blocks_of=pairs.blocks_of, splits=pairs.splits, mean=test.mean, median=test.median
     )
     if test.sd is None:
-        return dataclasses.replace(verdict, method="", why="a single run says nothing about chance")
-    if not pairs.testable:
+        return dataclasses.replace(verdict, why="a single run says nothing about chance")
+    p, p_inferior, p_apart = (adjusted[name] for name in ("p", "p_inferior", "p_not_equivalent"))
+    if p is None or p_inferior is None or p_apart is None:
         counted = f"{test.n} {'splits' if pairs.splits > 1 else 'runs'}"
         why = f"one difference on all {counted} of runs that differ: the test parts are too small to show its spread"
-        return dataclasses.replace(verdict, method="", why="; ".join(filter(None, [why, _why(pairs)])))
-    return _judged(verdict, pairs, test, adjusted, settings)
-
-
-def _judged(
-    verdict: Verdict, pairs: _Pairs, test: Difference, adjusted: Mapping[str, float | None], settings: Settings
-) -> Verdict:
-    """Add what the adjusted tests allow to say, and what more splits could do."""
-    p, p_inferior, p_apart = (adjusted[name] for name in ("p", "p_inferior", "p_not_equivalent"))
-    if test.sd is None or p is None or p_inferior is None or p_apart is None:
-        raise ValueError("a tested comparison has a deviation and adjusted p-values")
-    word = decide(test.mean, p=p, p_inferior=p_inferior, p_not_equivalent=p_apart, alpha=settings.alpha)
-    needed = None
+        return dataclasses.replace(verdict, why="; ".join(filter(None, [why, _why(pairs)])))
+    interval = adjusted_interval(
+        test, p=p, p_inferior=p_inferior, p_not_equivalent=p_apart, margin=margin, comparisons=comparisons,
+        alpha=settings.alpha,
+    )  # fmt: skip
+    word, needed = interval.word(margin), None
     if word == "inconclusive":
         needed = blocks_needed(
-            test.mean, test.sd, margin=verdict.margin or 0.0, test_over_train=pairs.test_over_train,
-            comparisons=verdict.comparisons, alpha=settings.alpha,
+            test.mean, test.sd, margin=margin, test_over_train=pairs.test_over_train, comparisons=comparisons,
+            alpha=settings.alpha,
         )  # fmt: skip
     least = detectable(test.n, test_over_train=pairs.test_over_train, sd=test.sd, alpha=settings.alpha)
     return dataclasses.replace(
         verdict,
         word=word,
         why=_why(pairs, endless=word == "inconclusive" and needed is None),
+        method=CORRECTED if pairs.splits > 1 else SEEDS_ONLY,
         sd=test.sd,
         low=test.low,
         high=test.high,
+        adjusted_low=interval.low,
+        adjusted_high=interval.high,
+        low_excluded=interval.low_excluded,
+        high_excluded=interval.high_excluded,
+        within_margin=word in {"better", "worse"} and interval.above(-margin) and interval.below(margin),
         p=test.p,
         p_holm=p,
         p_inferior_holm=p_inferior,
@@ -300,7 +284,7 @@ def _judged(
         probability_better=probability_better(pairs.differences, alpha=settings.alpha),
         blocks_needed=needed,
         detectable=least if math.isfinite(least) else None,
-        claim=p_inferior < settings.alpha / 2.0 and verdict.speed_word == "faster",
+        claim=interval.above(-margin) and faster == "faster",
     )
 
 

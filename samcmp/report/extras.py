@@ -166,7 +166,13 @@ def _across(across: Across) -> Grid:
         Column("× base"),
     )
     rows = tuple(_standing(standing) for standing in across.standings)
-    remarks = list(across.notes)
+    remarks = [
+        "mean rank: 1 is best, scores that are alike share theirs; IQM: interquartile mean over all runs of (score − "
+        "mean of the base) / SD of the base, positive is better, 95 % by bootstrap within cells; time score: area "
+        "under the performance profile of the time to target, for tau (time over the cell's shortest) from 1 to 4: 1 "
+        "is always fastest, 0 never within 4 times; ×: geometric mean of speed ratios, 95 % by bootstrap over cells",
+        *across.notes,
+    ]
     if across.friedman_p is not None:
         remarks.insert(0, f"Friedman's test of equal ranks: p = {across.friedman_p:.3g}")
     remarks += [f"{arm} is left out: {why}" for arm, why in across.left_out.items()]

@@ -51,6 +51,8 @@ def _flat(cell: Cell, row: Row) -> dict[str, Value]:
         "times": row.times,
         "passes_to_base": row.passes_to_base,
         **_flat_tuning(row, cell),
+        "recommended": cell.recommendation is not None and cell.recommendation.arm == row.arm,
+        "recommendation": cell.recommendation.text if cell.recommendation else None,
     }
     for role in ("sam", "base", "cost"):
         verdict = next((v for v in cell.verdicts if v.arm == row.arm and v.role == role), None)
@@ -75,7 +77,10 @@ def _flat_tuning(row: Row, cell: Cell) -> dict[str, Value]:
 
 
 def _flat_verdict(verdict: Verdict | None, role: str) -> dict[str, Value]:
-    names = ("word", "mean", "low", "high", "margin", "p_holm", "blocks_needed", "claim")
+    names = (
+        "word", "within_margin", "mean", "low", "high", "adjusted_low", "adjusted_high", "margin", "p_holm",
+        "blocks_needed", "claim",
+    )  # fmt: skip
     return {f"against_{role}_{name}": getattr(verdict, name) if verdict else None for name in names}
 
 

@@ -58,11 +58,10 @@ def _character(c: str) -> str:
 def render(comparison: Comparison) -> str:
     """Return the tables and the verdicts as LaTeX, ending in a line break."""
     layout = table(comparison)
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        *_OPEN,
-    ]
-    lines += _tabular(layout.main)
+    lines = [r"% needs \usepackage{booktabs}"]
+    if layout.recommendation:
+        lines += [rf"\paragraph{{{escape(layout.recommendation)}}}", rf"{{\footnotesize {escape(layout.rule)}}}", ""]
+    lines += [*_OPEN, *_tabular(layout.main)]
     for i, text in enumerate(layout.footnotes, start=1):
         lines += [rf"\par\smallskip\raggedright\textsuperscript{{{i}}}~{escape(text)}"]
     lines += [r"\end{table}"]
@@ -75,7 +74,7 @@ def render(comparison: Comparison) -> str:
         lines += [rf"\caption{{{escape(grid.title)}}}", *_tabular(grid)]
         lines += [rf"\par\smallskip\raggedright {escape(remark)}" for remark in grid.remarks]
         lines += [r"\end{table}"]
-    notes = [*layout.remarks, *(f"split {split}" for split in layout.splits)]
+    notes = [*layout.main.remarks, *layout.remarks, *(f"split {split}" for split in layout.splits)]
     if notes:
         lines += ["", r"\begin{itemize}\footnotesize"]
         lines += [*(rf"\item {{}}{escape(note)}" for note in notes), r"\end{itemize}"]

@@ -32,9 +32,11 @@ def _escaped(match: re.Match[str]) -> str:
 def render(comparison: Comparison) -> str:
     """Return the table, footnotes, sentences and splits as Markdown, ending in a line break."""
     layout = table(comparison)
-    lines = grid_lines(layout.main)
+    lines = [f"**{escape(layout.recommendation)}**", "", escape(layout.rule), ""] if layout.recommendation else []
+    lines += grid_lines(layout.main)
     for i, text in enumerate(layout.footnotes, start=1):
         lines += ["", f"<sup>{i}</sup> {escape(text)}"]
+    lines += ["", *(f"- {escape(text)}" for text in layout.main.remarks)] if layout.main.remarks else []
     for headline, sentences in layout.verdicts:
         lines += ["", f"**{escape(headline)}**", ""]
         lines += [f"- {escape(sentence)}" for sentence in sentences]

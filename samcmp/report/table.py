@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samcmp.analysis.comparison import Cell, Comparison, Interval, Row
 from samcmp.analysis.numbers import memory, rate
-from samcmp.analysis.sentences import form_of, headline, metric_name
+from samcmp.analysis.sentences import form_of, headline, how_tuned, metric_name
 from samcmp.report.extras import extras
 from samcmp.report.grid import Column, Entry, Footnotes, Grid
 
@@ -16,9 +17,11 @@ MOST_SPLITS = 10  # named under the table; JSON has them all
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What is printed: the main table, its footnotes, verdicts in words, and what belongs beside it."""
+    """What is printed: what to use, the main table, its footnotes, verdicts in words, and what belongs beside it."""
 
-    main: Grid
+    recommendation: str  # empty: there is nothing to compare
+    rule: str  # that it is made by
+    main: Grid  # its remarks define the columns
     footnotes: tuple[str, ...]
     verdicts: tuple[tuple[str, tuple[str, ...]], ...]  # headline, sentences
     extras: tuple[Grid, ...]
@@ -43,20 +46,68 @@ def table(comparison: Comparison) -> Table:
         starts.add(len(rows))
         rows.extend(_row(row, cell, notes) for row in cell.rows)
     remarks = [f"{cell.name}: {note}" for cell in comparison.cells for note in cell.notes]
-    tested = max((v.comparisons for cell in comparison.cells for v in cell.verdicts), default=0)
-    if tested > 1:
-        said = f"words are Holm-adjusted over a cell's comparisons (up to {tested}); the 95 % intervals are not"
-        remarks.insert(0, said)
     sessions = dict.fromkeys(cell.speed_session for cell in comparison.cells if cell.speed_session)
     if sessions:
         remarks.append(f"speed measured on {'; '.join(sessions)}")
+    remarks = _reading(comparison) + remarks
     return Table(
-        main=Grid(tuple(columns), tuple(rows), frozenset(starts)),
+        recommendation=comparison.recommendation.text if comparison.recommendation else "",
+        rule=comparison.rule,
+        main=Grid(tuple(columns), tuple(rows), frozenset(starts), remarks=_legend(comparison, base)),
         footnotes=tuple(notes.texts),
-        verdicts=tuple((headline(cell), cell.sentences) for cell in comparison.cells if cell.sentences),
+        verdicts=tuple((headline(cell), _said(cell, comparison)) for cell in comparison.cells if cell.sentences),
         extras=extras(comparison),
         remarks=(*remarks, *comparison.notes),
         splits=_splits(comparison),
+    )
+
+
+def _said(cell: Cell, comparison: Comparison) -> tuple[str, ...]:
+    """The sentences of a cell, after its recommendation where the one above the table is for several cells."""
+    if len(comparison.cells) == 1 or cell.recommendation is None:
+        return cell.sentences
+    return (cell.recommendation.text, *cell.sentences)
+
+
+def _legend(comparison: Comparison, base: str) -> tuple[str, ...]:
+    """Define the columns, as far as they hold anything."""
+    rows = [row for cell in comparison.cells for row in cell.rows]
+    said = []
+    if any(row.score for row in rows):
+        tuned = _tuned(comparison.cells)
+        said.append(f"score: test, at the best validation epoch, mean ± SD over runs (their number){tuned}")
+    if any(row.graphs_per_second for row in rows):
+        what = "a whole training's speed" if any(row.times != 1.0 for row in rows) else "the speed"
+        said.append("graphs/s: in training, median of interleaved rounds")
+        said.append(f"× sam, × {base}: {what} over theirs, median of ratios within rounds, not the quotient of medians")
+        said.append("passes: gradient evaluations a step; memory: peak of a step")
+        said.append("front: ● nothing else is more accurate and faster; %: in that share of draws from the uncertainty")
+    return ("; ".join(said),) if said else ()
+
+
+def _reading(comparison: Comparison) -> list[str]:
+    """Say what stands beside the words of the verdicts."""
+    tested = max((v.comparisons for cell in comparison.cells for v in cell.verdicts), default=0)
+    if tested == 0:
+        return []
+    together = f"the {tested}" if len(comparison.cells) == 1 else f"each cell's (at most {tested})"
+    return [
+        "verdicts: mean paired difference, positive is better, and the interval that its word is read off, 95 % for "
+        f"{together} comparisons together: Bonferroni's, cut (round bracket) where Holm's tests exclude 0 or the margin"
+    ]
+
+
+def _tuned(cells: Sequence[Cell]) -> str:
+    """Say whose settings are tuned, all of them or by name."""
+    tuned = [cell for cell in cells if cell.tuning is not None]
+    said = dict.fromkeys(how_tuned(cell) for cell in tuned)
+    if not tuned:
+        return ""
+    if len(tuned) == len(cells) and len(said) == 1:
+        return next(iter(said))
+    return "; " + "; ".join(
+        f"{', '.join(c.name for c in cells if how_tuned(c) == how)}: {how.removeprefix(', ') or 'settings as given'}"
+        for how in dict.fromkeys(how_tuned(cell) for cell in cells)
     )
 
 

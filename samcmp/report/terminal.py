@@ -28,8 +28,12 @@ def render(comparison: Comparison) -> Group:
     from rich.text import Text
 
     layout = table(comparison)
-    parts: list[object] = [Screen(compact(layout.main))] if layout.main.rows else [Text("No Records match.")]
+    parts: list[object] = []
+    if layout.recommendation:
+        parts += [Text(layout.recommendation, style="bold"), Text(layout.rule, style="dim"), Text()]
+    parts.append(Screen(compact(layout.main)) if layout.main.rows else Text("No Records match."))
     parts += [Text(f"{str(i).translate(SUPERSCRIPTS)} {text}") for i, text in enumerate(layout.footnotes, start=1)]
+    parts += [Text(text, style="dim") for text in layout.main.remarks]
     for headline, sentences in layout.verdicts:
         parts += [Text(), Text(headline, style="bold")]
         parts += [_hanging(sentence) for sentence in sentences]

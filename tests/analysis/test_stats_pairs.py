@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import special, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -13,8 +15,10 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from samcmp.analysis.comparison import Interval
 from samcmp.analysis.paired import (
+    Adjusted,
+    Difference,
+    adjusted_interval,
     blocks_needed,
-    decide,
     holm,
     mean_interval,
     paired_difference,
@@ -74,7 +78,8 @@ def test_equal_runs_are_equivalent_and_not_better() -> None:
     assert (found.p, found.sd) == (1.0, 0.0)
     assert found.p_inferior is not None
     assert found.p_not_equivalent is not None
-    assert decide(0.0, p=1.0, p_inferior=found.p_inferior, p_not_equivalent=found.p_not_equivalent) == "equivalent"
+    interval = alone(found)
+    assert (interval.low, interval.high, interval.word(0.01)) == (0.0, 0.0, "equivalent")
 
 
 @pytest.mark.parametrize("values", [[], [0.1, math.nan], [[0.1, 0.2]]])
@@ -91,18 +96,100 @@ def test_holm_equals_statsmodels() -> None:
     assert holm([]) == []
 
 
+def alone(test: Difference, margin: float = 0.01) -> Adjusted:
+    """The interval of a single comparison, whose p-values need no adjustment."""
+    assert test.p is not None
+    assert test.p_inferior is not None
+    assert test.p_not_equivalent is not None
+    return adjusted_interval(
+        test, p=test.p, p_inferior=test.p_inferior, p_not_equivalent=test.p_not_equivalent, margin=margin, comparisons=1
+    )
+
+
 @pytest.mark.parametrize(
-    ("mean", "p", "p_inferior", "p_apart", "word"),
+    ("shift", "spread", "word"),
     [
-        (0.02, 0.01, 0.001, 0.6, "better"),
-        (-0.02, 0.01, 0.9, 0.9, "worse"),
-        (0.001, 0.7, 0.01, 0.04, "equivalent"),
-        (0.01, 0.2, 0.02, 0.3, "non-inferior"),
-        (0.01, 0.2, 0.03, 0.3, "inconclusive"),
+        (0.02, 0.1, "better"), (-0.02, 0.1, "worse"), (0.0, 0.1, "equivalent"), (0.007, 1.0, "non-inferior"),
+        (-0.005, 1.0, "inconclusive"), (-0.005, 0.1, "worse"),
     ],
+)  # fmt: skip
+def test_the_strongest_true_word_is_said(shift: float, spread: float, word: str) -> None:
+    found = paired_difference(shift + spread * (D - D.mean()), margin=0.01)
+    assert alone(found).word(0.01) == word
+
+
+def test_a_single_comparison_has_the_interval_of_its_test() -> None:
+    found = paired_difference(D - 0.02, margin=0.01, test_over_train=0.125)
+    interval = alone(found)
+    assert (interval.low, interval.high) == (found.low, found.high)
+    assert not interval.low_excluded
+
+
+@given(
+    drawn=st.lists(st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=3, max_size=6), min_size=1, max_size=8),
+    scale=st.floats(-4, 0),
+    margin=st.floats(1e-4, 1.0),
+    factor=st.sampled_from([0.0, 0.125]),
 )
-def test_the_strongest_true_word_is_said(mean: float, p: float, p_inferior: float, p_apart: float, word: str) -> None:
-    assert decide(mean, p=p, p_inferior=p_inferior, p_not_equivalent=p_apart) == word
+@settings(max_examples=400, deadline=None)
+def test_word_and_interval_never_disagree(
+    drawn: list[list[float]], scale: float, margin: float, factor: float
+) -> None:  # fmt: skip
+    tests = [paired_difference(np.array(d) * 10**scale, margin=margin, test_over_train=factor) for d in drawn]
+    adjusted = [holm([getattr(t, n) for t in tests]) for n in ("p", "p_inferior", "p_not_equivalent")]
+    for test, p, p_inferior, p_apart in zip(tests, *adjusted, strict=True):
+        found = adjusted_interval(
+            test, p=p, p_inferior=p_inferior, p_not_equivalent=p_apart, margin=margin, comparisons=len(tests)
+        )
+        word = found.word(margin)
+        # what Holm's method establishes is said, and better and worse are said of nothing else
+        assert (word == "better") == (p < 0.05 and test.mean > 0.0)
+        assert (word == "worse") == (p < 0.05 and test.mean < 0.0)
+        if p_apart < 0.05:
+            assert word in {"equivalent", "better", "worse"}
+            assert -margin <= found.low <= found.high <= margin
+        if p_inferior < 0.025:
+            assert word != "inconclusive"
+        # what is printed shows it
+        assert found.low <= test.mean <= found.high
+        if word in {"equivalent", "non-inferior", "inconclusive"}:
+            assert found.low <= 0.0 <= found.high
+        if word == "non-inferior":
+            assert -margin <= found.low
+            assert found.high >= margin
+        if word == "inconclusive":
+            assert found.low <= -margin
+        # at least as wide as that of the comparison alone, up to what Holm's method cuts off
+        assert test.low is not None
+        assert test.high is not None
+        assert found.low_excluded or found.low <= test.low
+        assert found.high_excluded or found.high >= test.high
+
+
+def test_the_intervals_of_a_cell_hold_together_and_its_words_err_in_at_most_5_per_cent() -> None:
+    # six comparisons on five overlapping splits, on and beside the values that words are about
+    rng = np.random.default_rng(5)
+    margin, truth = 1.0, np.array([-1.0, -1.0, 0.0, 0.0, 1.0, -2.0])
+    together = false = 0
+    repetitions = 2000
+    for _ in range(repetitions):
+        tests = [paired_difference(d, margin=margin, test_over_train=0.125)
+                 for d in truth[:, None] + 0.3 * correlated(rng, 6, 5, 0.1 / 0.9)]  # fmt: skip
+        adjusted = [holm([getattr(t, n) for t in tests]) for n in ("p", "p_inferior", "p_not_equivalent")]
+        holds = errs = False
+        missed = []
+        for test, real, p, p_inferior, p_apart in zip(tests, truth, *adjusted, strict=True):
+            found = adjusted_interval(
+                test, p=p, p_inferior=p_inferior, p_not_equivalent=p_apart, margin=margin, comparisons=6
+            )
+            word = found.word(margin)
+            missed.append(not (found.low <= real <= found.high))
+            errs |= (word == "better" and real <= 0.0) or (word == "worse" and real >= 0.0)
+        holds = not any(missed)
+        together += holds
+        false += errs
+    assert false / repetitions <= 0.05
+    assert together / repetitions >= 0.93  # Bonferroni's 95 %, less what Holm's tests cut off wrongly
 
 
 def correlated(rng: np.random.Generator, runs: int, blocks: int, rho: float) -> np.ndarray:
@@ -135,12 +222,7 @@ def test_same_against_same_is_called_better_or_worse_in_at_most_5_per_cent() -> 
     words = []
     for d in 0.01 * correlated(rng, 200, 10, 0.1 / 0.9):
         found = paired_difference(d, margin=0.01, test_over_train=0.125)
-        assert found.p is not None
-        assert found.p_inferior is not None
-        assert found.p_not_equivalent is not None
-        words.append(
-            decide(found.mean, p=found.p, p_inferior=found.p_inferior, p_not_equivalent=found.p_not_equivalent)
-        )
+        words.append(alone(found).word(0.01))
     assert sum(word in {"better", "worse"} for word in words) <= 10
 
 

@@ -40,7 +40,7 @@ def two_cells() -> list[Record]:
 
 def test_the_default_table_fits_100_columns_and_names_every_column() -> None:
     shown = screen(compare(cell()))
-    header = shown.splitlines()[0]
+    header = next(line for line in shown.splitlines() if line.startswith("dataset"))
     for column in (
         "dataset",
         "model",
@@ -101,6 +101,51 @@ def test_the_same_sentences_appear_in_every_format() -> None:
     assert markdown.escape(sentence) in render(comparison, "markdown")
     assert latex.escape(sentence) in render(comparison, "latex")
     assert sentence in json.loads(render(comparison, "json"))["cells"][0]["sentences"]
+
+
+@pytest.mark.parametrize("form", ["screen", "markdown", "latex"])
+def test_what_to_use_stands_above_everything_with_its_rule(form: str) -> None:
+    for records in (cell(), two_cells()):
+        comparison = compare(records)
+        assert comparison.recommendation is not None
+        said, rule = comparison.recommendation.text, comparison.rule
+        escape = {"markdown": markdown.escape, "latex": latex.escape}.get(form, str)
+        shown = screen(comparison, 300) if form == "screen" else render(comparison, form)
+        above = shown[: shown.index("dataset")]
+        assert escape(said) in above
+        assert escape(rule) in above
+        if len(comparison.cells) > 1:
+            for each in comparison.cells:
+                assert each.recommendation is not None
+                assert escape(each.recommendation.text) in shown
+
+
+def test_what_to_use_is_a_field_of_json_and_two_columns_of_csv() -> None:
+    comparison = compare(two_cells())
+    found = json.loads(render(comparison, "json"))
+    assert found["recommendation"]["arm"] == "adam"
+    assert found["rule"] == comparison.rule
+    assert [c["recommendation"]["arm"] for c in found["cells"]] == ["adam", "adam"]
+    assert from_json_text(to_json_text(comparison)) == comparison
+    lines = list(csv.DictReader(io.StringIO(render(comparison, "csv"))))
+    assert [line["optimizer"] for line in lines if line["recommended"] == "True"] == ["adam", "adam"]
+    assert all(line["recommendation"].startswith("Use adam: ") for line in lines)
+
+
+@pytest.mark.parametrize("form", ["screen", "markdown", "latex"])
+def test_every_column_and_statistic_is_defined_where_it_is_printed(form: str) -> None:
+    comparison = compare(two_cells())
+    shown = screen(comparison, 400) if form == "screen" else render(comparison, form)
+    flat = " ".join(shown.replace(r"$\times$", "×").replace(r"\%", "%").split())
+    for term in ("score: ", "graphs/s: ", "× sam, × adam: ", "passes: ", "memory: ", "front: ", "verdicts: ",
+                 "mean rank: ", "IQM: ", "time score: ", "tau (", "×: geometric mean"):  # fmt: skip
+        assert term in flat, term
+
+
+def test_a_comparison_without_speeds_defines_none() -> None:
+    shown = screen(compare(cell(speeds=False)), 300)
+    assert "graphs/s: " not in shown
+    assert "score: " in shown
 
 
 def test_the_claim_is_both_halves_or_not_established() -> None:
@@ -196,6 +241,19 @@ def test_json_fits_its_schema_and_nonsense_does_not() -> None:
 
 def test_the_published_schema_is_the_one_in_use() -> None:
     assert (ROOT / "docs" / "schema" / "comparison-2.json").read_text(encoding="utf-8") == text()
+
+
+def test_an_export_from_before_recommendations_is_read() -> None:
+    found = json.loads(to_json_text(compare(cell())))
+    for place in (found, *found["cells"]):
+        del place["recommendation"]
+    del found["rule"]
+    for verdict in found["cells"][0]["verdicts"]:
+        for field in ("adjusted_low", "adjusted_high", "low_excluded", "high_excluded", "within_margin"):
+            del verdict[field]
+    old = from_json_text(json.dumps(found))
+    assert old.recommendation is None
+    assert "Use " not in screen(old)
 
 
 @pytest.mark.parametrize("broken", ["", "[]", "{}", '{"schema": 1}', '{"schema": 99}', "\x00"])
