@@ -86,6 +86,7 @@ def modules_after(*words: str) -> set[str]:
         ("--version",),
         *((name, "--help") for name in ("compare", "train", "profile", "report", "fetch", "list", "doctor", "check")),
         ("list",),
+        ("list", "--format", "json"),
         ("compare", "--dry-run", "--store", "no-such-store"),
         ("compare", "--dataset", "tox12"),
         ("compare", "--optimizer", "grahpsam"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samcmp import child
-from samcmp.cli import common
+from samcmp.cli import common, completion
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def check(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="FILE.py[:CLASS]", help="Your optimizer or model, or the name of one in the catalogues."
+            metavar="FILE.py[:CLASS]",
+            help="Your optimizer or model, or the name of one in the catalogues.",
+            autocompletion=completion.optimizers_and_models,
         ),
     ],
     reads_host: Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common, options, output
+from samcmp.cli import common, completion, options, output
 from samcmp.cli.options import DATA
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ def compare(
     model: options.Models = None,
     optimizer: options.Optimizers = None,
     suite: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A suite of benchmarks.toml, see `samcmp list suites`.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A suite of benchmarks.toml, see `samcmp list suites`.",
+            autocompletion=completion.suites,
+        ),
     ] = None,
     settings: options.SettingOptions,
     training: options.TrainingOptions,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common, options
+from samcmp.cli import common, completion, options
 from samcmp.cli import output as output_
 from samcmp.cli.common import check_writable, progress_bars, refuse_columns
 from samcmp.errors import DataError, SamcmpError, UsageError
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def fetch(
-    datasets: Annotated[list[str] | None, typer.Argument(help="Datasets; `samcmp list datasets` names them.")] = None,
+    datasets: Annotated[
+        list[str] | None,
+        typer.Argument(help="Datasets; `samcmp list datasets` names them.", autocompletion=completion.datasets),
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every dataset.")] = False,
     audit: Annotated[bool, typer.Option("--audit", help="Report rejected rows, duplicates, balance, sizes.")] = False,
     bundle: Annotated[

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from samcmp.cli import completion
 from samcmp.errors import UsageError, unknown
 
 EQUAL = ("trials", "passes", "seconds")
@@ -85,47 +87,36 @@ OUTPUT = "Output"
 
 # ---------------------------------------------------------------------------------------------- what is run
 
-Dataset = Annotated[str, typer.Option("--dataset", "-d", metavar="NAME", help="See `samcmp list datasets`.")]
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="NAME",
-        help="See `samcmp list models`, or your own: file.py:Class, package.module:Class.",
-    ),
-]
-Optimizer = Annotated[
-    str,
-    typer.Option("--optimizer", "-o", metavar="NAME", help="See `samcmp list optimizers`, or your own: file.py:Class."),
-]
-Datasets = Annotated[
-    list[str] | None,
-    typer.Option("--dataset", "-d", metavar="NAME", help="Repeat for several; see `samcmp list datasets`."),
-]
+
+def _name(long: str, short: str, offers: Callable[..., object], text: str) -> Any:
+    return typer.Option(long, short, metavar="NAME", help=text, autocompletion=offers)
+
+
+_dataset = partial(_name, "--dataset", "-d", completion.datasets)
+_model = partial(_name, "--model", "-m", completion.models)
+_optimizer = partial(_name, "--optimizer", "-o", completion.optimizers)
+Dataset = Annotated[str, _dataset("See `samcmp list datasets`.")]
+Model = Annotated[str, _model("See `samcmp list models`, or your own: file.py:Class, package.module:Class.")]
+Optimizer = Annotated[str, _optimizer("See `samcmp list optimizers`, or your own: file.py:Class.")]
+Datasets = Annotated[list[str] | None, _dataset("Repeat for several; see `samcmp list datasets`.")]
 Models = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="NAME",
-        help="Repeat for several; `samcmp list models`, file.py:Class or package.module:Class.",
-    ),
+    list[str] | None, _model("Repeat for several; `samcmp list models`, file.py:Class or package.module:Class.")
 ]
 Optimizers = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--optimizer",
-        "-o",
-        metavar="NAME",
-        help="Repeat for several; `samcmp list optimizers`, or your own: file.py:Class.",
-    ),
+    list[str] | None, _optimizer("Repeat for several; `samcmp list optimizers`, or your own: file.py:Class.")
 ]
 Config = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Suites, protocol and settings.", show_default="the benchmarks.toml of samcmp"),
 ]
-Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1. Auto takes a GPU that is there.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="auto, cpu, cuda or cuda:1. Auto takes a GPU that is there.",
+        autocompletion=completion.among("auto", "cpu", "cuda"),
+    ),
+]
 StoreDir = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="Where results are kept.", show_default="$SAMCMP_STORE, else .samcmp"),
@@ -158,6 +149,7 @@ TaskKind = Annotated[
         metavar="KIND",
         help="classification or regression.",
         show_default="guessed from the labels",
+        autocompletion=completion.among("classification", "regression"),
         rich_help_panel=DATA,
     ),
 ]
@@ -182,6 +174,7 @@ Split = Annotated[
         metavar="NAME",
         help="random, cv5, scaffold, scaffold-balanced, stratified or fixed.",
         show_default="the suite's, else random",
+        autocompletion=completion.among("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed"),
         rich_help_panel=DATA,
     ),
 ]
@@ -239,6 +232,7 @@ Settings = Annotated[
         "--set",
         metavar="NAME.KEY=VALUE",
         help="A setting of an optimizer or a model; a sweep: --set graphsam.rho=0.05,0.005",
+        autocompletion=completion.settings,
         rich_help_panel=TRAINING,
     ),
 ]
@@ -278,6 +272,7 @@ Equal = Annotated[
         "--equal",
         metavar="WHAT",
         parser=equal,
+        autocompletion=completion.among(*EQUAL),
         help="What every optimizer's tuning may take: trials, passes or seconds.",
         show_default="trials",
         rich_help_panel=TUNING,
@@ -293,10 +288,23 @@ EqualCost = Annotated[
 Format = Annotated[
     str,
     typer.Option(
-        "--format", metavar="NAME", help="table, markdown, latex, csv, json or parquet.", rich_help_panel=OUTPUT
+        "--format",
+        metavar="NAME",
+        help="table, markdown, latex, csv, json or parquet.",
+        rich_help_panel=OUTPUT,
+        autocompletion=completion.among("table", "markdown", "latex", "csv", "json", "parquet"),
     ),
 ]
-ShortFormat = Annotated[str, typer.Option("--format", metavar="NAME", help="table or json.", rich_help_panel=OUTPUT)]
+ShortFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="table or json.",
+        rich_help_panel=OUTPUT,
+        autocompletion=completion.among("table", "json"),
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write there, not to the screen.", rich_help_panel=OUTPUT),

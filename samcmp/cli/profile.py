@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common, options, output
+from samcmp.cli import common, completion, options, output
 from samcmp.cli.options import OUTPUT, TRAINING
 from samcmp.errors import UsageError
 from samcmp.records import Protocol
@@ -31,7 +31,14 @@ def profile(
     model: options.Model = "gcn",
     optimizer: Annotated[
         list[str] | None,
-        typer.Option("--optimizer", "-o", metavar="NAME", help="Repeat for several.", show_default="all"),
+        typer.Option(
+            "--optimizer",
+            "-o",
+            metavar="NAME",
+            help="Repeat for several.",
+            show_default="all",
+            autocompletion=completion.optimizers,
+        ),
     ] = None,
     budget: Annotated[str, typer.Option(metavar="TIME", help="For a model and dataset: 90s, 5min, 1h.")] = "4min",
     processes: Annotated[

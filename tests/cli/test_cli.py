@@ -270,3 +270,26 @@ def test_a_shared_option_reads_alike_in_every_command() -> None:
                 for word in set(option.opts) - DIFFERENT:
                     assert seen.setdefault(word, facts) == facts, f"{name} {word}"
     assert len(seen) > 30
+
+
+def test_every_catalogue_can_be_read_as_json(run: Run) -> None:
+    code, out, _ = run("list", "--format", "json")
+    assert code == 0
+    every = json.loads(out)
+    assert list(every) == ["datasets", "models", "optimizers", "suites"]
+    for kind, rows in every.items():
+        assert json.loads(run("list", kind, "--format", "json")[1]) == rows
+        assert len({row["name"] for row in rows}) == len(rows) > 2
+    of = {kind: {row["name"]: row for row in rows} for kind, rows in every.items()}
+    assert of["datasets"]["esol"]["molecules"] == 1128
+    assert of["datasets"]["demo"]["cached"] is True
+    assert of["datasets"]["tox21"]["metric"] == "roc-auc"
+    assert len(of["datasets"]["tox21"]["targets"]) == of["datasets"]["tox21"]["tasks"] == 12
+    assert of["optimizers"]["graphsam"]["settings"]["rho"] == 0.05
+    assert of["suites"]["smoke"]["datasets"] == ["esol"]
+
+
+def test_the_catalogues_have_two_forms_only(run: Run) -> None:
+    code, _, err = run("list", "--format", "csv")
+    assert code == 2
+    assert "Allowed: table, json" in err or "Allowed: json, table" in err
