@@ -204,7 +204,7 @@ def _finish(
         from samcmp.analysis.published_comparison import with_published
 
         comparison = with_published(comparison, planned.table)
-    output.deliver(comparison, form=out.format_, output=out.output)
+    output.deliver(comparison, form=out.format_, output=out.output, records=records)
     if before is not None:
         raise typer.Exit(output.gate(comparison, before))
     # a drawn trial that fails was tried and lost; of the settings as given it is a failure

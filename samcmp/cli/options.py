@@ -290,9 +290,9 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="table, markdown, latex, csv, json or parquet.",
+        help="table, markdown, latex, html, csv, json or parquet.",
         rich_help_panel=OUTPUT,
-        autocompletion=completion.among("table", "markdown", "latex", "csv", "json", "parquet"),
+        autocompletion=completion.among("table", "markdown", "latex", "html", "csv", "json", "parquet"),
     ),
 ]
 ShortFormat = Annotated[

@@ -15,11 +15,18 @@ from samcmp.errors import UsageError, unknown
 if TYPE_CHECKING:
     from samcmp.analysis.comparison import Comparison, Equal, Settings
     from samcmp.analysis.gate import Gate
+    from samcmp.records import Record
 
 WIDTH = 100  # columns
 
 
-MEANT = {"txt": "table", "text": "table", "md": "markdown", "tex": "latex"}  # nearer by meaning than by letters
+MEANT = {
+    "txt": "table",
+    "text": "table",
+    "md": "markdown",
+    "tex": "latex",
+    "htm": "html",
+}  # nearer by meaning than by letters
 
 
 def check(form: str, output: Path | None = None, *, allowed: Sequence[str] | None = None) -> None:
@@ -67,7 +74,7 @@ def refuse_without_speeds(arms: Sequence[str]) -> None:
         )
 
 
-def deliver(comparison: Comparison, *, form: str, output: Path | None) -> None:
+def deliver(comparison: Comparison, *, form: str, output: Path | None, records: Sequence[Record] = ()) -> None:
     """Print or write a comparison in the form asked for. A file appears whole or not at all."""
     from samcmp import files, report
 
@@ -79,9 +86,9 @@ def deliver(comparison: Comparison, *, form: str, output: Path | None) -> None:
         with files.writing(output) as temporary:
             to_parquet(comparison, temporary)
     elif output is not None:
-        files.write(output, report.render(comparison, form).encode())
+        files.write(output, report.render(comparison, form, records=records).encode())
     else:
-        text = report.render(comparison, form)
+        text = report.render(comparison, form, records=records)
         typer.echo(text, nl=not text.endswith("\n"))
     if output is not None:
         stderr().print(f"wrote {output}", markup=False)

@@ -100,7 +100,7 @@ def report(
 
         comparison = with_published(comparison)
     drawn = [(path, _draw(kind, path, records=records, comparison=comparison)) for kind, path in wanted]
-    output.deliver(comparison, form=out.format_, output=out.output)
+    output.deliver(comparison, form=out.format_, output=out.output, records=records)
     for path, figure_ in drawn:
         _save(figure_, path)
     if before is not None:

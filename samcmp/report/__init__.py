@@ -5,18 +5,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from samcmp.analysis.comparison import Comparison
+    from samcmp.records import Record
 
-FORMATS = ("table", "markdown", "latex", "csv", "json", "parquet")
+FORMATS = ("table", "markdown", "latex", "html", "csv", "json", "parquet")
 
 
-def render(comparison: Comparison, form: str) -> str:
-    """Return a Comparison as text: markdown, latex, csv or json. Raises UsageError for another format."""
+def render(comparison: Comparison, form: str, *, records: Sequence[Record] = ()) -> str:
+    """Return a Comparison as text: markdown, latex, html, csv or json. Raises UsageError for another format.
+
+    Args:
+        records: what it was made of; a page then shows their learning curves.
+    """
     if form == "markdown":
         from samcmp.report.markdown import render as markdown
 
@@ -25,6 +31,10 @@ def render(comparison: Comparison, form: str) -> str:
         from samcmp.report.latex import render as latex
 
         return latex(comparison)
+    if form == "html":
+        from samcmp.report.html import render as html
+
+        return html(comparison, records)
     if form == "csv":
         from samcmp.report.flat import to_csv
 

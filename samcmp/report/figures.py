@@ -7,6 +7,7 @@ line style of its own, so nothing is lost in grey. Labels stand in margins of th
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from samcmp.analysis.comparison import Cell, Comparison, Row, Verdict, labels, t
 from samcmp.analysis.paired import within_half_widths
 from samcmp.analysis.sentences import metric_name
 from samcmp.errors import SamcmpError, UsageError
+from samcmp.printable import printable
 from samcmp.records import METRICS
 
 if TYPE_CHECKING:
@@ -66,9 +68,9 @@ def _plain_matplotlib() -> Iterator[None]:
 
 
 @_plain_matplotlib()
-def save(figure: Figure, path: Path, *, form: str | None = None) -> None:
+def save(figure: Figure, path: Path | io.BytesIO, *, form: str | None = None) -> None:
     """Write a figure as svg, png or pdf: ``form``, or the file's ending. Raises UsageError for another."""
-    ending = form or path.suffix.lower().lstrip(".")
+    ending = form or (path.suffix.lower().lstrip(".") if isinstance(path, Path) else "")
     if ending not in FORMATS:
         raise UsageError(f"unknown figure format {ending!r}", where=str(path), remedy=f"Allowed: {', '.join(FORMATS)}.")
     # no date, fixed ids: the same numbers give the same file
@@ -77,6 +79,13 @@ def save(figure: Figure, path: Path, *, form: str | None = None) -> None:
 
     with matplotlib.rc_context({"svg.hashsalt": "samcmp", "svg.fonttype": "none"}):
         figure.savefig(path, format=ending, dpi=200, metadata=metadata)
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG text."""
+    text = io.BytesIO()
+    save(figure, text, form="svg")
+    return text.getvalue().decode()
 
 
 @_plain_matplotlib()
@@ -371,6 +380,7 @@ def _of(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _tick(name: str) -> str:
     """Keep matplotlib from reading a name as mathematics, and a long one from leaving the figure."""
+    name = printable(name)
     short = name if len(name) <= MOST_CHARACTERS else name[: MOST_CHARACTERS - 1] + "…"
     return short.replace("$", r"\$")
 

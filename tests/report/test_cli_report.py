@@ -62,7 +62,7 @@ def test_a_dataset_can_be_picked(store: Path) -> None:
     assert [c["dataset"] for c in found["cells"]] == ["bbbp"]
 
 
-@pytest.mark.parametrize("form", ["markdown", "latex", "csv", "json", "parquet", "table"])
+@pytest.mark.parametrize("form", ["markdown", "latex", "html", "csv", "json", "parquet", "table"])
 def test_every_format_is_written_to_a_file(store: Path, tmp_path: Path, form: str) -> None:
     target = tmp_path / f"out.{form}"
     found = samcmp("--store", store, "--format", form, "--output", target)

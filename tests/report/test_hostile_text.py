@@ -97,7 +97,7 @@ def store(in_empty_folder: Path) -> Path:
     return kept.folder
 
 
-@pytest.mark.parametrize("form", ["table", "markdown", "latex", "csv", "json"])
+@pytest.mark.parametrize("form", ["table", "markdown", "latex", "html", "csv", "json"])
 def test_no_report_holds_a_command_of_a_record(run: Run, store: Path, form: str) -> None:
     code, out, err = run("report", "--store", str(store), "--format", form)
     assert code == 0, err
