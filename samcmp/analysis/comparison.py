@@ -318,6 +318,19 @@ class PublishedComparison:
     reasons: Mapping[str, str]  # flag -> what to know
 
 
+Outcome = Literal["holds", "does not hold", "cannot be told"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A sentence of the GraphSAM paper and what the runs of one cell say to it."""
+
+    text: str
+    cell: str | None  # None: no cell has the arms
+    outcome: Outcome
+    evidence: str
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """All cells of a set of Records, and what they say together."""
@@ -333,6 +346,7 @@ class Comparison:
     recommendation: Recommendation | None = None  # over all cells; of a single one its own
     rule: str = ""  # that recommendations are made by
     published: tuple[PublishedComparison, ...] = ()  # see samcmp.analysis.published_comparison
+    claims: tuple[Claim, ...] = ()  # of the paper, judged: see samcmp.analysis.claims
     schema: int = SCHEMA
 
 

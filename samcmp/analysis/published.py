@@ -124,10 +124,10 @@ def _printed(
 ) -> list[Published]:
     name = dataset.removesuffix("@compt")  # the molecules that CoMPT's authors kept: what the paper's CoMPT saw
     where = (DATASETS.get(name, name), "grover-pretrained" if pretrained and model.startswith("grover") else model)
-    defaults = _defaults(optimizer)
-    if not settings.keys() <= defaults.keys():
+    known = defaults(optimizer)
+    if not settings.keys() <= known.keys():
         return []
-    arm = {**defaults, **settings}
+    arm = {**known, **settings}
     return [
         cell
         for cell in load()
@@ -136,7 +136,8 @@ def _printed(
     ]
 
 
-def _defaults(optimizer: str) -> Mapping[str, object]:
+def defaults(optimizer: str) -> Mapping[str, object]:
+    """The settings of an optimizer of the catalogue; empty for others."""
     return optim.OPTIMIZERS[optimizer].settings if optimizer in optim.OPTIMIZERS else {}
 
 
@@ -147,7 +148,7 @@ def _settings(row: Mapping[str, str]) -> Mapping[str, object]:
     means of table 8's scheduler on all six datasets. Nothing tells for GROVER, whose released SAM keeps the radius.
     """
     optimizer, (key, _, value) = row["optimizer"], row["setting"].partition("=")
-    settings = {**_defaults(optimizer), **STATED.get(optimizer, {})}
+    settings = {**defaults(optimizer), **STATED.get(optimizer, {})}
     if value == "scheduler":
         settings |= SCHEDULED
     elif key:

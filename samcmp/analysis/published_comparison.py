@@ -6,15 +6,16 @@ import dataclasses
 import math
 
 from samcmp.analysis import published
+from samcmp.analysis.claims import other_experiment, with_claims
 from samcmp.analysis.comparison import Agreement, Cell, Comparison, Interval, PublishedComparison, Row
 from samcmp.analysis.paired import standard_error, t_quantile
-from samcmp.records import Protocol
 
 
 def with_published(comparison: Comparison, table: int | None = None) -> Comparison:
-    """Return the comparison with the printed number of each arm that has one, of ``table`` where it is there."""
+    """Return the comparison with the printed number of each arm that has one, of ``table`` where it is there,
+    and the paper's claims judged."""
     rows = [_compared(cell, row, table) for cell in comparison.cells for row in cell.rows]
-    return dataclasses.replace(comparison, published=tuple(row for row in rows if row is not None))
+    return with_claims(dataclasses.replace(comparison, published=tuple(row for row in rows if row is not None)))
 
 
 def _compared(cell: Cell, row: Row, table: int | None) -> PublishedComparison | None:
@@ -87,19 +88,4 @@ def _difference(cell: Cell, row: Row, printed: published.Published) -> tuple[Int
 
 
 def _not_comparable(cell: Cell, printed: published.Published) -> str:
-    """Say what makes our runs another experiment than the paper's; empty where nothing does."""
-    if printed.metric != cell.metric:
-        return f"the paper reports {printed.metric}"
-    if cell.protocol.get("subset") is not None:
-        return f"ours is a subset of {cell.protocol['subset']} molecules"
-    if cell.protocol.get("base") not in {None, Protocol().base}:
-        return f"ours is over {cell.protocol['base']}, the paper's over {Protocol().base}"
-    if cell.model_settings:
-        changed = ", ".join(f"{key}={value}" for key, value in sorted(cell.model_settings.items()))
-        return f"ours changes the model: {changed}"
-    if cell.split not in {"random", "cv5"}:
-        return f"ours is a {cell.split} split, the paper's is random"
-    epochs, full = cell.protocol.get("epochs"), Protocol().epochs
-    if isinstance(epochs, int) and epochs < full:
-        return f"ours trained {epochs} epochs, the released command {full}"
-    return ""
+    return f"the paper reports {printed.metric}" if printed.metric != cell.metric else other_experiment(cell)

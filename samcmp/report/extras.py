@@ -35,6 +35,8 @@ def extras(comparison: Comparison) -> tuple[Grid, ...]:
         grids.append(_across(comparison.across))
     if comparison.published:
         grids.append(_published(comparison))
+    if comparison.claims:
+        grids.append(_claims(comparison))
     return tuple(grids)
 
 
@@ -218,6 +220,19 @@ def _published(comparison: Comparison) -> Grid:
     remarks = [f"{letters[flag]} {flag}: {why}" for flag, why in flags.items()]
     remarks.append("× sam is ours / the paper's speed over SAM; a flag is what to know about the paper's number")
     return Grid(columns, rows, frozenset(starts), "beside the GraphSAM paper", (*causes, *remarks))
+
+
+def _claims(comparison: Comparison) -> Grid:
+    columns = (Column("", right=False), Column("claim: what the runs say", right=False, foldable=True))
+    rows = [
+        (Entry(claim.outcome), Entry(f"{claim.text}: {f'{claim.cell}: ' if claim.cell else ''}{claim.evidence}"))
+        for claim in comparison.claims
+    ]
+    remark = (
+        "claims: paired difference over splits, positive where the first is better, with its corrected 95 % interval; "
+        "one claim at a time, so not adjusted for their number as the verdicts are"
+    )
+    return Grid(columns, tuple(rows), title="the paper's claims", remarks=(remark,))
 
 
 def _letter(i: int) -> str:
