@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from samcmp.analysis.comparison import Cell, Comparison, Interval, Row, from_json_text, labels
 from samcmp.analysis.numbers import memory, signed, times
-from samcmp.analysis.paired import Difference, adjusted_interval, holm, paired_difference
+from samcmp.analysis.paired import Difference, adjusted_interval, holm, paired_difference, vector
 from samcmp.analysis.sentences import form_of, with_limits
-from samcmp.analysis.speed import independent_ratio
 from samcmp.records import METRICS
 
 OK, ACCURACY, SPEED, MEMORY, EVIDENCE, BASELINE = 0, 10, 11, 12, 13, 14
@@ -235,12 +237,23 @@ def _speed(new: Row, old: Row) -> Finding:
 def _ratio(new: Row, old: Row) -> Interval:
     """The ratio of the reported speeds, as uncertain as the rounds of the two sessions make it."""
     value = (new.graphs_per_second or 0.0) / (old.graphs_per_second or 1.0)
-    if not (new.block_seconds and old.block_seconds and new.block_graphs and old.block_graphs):
+    if min(len(new.block_seconds), len(old.block_seconds)) < 2 or not (new.block_graphs and old.block_graphs):
         return Interval(value)
-    rounds = independent_ratio(
-        [t / new.block_graphs for t in new.block_seconds], [t / old.block_graphs for t in old.block_seconds]
-    )
-    if rounds.low is None or rounds.high is None:
-        return Interval(value)
-    # a speed may be composed of several kinds of blocks, of which the raw rounds are one: scale their interval
-    return Interval(value, value * rounds.low / rounds.value, value * rounds.high / rounds.value)
+    # a speed may be composed of several kinds of blocks, of which the raw rounds are one: only their spread counts
+    low, high = independent_spread(new.block_seconds, old.block_seconds)
+    return Interval(value, value * low, value * high)
+
+
+def independent_spread(
+    seconds: npt.ArrayLike, before: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0, alpha: float = 0.05
+) -> tuple[float, float]:
+    """Return the limits of the ratio of median times before / now over its estimate: two sessions share no rounds.
+
+    The percentile bootstrap over each session's rounds.
+    """
+    a, b = vector(seconds), vector(before)
+    rng = np.random.default_rng(seed)
+    mine = np.median(a[rng.integers(0, a.size, (draws, a.size))], axis=1) / np.median(a)
+    theirs = np.median(b[rng.integers(0, b.size, (draws, b.size))], axis=1) / np.median(b)
+    low, high = np.quantile(theirs / mine, [alpha / 2.0, 1.0 - alpha / 2.0])
+    return float(low), float(high)

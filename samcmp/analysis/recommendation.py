@@ -59,7 +59,8 @@ def _why_base(against: Sequence[Verdict], rows: dict[str, Row]) -> str:
         return f"nothing is shown to be more accurate, and {', '.join(faster)}, {what} not shown to be as accurate"
     if all(v.speed is None for v in against):
         return "nothing is shown to be more accurate, and no speed was measured"
-    return "nothing is shown to be more accurate, and nothing is faster"
+    unsure = "shown to be " if any(v.speed_word == "ambiguous" for v in against) else ""
+    return f"nothing is shown to be more accurate, and nothing is {unsure}faster"
 
 
 def _needed(against: Sequence[Verdict], rows: dict[str, Row]) -> str:

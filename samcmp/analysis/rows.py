@@ -12,7 +12,7 @@ import numpy as np
 from samcmp.analysis.comparison import Hole, Interval, Role, Row, Score
 from samcmp.analysis.grouping import Group, split_key
 from samcmp.analysis.paired import mean_interval
-from samcmp.analysis.speed import ratio_interval
+from samcmp.profiling.ratios import ratio
 from samcmp.records import Record
 
 FAILED = frozenset({"diverged", "out-of-memory", "error", "timeout", "skipped", "partial"})
@@ -126,15 +126,19 @@ def _speeds(arm: str, group: Group, roles: Mapping[str, Role]) -> dict[str, Inte
         if mine.key == peer.key:  # the same steps
             ratios[role] = Interval(1.0, 1.0, 1.0)
         elif key is not None:
-            value, low, high = measured[key]
-            ratios[role] = Interval(value, low or None, high if high is not None and math.isfinite(high) else None)
+            ratios[role] = _bounded(*measured[key])
         elif a.block_graphs == b.block_graphs and len(a.block_seconds) == len(b.block_seconds) > 0:
-            ratios[role] = ratio_interval(a.block_seconds, b.block_seconds)
+            found = ratio(np.log(b.block_seconds) - np.log(a.block_seconds))
+            ratios[role] = _bounded(found.ratio, found.low, found.high)
         elif b.graphs_per_second > 0:
             ratios[role] = Interval(a.graphs_per_second / b.graphs_per_second)
         if role in ratios:
             ratios[role] = _scaled(ratios[role], _times(reference, group) / _times(arm, group))
     return ratios
+
+
+def _bounded(value: float, low: float | None, high: float | None) -> Interval:
+    return Interval(value, low or None, high if high is not None and math.isfinite(high) else None)
 
 
 def _times(arm: str, group: Group) -> float:

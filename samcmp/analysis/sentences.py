@@ -155,7 +155,7 @@ def _asides(verdict: Verdict, *, short: bool = False) -> str:
     asides = []
     if verdict.blocks_needed is not None:
         asides.append(f"about {verdict.blocks_needed} splits needed")
-    if verdict.why and not short:
+    if verdict.why and (not short or verdict.sd == 0.0):
         asides.append(verdict.why)
     if verdict.one_test_set and not short:
         asides.append(verdict.one_test_set)

@@ -296,6 +296,8 @@ def _why(pairs: _Pairs, *, endless: bool = False) -> str | None:
         causes.append("one split: says nothing about other test sets")
     if pairs.tasks:
         causes.append(pairs.tasks)
+    if pairs.same_runs:
+        causes.append("the runs are equal in every epoch")
     if endless:
         causes.append("no number of such splits would settle it")
     return "; ".join(causes) or None

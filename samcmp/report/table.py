@@ -90,10 +90,13 @@ def _reading(comparison: Comparison) -> list[str]:
     tested = max((v.comparisons for cell in comparison.cells for v in cell.verdicts), default=0)
     if tested == 0:
         return []
+    said = "verdicts: mean paired difference, positive is better, and the interval that its word is read off, 95 %"
+    if tested == 1:
+        return [said]
     together = f"the {tested}" if len(comparison.cells) == 1 else f"each cell's (at most {tested})"
     return [
-        "verdicts: mean paired difference, positive is better, and the interval that its word is read off, 95 % for "
-        f"{together} comparisons together: Bonferroni's, cut (round bracket) where Holm's tests exclude 0 or the margin"
+        f"{said} for {together} comparisons together: Bonferroni's, cut (round bracket) where Holm's tests exclude 0 "
+        "or the margin"
     ]
 
 

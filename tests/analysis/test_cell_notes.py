@@ -48,7 +48,9 @@ def test_one_difference_on_all_splits_is_no_verdict_where_the_runs_differ(gain: 
 
 def test_runs_that_are_equal_in_every_epoch_are_equivalent() -> None:
     records = [run(0.7 + 0.05 * b, arm, b) for b in range(3) for arm in ("adam", "sam")]
-    assert verdict(records).word == "equivalent"
+    found = verdict(records)
+    assert (found.word, found.why) == ("equivalent", "the runs are equal in every epoch")
+    assert "sam 0.000 [0.000, 0.000], the runs are equal in every epoch" in " ".join(only(records).sentences)
 
 
 def test_an_arm_without_a_verdict_does_not_weaken_the_others() -> None:
