@@ -30,7 +30,7 @@ _NEUTRAL = {
     f"samcmp.{name}"
     for name in (
         "data.cards", "data.catalogue", "data.fetch", "errors", "experiment.keys", "experiment.store", "files",
-        "locks", "machine", "modules", "printable", "records",
+        "locks", "machine", "modules", "printable", "records", "training.modelfile",
     )
 }  # fmt: skip
 _held: set[str] = set()  # modules of this project that this process has imported as the keys of its cases say
@@ -88,6 +88,12 @@ def hold(code: Mapping[str, str]) -> None:
             with suppress(ImportError):  # what an optional package is for: whoever needs it says so
                 importlib.import_module(name)
             _held.add(name)
+
+
+def content_of(code: Mapping[str, str]) -> str:
+    """SHA-256 of a user's part of what :func:`closure` read, wherever its files lie."""
+    own = sorted(digest for name, digest in code.items() if not name.startswith("samcmp."))
+    return hashlib.sha256("\n".join(own).encode()).hexdigest()
 
 
 def path_of(name: str) -> Path | None:

@@ -26,6 +26,7 @@ HELP = {"help_option_names": ["-h", "--help"]}
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "compare": ("samcmp.cli.compare", "compare", "Compare optimizers on equal terms, and say which is worth it."),
     "train": ("samcmp.cli.train", "train", "Train one model with one optimizer."),
+    "predict": ("samcmp.cli.predict", "predict", "Predict new molecules with trained models."),
     "profile": ("samcmp.cli.profile", "profile", "Measure throughput, memory and energy only, no accuracy."),
     "report": ("samcmp.cli.report", "report", "Render stored results again: tables, files, figures."),
     "fetch": ("samcmp.cli.fetch", "fetch", "Download datasets into the cache, or look into one."),

@@ -47,7 +47,10 @@ def train(
     data: options.DataOptions,
     device: options.Device = "auto",
     save: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the best weights (safetensors).", rich_help_panel=OUTPUT)
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keep the model of the best epoch, for `samcmp predict`.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     save_split: Annotated[
         Path | None,
@@ -182,7 +185,7 @@ def _summary(record: Record, kept: Store, *, save: Path | None) -> None:
     for label, value in _facts(record):
         table.add_row(Text(label, style="dim"), Text(value))
     if save is not None and record.status == "ok":
-        table.add_row(Text("weights", style="dim"), Text(str(save)))
+        table.add_row(Text("model", style="dim"), Text(str(save)))
     table.add_row(Text("record", style="dim"), Text(f"{record.key[:16]} in {kept.folder}"))
     console = common.stdout()
     console.print(table)

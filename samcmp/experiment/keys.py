@@ -46,8 +46,7 @@ class Inputs:
 
     def content_of(self, source: str) -> str:
         """SHA-256 of the files of file.py:Class, wherever they lie."""
-        code, _ = self._closure((source.rpartition(":")[0],))
-        return content_key(sorted(digest for name, digest in code.items() if not name.startswith("samcmp.")))
+        return modules.content_of(self._closure((source.rpartition(":")[0],))[0])
 
     def key_of(self, case: Case) -> str:
         """Content key of ``case``: everything that decides its result, and nothing that does not."""

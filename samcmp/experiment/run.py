@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samcmp.data.coverage import coverage
@@ -119,11 +120,11 @@ class _Run:
         score, prediction = best
         if math.isnan(score.mean):
             raise ValueError("no test score: every test task holds a single class")
-        self._save_weights()
         positions = setup.test_positions.numpy()
         record = replace(
             self.with_facts(empty), status="ok", accuracy=self._accuracy(score), history=tuple(self.history)
         )
+        self._save_model(record)
         truth = np.asarray(setup.molecules.y[positions], dtype=np.float64)
         return record, Predictions(setup.molecules.rows[positions], truth, prediction)
 
@@ -216,16 +217,19 @@ class _Run:
         )
 
     def _keep_weights(self) -> None:
-        if self.setup.options.save is not None:
+        if self.setup.options.save is not None or self.setup.options.keep is not None:
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
-    def _save_weights(self) -> None:
-        path = self.setup.options.save
-        if path is not None and self.best_weights is not None:
-            from samcmp.training import checkpoints
+    def _save_model(self, record: Record) -> None:
+        """Write the model that the test score is of, where it was asked for."""
+        if self.best_weights is None or record.accuracy is None:
+            return
+        from samcmp.training import modelfile
 
-            self.model.load_state_dict(self.best_weights)
-            checkpoints.save(self.model, path)
+        options = self.setup.options
+        path = options.save or (options.keep or Path()) / f"{record.key}.safetensors"
+        said = modelfile.describe(self.setup, key=record.key, accuracy=record.accuracy, versions=record.versions)
+        modelfile.write(path, self.best_weights, said)
 
 
 def _number(value: float) -> float | None:

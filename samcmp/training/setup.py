@@ -39,7 +39,8 @@ class Options:
     source: str | None = None  # of dataset files, instead of their URLs
     split_file: Path | None = None
     init_from: Path | None = None
-    save: Path | None = None  # best weights
+    save: Path | None = None  # file for the model of the best epoch
+    keep: Path | None = None  # folder for the model of every run, under its key
 
 
 @dataclass(slots=True)
