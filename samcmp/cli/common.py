@@ -161,7 +161,9 @@ class Sources:
     def inputs(self, fingerprint: str) -> Inputs:
         return Inputs(self.catalogue, split_file=self.split_sha256, fingerprint=fingerprint)
 
-    def options(self, device: str, code: Mapping[str, str], save: Path | None = None) -> Options:
+    def options(
+        self, device: str, code: Mapping[str, str], *, save: Path | None = None, keep: Path | None = None
+    ) -> Options:
         from samcmp.training.setup import Options
 
         return Options(
@@ -172,6 +174,7 @@ class Sources:
             split_file=self.split_file,
             init_from=self.init_from,
             save=save,
+            keep=keep,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from samcmp.cli.options import DATA
 
 if TYPE_CHECKING:
     from samcmp.analysis.comparison import Comparison
+    from samcmp.cli.winners import Winners
     from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
 
@@ -99,6 +101,12 @@ def compare(
         bool, typer.Option("--retry-failed", help="Run recorded failures again.", rich_help_panel=RUNNING)
     ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="A line a run, for logs.", rich_help_panel=RUNNING)] = False,
+    save_best: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keep each split's best model, for `samcmp predict`.", rich_help_panel=options.OUTPUT
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, run nothing.", rich_help_panel=RUNNING)
     ] = False,
@@ -168,6 +176,11 @@ def compare(
     if needs_speeds and not retry_failed:
         output.refuse_without_speeds(planned.without_speed(kept))
     missing = planned.missing_train(kept, retry=retry_failed) or planned.missing_sessions(kept, retry=retry_failed)
+    winners: Winners | None = None
+    if save_best is not None:
+        from samcmp.cli.winners import Winners
+
+        winners = Winners(planned, kept, save_best)
     if dry_run or missing:
         planned.check_settings()
         for note in planned.notes:
@@ -178,15 +191,21 @@ def compare(
 
         beside = jobs or local.default_jobs(len(planned.train), device=where)
         dryrun.show(planned, kept, retry=retry_failed, jobs=beside)
+        if winners is not None:
+            common.stdout().print(winners.announced(), markup=False)
         return
+    running = found.options(where, planned.code, keep=None if winners is None else winners.waiting)
     if missing:
         from samcmp.cli import execute
 
         how = execute.How(
-            found.options(where, planned.code), jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed,
+            running, jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed,
             measured=output.refuse_without_speeds if needs_speeds else None,
+            finished=None if winners is None else winners.offer,
         )  # fmt: skip
         planned = execute.run(planned, kept, how=how, budget=seconds)
+    if winners is not None:
+        winners.save(running, jobs=jobs or 1, timeout=timeout)
     _finish(planned, kept, out, equal=tuning.equal, before=before)
 
 

@@ -39,6 +39,7 @@ class How:
     plain: bool = False
     retry: bool = False
     measured: Callable[[Sequence[str]], None] | None = None  # given the arms without a speed, before any training
+    finished: Callable[[Record], None] | None = None  # told every training run that has ended
 
 
 def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) -> Plan:
@@ -95,6 +96,8 @@ def _train(
     jobs = how.jobs or local.default_jobs(len(cases), device=how.options.device)
     for result in local.train(cases, how.options, listen=view.epoch, jobs=jobs, timeout=how.timeout):
         kept.add(result.record, result.predictions)
+        if how.finished is not None:
+            how.finished(result.record)
         view.done(result.record)
 
 

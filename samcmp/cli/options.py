@@ -129,7 +129,7 @@ DataFile = Annotated[
     typer.Option(
         "--data",
         metavar="FILE",
-        help="A table of your own, as a dataset: CSV, TSV or Parquet, also packed.",
+        help="A table of your own: CSV, TSV or Parquet, also packed.",
         rich_help_panel=DATA,
     ),
 ]

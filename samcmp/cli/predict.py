@@ -10,7 +10,7 @@ import typer
 
 from samcmp import child
 from samcmp.cli import common, options
-from samcmp.cli.options import DATA, OUTPUT
+from samcmp.cli.options import DATA
 from samcmp.errors import DataError, SamcmpError, UsageError
 
 if TYPE_CHECKING:
@@ -29,26 +29,23 @@ def predict(
     ],
     data: Annotated[
         Path,
-        typer.Option("--data", metavar="FILE", help="A table: CSV, TSV or Parquet, also packed.", rich_help_panel=DATA),
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="A table of your own: CSV, TSV or Parquet, also packed.",
+            rich_help_panel=DATA,
+        ),
     ],
     smiles_column: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The table's column with the SMILES.",
+            help="Your table's column with the SMILES.",
             show_default="as in training",
             rich_help_panel=DATA,
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write there: CSV, .tsv or .parquet.",
-            show_default="CSV on the screen",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    output: options.Output = None,
     model_file: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Where the class of a model of your own is: file.py or package.module."),
@@ -62,7 +59,8 @@ def predict(
 
     The table's rows come back in their order with a column predicted_TARGET for each target: values in the units of
     the training labels, or probabilities. Of several models it is their mean, and spread_TARGET is their standard
-    deviation. A row whose SMILES cannot be read has no prediction, and its reason in the column "problem".
+    deviation. A row whose SMILES cannot be read has no prediction, and its reason in the column "problem". --output
+    writes CSV, .tsv or .parquet.
 
     Examples:
 
@@ -166,7 +164,9 @@ def _frame(content: Table, found: Predictions) -> Any:
         values = [part[:, t] for t in range(len(found.targets)) for part in (found.mean, found.spread)]
     titles = _titles(found.targets, several=found.spread is not None)
     made = pd.DataFrame(dict(zip(titles, values, strict=True)), index=frame.index)
-    made[PROBLEM] = [found.problems.get(row, "") for row in range(len(frame))]
+    doubts = {row: f"{why}; read without the check, as in the training data" for row, why in found.doubts.items()}
+    said = {**doubts, **found.problems}
+    made[PROBLEM] = [said.get(row, "") for row in range(len(frame))]
     return pd.concat([frame, made], axis=1)
 
 

@@ -115,7 +115,7 @@ def train(
     kept = Store(common.store_folder(store))
     kept.check_writable()
     console = common.stderr()
-    how = found.options(where, planned.code, save)
+    how = found.options(where, planned.code, save=save)
     common.fetch_all([case.dataset], how)
     check_splits([case], how)
     check_weights([case], how)

@@ -36,6 +36,7 @@ class Predictions:
     mean: NDArray[np.float64]  # (N, T) NaN where a text is no molecule
     spread: NDArray[np.float64] | None  # (N, T) sample standard deviation over the models
     problems: dict[int, str]  # place -> why there is no prediction
+    doubts: dict[int, str]  # place -> why there should be none, of a molecule as the training data has them
     descriptions: tuple[Description, ...]
 
 
@@ -70,6 +71,7 @@ def predict(
     Raises DataError for a file that is no whole model file of this version, where models do not predict the same, or
     where no text is a molecule; UsageError where the code of a user's own model is not there or is not the same.
     """
+    from samcmp.data.screen import screen
     from samcmp.training.setup import resolve_device
 
     where = resolve_device(device)
@@ -80,9 +82,13 @@ def predict(
     targets = descriptions[0].targets
     values = np.full((len(loaded), len(smiles), len(targets)), np.nan)
     problems: dict[int, str] = {}
+    doubts: dict[int, str] = {}
     for start in range(0, len(smiles), CHUNK):
         texts = tuple(smiles[start : start + CHUNK])
-        problems |= {start + place: why for place, why in _problems(texts, strict).items()}
+        impossible = {start + place: why for place, why in screen(texts, strict=True).problems.items()}
+        unread = impossible.keys() if strict else {start + place for place in screen(texts, strict=False).problems}
+        problems |= {place: why for place, why in impossible.items() if place in unread}
+        doubts |= {place: why for place, why in impossible.items() if place not in unread}
         places = [start + i for i in range(len(texts)) if start + i not in problems]
         if places:
             values[:, places] = list(_of_chunk(loaded, [smiles[p] for p in places], places, where, batch_size))
@@ -94,13 +100,7 @@ def predict(
         warnings.simplefilter("ignore", RuntimeWarning)  # of rows without a prediction
         mean = values.mean(axis=0)
         spread = values.std(axis=0, ddof=1) if len(loaded) > 1 else None
-    return Predictions(targets, descriptions[0].kind, mean, spread, problems, descriptions)
-
-
-def _problems(texts: tuple[str, ...], strict: bool) -> dict[int, str]:
-    from samcmp.data.screen import screen
-
-    return dict(screen(texts, strict=strict).problems)
+    return Predictions(targets, descriptions[0].kind, mean, spread, problems, doubts, descriptions)
 
 
 def _load(path: Path, device: torch.device, model_file: str | None) -> _Loaded:
