@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: compare test lint format docs bench gpu clean
+.PHONY: compare test lint format docs results bench gpu clean
 .DEFAULT_GOAL := compare
 
 compare: .venv/ready  ## the main job on the built-in molecules
@@ -25,6 +25,9 @@ format: .venv/ready-dev
 
 docs: .venv/ready-docs  ## the pages under build/site, offline
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+results: .venv/ready  ## the measured campaigns into the documents that show them
+	$(BIN)/python results/render.py
 
 bench: .venv/ready-bench  ## speed against named peers, a table for each room
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench $(ARGS)
@@ -47,7 +50,10 @@ gpu:
 	$(PIP) -e '.[docs]'
 	touch $@
 
-.venv/ready-bench: .venv/ready-dev
+.venv/ready-results: .venv/ready  ## the measured campaigns into the documents that show them
+	$(BIN)/python results/render.py
+
+bench: .venv/ready-dev
 	$(PIP) -e '.[dev,bench]'
 	touch $@
 

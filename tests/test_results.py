@@ -1,0 +1,50 @@
+"""The campaigns in results/ are data, and what the documents say of them is rendered from it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from samcmp.analysis.comparison import from_json_text
+from samcmp.analysis.schema import schema
+from tests.places import ROOT
+
+
+def render() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("render", ROOT / "results" / "render.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RENDER = render()
+CAMPAIGNS: list[Path] = RENDER.campaigns()
+
+
+def test_documents_show_what_the_campaigns_hold() -> None:
+    for path in RENDER.DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        assert RENDER.SHOWN.findall(text), f"{path.name} shows no campaign"
+        assert RENDER.rendered(text) == text, "run `make results`"
+
+
+def test_every_campaign_is_shown() -> None:
+    shown = {name for path in RENDER.DOCUMENTS for _, name, _ in RENDER.SHOWN.findall(path.read_text(encoding="utf-8"))}
+    assert shown == {folder.name for folder in CAMPAIGNS}
+
+
+@pytest.mark.parametrize("folder", CAMPAIGNS, ids=lambda folder: folder.name)
+def test_a_campaign_is_whole(folder: Path) -> None:
+    about = tomllib.loads((folder / "campaign.toml").read_text(encoding="utf-8"))
+    assert about.keys() == {"title", "commands", "commit", "machine", "note"}
+    text = (folder / "comparison.json").read_text(encoding="utf-8")
+    Draft202012Validator(schema()).validate(json.loads(text))
+    assert from_json_text(text).cells
