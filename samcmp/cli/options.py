@@ -305,10 +305,8 @@ ShortFormat = Annotated[
         autocompletion=completion.among("table", "json"),
     ),
 ]
-Output = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Write there, not to the screen.", rich_help_panel=OUTPUT),
-]
+OUTPUT_FILE = typer.Option("--output", metavar="FILE", help="Write there, not to the screen.", rich_help_panel=OUTPUT)
+Output = Annotated[Path | None, OUTPUT_FILE]
 Margin = Annotated[
     float | None,
     typer.Option(

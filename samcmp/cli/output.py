@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +13,8 @@ from samcmp.cli.common import stderr
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from samcmp.analysis.comparison import Comparison, Equal, Settings
     from samcmp.analysis.gate import Gate
     from samcmp.records import Record
@@ -76,37 +78,50 @@ def refuse_without_speeds(arms: Sequence[str]) -> None:
 
 def deliver(comparison: Comparison, *, form: str, output: Path | None, records: Sequence[Record] = ()) -> None:
     """Print or write a comparison in the form asked for. A file appears whole or not at all."""
-    from samcmp import files, report
+    from samcmp import report
 
     if form == "table":
-        _print_table(comparison, output)
+        from samcmp.report import terminal
+
+        show([terminal.render(comparison)], output)
     elif form == "parquet" and output is not None:
         from samcmp.report.flat import to_parquet
 
-        with files.writing(output) as temporary:
-            to_parquet(comparison, temporary)
-    elif output is not None:
-        files.write(output, report.render(comparison, form, records=records).encode())
+        put_file(lambda temporary: to_parquet(comparison, temporary), output)
     else:
-        text = report.render(comparison, form, records=records)
+        put(report.render(comparison, form, records=records), output)
+
+
+def put(text: str, path: Path | None) -> None:
+    """Print a text, or write it to ``path`` and say so."""
+    if path is None:
         typer.echo(text, nl=not text.endswith("\n"))
-    if output is not None:
-        stderr().print(f"wrote {output}", markup=False)
+    else:
+        put_file(lambda temporary: temporary.write_bytes(text.encode()), path)
 
 
-def _print_table(comparison: Comparison, output: Path | None) -> None:
+def put_file(make: Callable[[Path], object], path: Path) -> None:
+    """Let ``make`` fill a file that then becomes ``path``, and say so."""
+    from samcmp import files
+
+    with files.writing(path) as temporary:
+        make(temporary)
+    stderr().print(f"wrote {path}", markup=False)
+
+
+def show(parts: Sequence[RenderableType], path: Path | None, *, width: int = WIDTH) -> None:
+    """Print tables and texts on the screen, or write what it would show to ``path``."""
     import io
 
-    from samcmp import files
     from samcmp.cli.console import SafeConsole
-    from samcmp.report import terminal
 
-    if output is None:
-        terminal.write(comparison, common.stdout(width=WIDTH))
-        return
     text = io.StringIO()
-    terminal.write(comparison, SafeConsole(file=text, width=WIDTH, force_terminal=False))
-    files.write(output, text.getvalue().encode())
+    plain = SafeConsole(file=text, width=width, force_terminal=False)
+    console = common.stdout(width=width) if path is None else plain
+    for part in parts:
+        console.print(part)
+    if path is not None:
+        put(text.getvalue(), path)
 
 
 def baseline(path: Path | None) -> Comparison | None:

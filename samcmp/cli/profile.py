@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from samcmp.training.setup import Options
 
 
+FORMATS = ("table", "markdown", "latex", "csv", "json", "parquet")
+WIDTH = 160  # columns
+
+
 @options.grouped
 def profile(
     *,
@@ -76,8 +80,15 @@ def profile(
     store: options.StoreDir = None,
     form: Annotated[
         str,
-        typer.Option("--format", metavar="NAME", help="table, markdown, csv or json.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="table, markdown, latex, csv, json or parquet.",
+            rich_help_panel=OUTPUT,
+            autocompletion=completion.among(*FORMATS),
+        ),
     ] = "table",
+    path: Annotated[Path | None, options.OUTPUT_FILE] = None,
 ) -> None:
     """Measure graphs per second, memory and energy of each optimizer: interleaved, same batches, one device.
 
@@ -89,16 +100,15 @@ def profile(
 
       samcmp profile -d bbbp -m compt -o adam -o sam -o graphsam --budget 60s --detail
 
-      samcmp profile -m gcn --batch-size 32,64,128 --format csv
+      samcmp profile -m gcn --batch-size 32,64,128 --format latex --output speeds.tex
     """
     from samcmp.experiment import budget as budgets
     from samcmp.experiment import suites
     from samcmp.experiment.config import Request
     from samcmp.experiment.store import Store
-    from samcmp.report.profile import FORMATS
     from samcmp.training.checks import check_weights
 
-    output.check(form, allowed=FORMATS)
+    output.check(form, path, allowed=FORMATS)
     common.check_writable(trace, "--trace")
     seconds = budgets.seconds_of(budget)
     sizes = batch_sizes(batch_size)
@@ -137,7 +147,7 @@ def profile(
         done.append(_session(planned, kept, how, processes=processes, session=session))
         if any(record.status == "partial" for record in done[-1]):
             break  # interrupted: what was measured is shown, nothing further is started
-    _deliver(done, form=form)
+    _deliver(done, form=form, path=path)
     if any(record.status != "ok" for records in done for record in records):
         raise typer.Exit(1)
 
@@ -202,24 +212,15 @@ def _session(planned: Plan, kept: Store, how: Options, *, processes: int, sessio
     return records
 
 
-def _deliver(done: Sequence[Sequence[Record]], *, form: str) -> None:
+def _deliver(done: Sequence[Sequence[Record]], *, form: str, path: Path | None) -> None:
     from samcmp.report import profile as profile_table
 
-    if form != "table":
-        typer.echo(profile_table.render([record for records in done for record in records], form=form))
-        return
-    console = common.stdout(width=160)
-    for records in done:
-        case = records[0].case
-        for part in profile_table.screen(records, title=title(case, records)):
-            console.print(part)
-
-
-def title(case: Case, records: Sequence[Record]) -> str:
-    """Name what was measured: dataset, model, batch size, parameters, device."""
-    count = records[0].parameters
-    size = "" if count is None else f", {count:,} parameters"
-    return f"{case.dataset} · {case.model}{size} · batch {case.protocol.batch_size} · {case.device}"
+    if form == "parquet" and path is not None:
+        output.put_file(lambda temporary: profile_table.to_parquet(done, temporary), path)
+    elif form != "table":
+        output.put(profile_table.render(done, form=form), path)
+    else:
+        output.show([part for records in done for part in profile_table.screen(records)], path, width=WIDTH)
 
 
 def _largest(planned: Plan, how: Options) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from samcmp.analysis.comparison import Comparison
 from samcmp.report.grid import Entry, Grid
 from samcmp.report.table import table
@@ -39,6 +41,7 @@ _SPECIAL = {
     "’": "'",
 }
 
+_NEEDS = r"% needs \usepackage{booktabs}"
 _OPEN = (r"\begin{table}", r"\centering\footnotesize", r"\setlength{\tabcolsep}{4pt}")
 
 
@@ -58,7 +61,7 @@ def _character(c: str) -> str:
 def render(comparison: Comparison) -> str:
     """Return the tables and the verdicts as LaTeX, ending in a line break."""
     layout = table(comparison)
-    lines = [r"% needs \usepackage{booktabs}"]
+    lines = [_NEEDS]
     if layout.recommendation:
         lines += [rf"\paragraph{{{escape(layout.recommendation)}}}", rf"{{\footnotesize {escape(layout.rule)}}}", ""]
     lines += [*_OPEN, *_tabular(layout.main)]
@@ -70,15 +73,23 @@ def render(comparison: Comparison) -> str:
         lines += [rf"\item {{}}{escape(sentence)}" for sentence in sentences]
         lines += [r"\end{itemize}"]
     for grid in layout.extras:
-        lines += ["", *_OPEN]
-        lines += [rf"\caption{{{escape(grid.title)}}}", *_tabular(grid)]
-        lines += [rf"\par\smallskip\raggedright {escape(remark)}" for remark in grid.remarks]
-        lines += [r"\end{table}"]
+        lines += ["", *_floating(grid)]
     notes = [*layout.main.remarks, *layout.remarks, *(f"split {split}" for split in layout.splits)]
     if notes:
         lines += ["", r"\begin{itemize}\footnotesize"]
         lines += [*(rf"\item {{}}{escape(note)}" for note in notes), r"\end{itemize}"]
     return "\n".join(lines) + "\n"
+
+
+def document(grids: Sequence[Grid]) -> str:
+    """Return a floating table for each grid, its title the caption and its remarks below, ending in a line break."""
+    return "\n\n".join([_NEEDS, *("\n".join(_floating(grid)) for grid in grids)]) + "\n"
+
+
+def _floating(grid: Grid) -> list[str]:
+    caption = [rf"\caption{{{escape(grid.title)}}}"] if grid.title else []
+    remarks = [rf"\par\smallskip\raggedright {escape(remark)}" for remark in grid.remarks]
+    return [*_OPEN, *caption, *_tabular(grid), *remarks, r"\end{table}"]
 
 
 def _tabular(grid: Grid) -> list[str]:

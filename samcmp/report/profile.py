@@ -1,4 +1,4 @@
-"""What a profile session measured: a table on the screen or in Markdown, CSV, or JSON."""
+"""What profile sessions measured, a table each: on the screen, in Markdown, LaTeX, CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samcmp.analysis.numbers import memory, rate
 from samcmp.printable import csv_cell, printable_json
 from samcmp.profiling import WARNING
 from samcmp.records import Ratio, Record, Throughput, speed_word, to_json
+from samcmp.report import latex
 from samcmp.report.grid import Column, Entry, Grid
 from samcmp.report.markdown import escape, grid_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-FORMATS = ("table", "markdown", "csv", "json")
+FORMATS = ("table", "markdown", "latex", "csv", "json", "parquet")
 MISSING = "n/a"
 PHASES = ("loading", "forward", "backward", "optimizer")
 STYLES = {"faster": "green", "slower": "red", "ambiguous": "yellow"}
@@ -33,6 +35,9 @@ def rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 def _row(record: Record) -> dict[str, Any]:
     speed, peak, energy = record.throughput, record.memory, record.energy
     row: dict[str, Any] = {
+        "dataset": record.case.dataset,
+        "model": record.case.model,
+        "device": record.case.device,
         "optimizer": record.case.arm,
         "status": record.status,
         "reason": record.reason,
@@ -232,17 +237,40 @@ def device_lines(machine: Mapping[str, Any]) -> list[str]:
 # ---------------------------------------------------------------------------------------------- forms
 
 
-def render(records: Sequence[Record], *, form: str) -> str:
-    """Return Markdown, CSV or JSON."""
+def title(records: Sequence[Record]) -> str:
+    """Name what a session measured: dataset, model, batch size, parameters, device."""
+    case, count = records[0].case, records[0].parameters
+    size = "" if count is None else f", {count:,} parameters"
+    return f"{case.dataset} · {case.model}{size} · batch {case.protocol.batch_size} · {case.device}"
+
+
+def grids(records: Sequence[Record]) -> list[Grid]:
+    """Lay out a session: the speeds, and where a step's time goes where that was timed."""
+    main, details = table(records, title=title(records)), detail_table(records)
+    return [main, details] if details.rows else [main]
+
+
+def render(sessions: Sequence[Sequence[Record]], *, form: str) -> str:
+    """Return CSV, JSON, or Markdown or LaTeX with a table a session; all end in a line break."""
+    records = [record for session in sessions for record in session]
     if form == "json":
-        return printable_json(json.dumps([to_json(record) for record in records], indent=1, ensure_ascii=False))
+        return printable_json(json.dumps([to_json(record) for record in records], indent=1, ensure_ascii=False)) + "\n"
     if form == "csv":
         return _csv(records)
-    main = table(records)
-    return "\n".join([*grid_lines(main), "", *(f"- {escape(text)}" for text in main.remarks)])
+    layouts = [grid for session in sessions for grid in grids(session)]
+    if form == "latex":
+        return latex.document(layouts)
+    blocks = [
+        [f"**{escape(grid.title)}**", ""] * bool(grid.title) + grid_lines(grid) + _remarks(grid) for grid in layouts
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def _csv(records: Sequence[Record]) -> str:
+def _remarks(grid: Grid) -> list[str]:
+    return ["", *(f"- {escape(text)}" for text in grid.remarks)] if grid.remarks else []
+
+
+def _flat(records: Sequence[Record]) -> list[dict[str, Any]]:
     flat = []
     for row in rows(records):
         plain = {key: value for key, value in row.items() if not isinstance(value, dict)}
@@ -250,22 +278,33 @@ def _csv(records: Sequence[Record]) -> str:
             f"{k}_{inner}": v for k, value in row.items() if isinstance(value, dict) for inner, v in value.items()
         }
         flat.append(plain | nested)
+    return flat
+
+
+def _csv(records: Sequence[Record]) -> str:
+    flat = _flat(records)
     titles = list(dict.fromkeys(key for row in flat for key in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, titles, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: csv_cell(value) for key, value in row.items()} for row in flat)
-    return out.getvalue().rstrip("\n")
+    return out.getvalue()
 
 
-def screen(records: Sequence[Record], *, title: str) -> list[RenderableType]:
-    """Return what is printed on a terminal: the table, the details and the remarks."""
+def to_parquet(sessions: Sequence[Sequence[Record]], path: Path) -> None:
+    """Write a row an optimizer and session to ``path`` as Parquet."""
+    import pandas
+
+    pandas.DataFrame(_flat([record for session in sessions for record in session])).to_parquet(path, index=False)
+
+
+def screen(records: Sequence[Record]) -> list[RenderableType]:
+    """Return what is printed on a terminal for one session: the table, the details and the remarks."""
     from rich.text import Text
 
     from samcmp.report.terminal import Screen
 
-    main, details = table(records, title=title), detail_table(records)
-    parts: list[RenderableType] = [Text(main.title, style="bold"), Screen(main)]
-    if details.rows:
-        parts.append(Screen(details))
-    return parts + [Text(text, style="yellow" if text.startswith("warning") else "dim") for text in main.remarks]
+    layouts = grids(records)
+    parts: list[RenderableType] = [Text(layouts[0].title, style="bold"), *map(Screen, layouts)]
+    remarked = layouts[0].remarks
+    return parts + [Text(text, style="yellow" if text.startswith("warning") else "dim") for text in remarked]

@@ -293,3 +293,17 @@ def test_the_catalogues_have_two_forms_only(run: Run) -> None:
     code, _, err = run("list", "--format", "csv")
     assert code == 2
     assert "Allowed: table, json" in err or "Allowed: json, table" in err
+
+
+def test_a_profile_can_be_written_in_every_form(run: Run) -> None:
+    words = ("profile", "--subset", "40", "-o", "adam", "-o", "sam", "--budget", "1s", "--device", "cpu")
+    begins = {"table": "demo · gcn", "markdown": "**demo", "latex": "% needs", "csv": "dataset,", "json": "["}
+    for form, begin in begins.items():
+        code, out, err = run(*words, "--format", form, "--output", f"speeds.{form}")
+        assert (code, out) == (0, ""), err
+        assert f"wrote speeds.{form}" in err
+        text = Path(f"speeds.{form}").read_text()
+        assert text.startswith(begin)
+        assert "graphsam" not in text
+        assert "sam" in text
+    assert run(*words, "--format", "parquet")[0] == 2

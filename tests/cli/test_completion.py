@@ -20,7 +20,7 @@ LINES = {
     "compare -o gra": ({"graphsam"}, {"sam"}),
     "compare -d esol --optimizer l": ({"looksam"}, {"sam"}),
     "compare --suite pap": ({"paper-table2"}, {"smoke"}),
-    "compare --format ": ({"table", "json", "parquet"}, set()),
+    "compare --format ": ({"table", "html", "json", "parquet"}, set()),
     "compare --set graphsam.r": ({"graphsam.rho=0.05"}, {"graphsam.gamma=0.5"}),
     "compare --equal ": ({"trials", "passes", "seconds"}, set()),
     "compare --device ": ({"auto", "cpu", "cuda"}, set()),

@@ -269,20 +269,48 @@ def test_cases_of_two_models_are_not_one_session() -> None:
 # ---------------------------------------------------------------------------------------------- the table
 
 
-@pytest.mark.parametrize("form", ["markdown", "csv", "json"])
+@pytest.mark.parametrize("form", ["markdown", "latex", "csv", "json"])
 def test_every_form_names_every_optimizer(form: str, records: list[Record]) -> None:
-    text = profile_table.render(records, form=form)
+    text = profile_table.render([records], form=form)
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
     for name in NAMES:
         assert name in text
     if form == "json":
         assert len(json.loads(text)) == len(NAMES)
 
 
+@pytest.mark.parametrize(("form", "tables"), [("markdown", "|:---|"), ("latex", "begin{table}")])
+def test_several_batch_sizes_are_several_tables_with_their_titles(
+    form: str, tables: str, records: list[Record]
+) -> None:
+    protocol = replace(records[0].case.protocol, batch_size=7)
+    larger = [replace(record, case=replace(record.case, protocol=protocol)) for record in records]
+    text = profile_table.render([records, larger], form=form)
+    assert text.count(tables) == 2 * len(profile_table.grids(records))
+    assert "batch 7 " in text
+    assert f"batch {records[0].case.protocol.batch_size} " in text
+
+
+def test_parquet_and_csv_hold_the_same_rows_with_their_sessions(tmp_path: Path, records: list[Record]) -> None:
+    import io
+
+    import pandas
+
+    profile_table.to_parquet([records], tmp_path / "speeds.parquet")
+    stored = pandas.read_parquet(tmp_path / "speeds.parquet")
+    text = pandas.read_csv(io.StringIO(profile_table.render([records], form="csv")))
+    assert list(stored.columns) == list(text.columns)
+    assert list(stored["optimizer"]) == list(text["optimizer"]) == list(NAMES)
+    assert set(stored["dataset"]) == {records[0].case.dataset}
+    assert stored["graphs_per_second"].to_numpy() == pytest.approx(text["graphs_per_second"].to_numpy())
+
+
 def test_the_screen_shows_ratio_interval_and_verdict(records: list[Record]) -> None:
     from rich.console import Console
 
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for part in profile_table.screen(records, title="demo"):
+    for part in profile_table.screen(records):
         console.print(part)
     text = console.export_text()
     assert "× sam" in text
@@ -325,7 +353,7 @@ def test_a_narrow_screen_keeps_every_column_beside_the_optimizers_names(records:
     from rich.console import Console
 
     console = Console(width=70, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for part in profile_table.screen(records, title="demo"):
+    for part in profile_table.screen(records):
         console.print(part)
     text = console.export_text()
     assert "…" not in text.partition("interleaved rounds")[0]
