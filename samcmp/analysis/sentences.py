@@ -43,6 +43,17 @@ def how_tuned(cell: Cell) -> str:
     return f", tuned with {cell.tuning.trials} {spent}, chosen by validation"
 
 
+def how_all_tuned(cells: Sequence[Cell]) -> str:
+    """Say whose settings are tuned, all of them or by name."""
+    ways = dict.fromkeys(how_tuned(cell) for cell in cells)
+    if len(ways) < 2:
+        return "".join(ways)
+    return "; " + "; ".join(
+        f"{', '.join(c.name for c in cells if how_tuned(c) == how)}: {how.removeprefix(', ') or 'settings as given'}"
+        for how in ways
+    )
+
+
 def sentences(cell: Cell) -> tuple[str, ...]:
     """Say the verdicts of a cell: a sentence an optimizer against SAM, and one for all against the base."""
     order = {row.arm: i for i, row in enumerate(cell.rows)}

@@ -22,7 +22,7 @@ from samcmp.analysis.comparison import (
 )
 from samcmp.analysis.draws import SHARED
 from samcmp.analysis.numbers import interval, signed, times
-from samcmp.analysis.sentences import form_of
+from samcmp.analysis.sentences import form_of, how_all_tuned, how_tuned
 from samcmp.report.grid import Column, Entry, Grid
 
 
@@ -32,7 +32,7 @@ def extras(comparison: Comparison) -> tuple[Grid, ...]:
     grids = [_tuning(cell, cell.tuning, several) for cell in comparison.cells if cell.tuning is not None]
     grids += [_costs(cell, several) for cell in comparison.cells if any(row.times != 1.0 for row in cell.rows)]
     if comparison.across is not None:
-        grids.append(_across(comparison.across))
+        grids.append(_across(comparison.across, how_all_tuned(comparison.cells)))
     if comparison.published:
         grids.append(_published(comparison))
     if comparison.claims:
@@ -131,7 +131,7 @@ def _costs(cell: Cell, several: bool) -> Grid:
         f"passes and time of a whole training in trainings of {name}; cost to target: passes until a run validates as "
         f"well as {name} in the end, less the margin, on its split: median [least, most]",
     )
-    title = f"cost  {cell.name}" if several else "cost of whole trainings"
+    title = f"cost  {cell.name}{how_tuned(cell)}" if several else "cost of whole trainings"
     return Grid(columns, rows, title=title, remarks=remarks)
 
 
@@ -158,7 +158,7 @@ def _to_target(costs: Sequence[float | None]) -> str:
     return f"reached {len(reached)} of {len(costs)}, median {middle} [{ordered[0]:.2f}, {most}]"
 
 
-def _across(across: Across) -> Grid:
+def _across(across: Across, tuned: str) -> Grid:
     columns = (
         Column("optimizer", right=False, foldable=True),
         Column("mean rank"),
@@ -178,7 +178,7 @@ def _across(across: Across) -> Grid:
     if across.friedman_p is not None:
         remarks.insert(0, f"Friedman's test of equal ranks: p = {across.friedman_p:.3g}")
     remarks += [f"{arm} is left out: {why}" for arm, why in across.left_out.items()]
-    return Grid(columns, rows, title=f"over {len(across.cells)} cells", remarks=tuple(remarks))
+    return Grid(columns, rows, title=f"over {len(across.cells)} cells{tuned}", remarks=tuple(remarks))
 
 
 def _standing(standing: Standing) -> tuple[Entry, ...]:

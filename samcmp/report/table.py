@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samcmp.analysis.comparison import Cell, Comparison, Interval, Row
 from samcmp.analysis.numbers import memory, rate
-from samcmp.analysis.sentences import form_of, headline, how_tuned, metric_name
+from samcmp.analysis.sentences import form_of, headline, how_all_tuned, metric_name
 from samcmp.report.extras import extras
 from samcmp.report.grid import Column, Entry, Footnotes, Grid
 
@@ -74,7 +73,7 @@ def _legend(comparison: Comparison, base: str) -> tuple[str, ...]:
     rows = [row for cell in comparison.cells for row in cell.rows]
     said = []
     if any(row.score for row in rows):
-        tuned = _tuned(comparison.cells)
+        tuned = how_all_tuned(comparison.cells)
         said.append(f"score: test, at the best validation epoch, mean ± SD over runs (their number){tuned}")
     if any(row.graphs_per_second for row in rows):
         what = "a whole training's speed" if any(row.times != 1.0 for row in rows) else "the speed"
@@ -98,20 +97,6 @@ def _reading(comparison: Comparison) -> list[str]:
         f"{said} for {together} comparisons together: Bonferroni's, cut (round bracket) where Holm's tests exclude 0 "
         "or the margin"
     ]
-
-
-def _tuned(cells: Sequence[Cell]) -> str:
-    """Say whose settings are tuned, all of them or by name."""
-    tuned = [cell for cell in cells if cell.tuning is not None]
-    said = dict.fromkeys(how_tuned(cell) for cell in tuned)
-    if not tuned:
-        return ""
-    if len(tuned) == len(cells) and len(said) == 1:
-        return next(iter(said))
-    return "; " + "; ".join(
-        f"{', '.join(c.name for c in cells if how_tuned(c) == how)}: {how.removeprefix(', ') or 'settings as given'}"
-        for how in dict.fromkeys(how_tuned(cell) for cell in cells)
-    )
 
 
 def _splits(comparison: Comparison) -> tuple[str, ...]:

@@ -170,3 +170,4 @@ def test_tables_over_several_cells_say_which_are_tuned() -> None:
     assert "demo / gcn: tuned with 4 trials each, chosen by validation; esol / gcn: settings as given" in mixed
     all_tuned = render(compare([*both, *tuned(datasets=("esol",), models=("gcn",))]), "markdown")
     assert "(their number), tuned with 4 trials each, chosen by validation; graphs/s" in all_tuned
+    assert "**over 2 cells, tuned with 4 trials each, chosen by validation**" in all_tuned
