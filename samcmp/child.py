@@ -7,7 +7,8 @@ import multiprocessing as mp
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+import types
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ class Child:
     """A fresh process that runs ``target(pipe, *arguments)``; a forked torch with threads would hang.
 
     What it prints goes to the standard error: the standard output is for results. ^C is the parent's to handle.
+    The user's own script is not run again in it, as multiprocessing would without ``if __name__ == "__main__"``.
     Only ``parental`` ones may have children of their own through multiprocessing; they outlive a parent that is killed.
     """
 
@@ -41,7 +43,8 @@ class Child:
         self.pipe, theirs = context.Pipe()
         self.memory_kills = machine.memory_kills()  # before its work began
         self.process = context.Process(target=_live, args=(target, theirs, *arguments), daemon=not parental)
-        self.process.start()
+        with _without_main():
+            self.process.start()
         theirs.close()
 
     def receive(self) -> Any:
@@ -73,6 +76,17 @@ class Child:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the script that runs from multiprocessing, whose new processes import it; their work is in samcmp."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _live(target: Callable[..., None], pipe: Connection, *arguments: Any) -> None:

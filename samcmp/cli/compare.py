@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common, completion, options, output
+from samcmp.cli import common, completion, options, output, planning
 from samcmp.cli.options import DATA
 
 if TYPE_CHECKING:
-    from samcmp.analysis.comparison import Comparison
     from samcmp.cli.winners import Winners
     from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
@@ -136,96 +135,77 @@ def compare(
       samcmp compare --tune 8 --equal-cost
     """
     from samcmp.experiment import budget as budgets
-    from samcmp.experiment import config, plan, suites
     from samcmp.experiment.store import Store
 
     seconds = None if budget is None else budgets.seconds_of(budget)
     output.check(out.format_, out.output)
     before = output.baseline(out.baseline)
-    where = common.pick_device(device)
-    found = common.sources(dataset or [], data, splitting, init_from=settings.init_from)
-    request = config.Request(
-        suite=suite,
-        datasets=found.datasets,
-        models=tuple(model or ()),
-        optimizers=tuple(optimizer or ()),
-        overrides=tuple(settings.set_ or ()),
-        protocol={
-            "epochs": training.epochs,
-            "batch_size": training.batch_size,
-            "subset": data.subset,
-            "threads": settings.threads,
-            "init_from": found.init_sha256,
-        },
-        split=found.split(splitting.split),
-        splits=found.splits,
-        folds=folds,
-        repeats=repeats,
-        seed=seed,
-        tune=tuning.tune,
-        equal_cost=tuning.equal_cost,
-        profile_seconds=profile_seconds,
-        device=where.partition(":")[0],
-        inputs=found.inputs(common.fingerprint(where)),
+    chosen = planning.Chosen(suite, dataset or (), model or (), optimizer or (), folds, repeats, seed, profile_seconds)
+    job = planning.compare(
+        chosen, settings=settings, training=training, splitting=splitting, data=data, tuning=tuning, device=device
     )
-    planned = plan.build(config.read(request, suites.read(settings.config, cards=found.catalogue.folders)))
-    if tuning.equal is not None and planned.trials == 1:
-        output.refuse_untuned(tuning.equal)
+    planned = job.planned
     kept = Store(common.store_folder(store))
-    needs_speeds = tuning.equal == "seconds"
-    if needs_speeds and not retry_failed:
-        output.refuse_without_speeds(planned.without_speed(kept))
-    missing = planned.missing_train(kept, retry=retry_failed) or planned.missing_sessions(kept, retry=retry_failed)
-    winners: Winners | None = None
-    if save_best is not None:
-        from samcmp.cli.winners import Winners
-
-        winners = Winners(planned, kept, save_best)
-    if dry_run or missing:
-        planned.check_settings()
-        for note in planned.notes:
-            common.stderr().print(note, markup=False, soft_wrap=True)
+    winners = winners_of(planned, kept, save_best)
+    missing = planning.to_do(planned, kept, equal=tuning.equal, retry=retry_failed, all_=dry_run)
     if dry_run:
         from samcmp.cli import dryrun
         from samcmp.engines import local
 
-        beside = jobs or local.default_jobs(len(planned.train), device=where)
+        beside = jobs or local.default_jobs(len(planned.train), device=job.device)
         dryrun.show(planned, kept, retry=retry_failed, jobs=beside)
         if winners is not None:
             common.stdout().print(winners.announced(), markup=False)
         return
-    running = found.options(where, planned.code, keep=None if winners is None else winners.waiting)
-    if missing:
-        from samcmp.cli import execute
-
-        how = execute.How(
-            running, jobs=jobs, timeout=timeout, plain=plain, retry=retry_failed,
-            measured=output.refuse_without_speeds if needs_speeds else None,
-            finished=None if winners is None else winners.offer,
-        )  # fmt: skip
-        planned = execute.run(planned, kept, how=how, budget=seconds)
-    if winners is not None:
-        winners.save(running, jobs=jobs or 1, timeout=timeout)
-    _finish(planned, kept, out, equal=tuning.equal, before=before)
-
-
-def _finish(
-    planned: Plan, kept: Store, out: options.OutputOptions, *, equal: str | None, before: Comparison | None
-) -> None:
-    from samcmp.analysis import build
-
-    records = planned.records(kept)
-    comparison = build.compare(
-        records, output.report_settings(out.margin, equal=equal), suite=planned.suite, predictions=kept.predictions
+    planned = carry_out(
+        job, kept, winners=winners, missing=missing, equal=tuning.equal, jobs=jobs, timeout=timeout, budget=seconds,
+        retry=retry_failed, plain=plain,
+    )  # fmt: skip
+    records, comparison = planning.compared(
+        planned, kept, margin=out.margin, equal=tuning.equal, published=out.published
     )
-    common.print_damaged(kept)
-    if out.published:
-        from samcmp.analysis.published_comparison import with_published
-
-        comparison = with_published(comparison, planned.table)
     output.deliver(comparison, form=out.format_, output=out.output, records=records)
     if before is not None:
         raise typer.Exit(output.gate(comparison, before))
     # a drawn trial that fails was tried and lost; of the settings as given it is a failure
     if any(record.status != "ok" and not record.case.trial for record in records) or len(records) < len(planned.keys):
         raise typer.Exit(1)
+
+
+def winners_of(planned: Plan, kept: Store, folder: Path | None) -> Winners | None:
+    """Return what keeps the best models, where a folder for them is named. Raises UsageError."""
+    if folder is None:
+        return None
+    from samcmp.cli.winners import Winners
+
+    return Winners(planned, kept, folder)
+
+
+def carry_out(
+    job: planning.Job,
+    kept: Store,
+    *,
+    winners: Winners | None,
+    missing: bool,
+    equal: str | None,
+    jobs: int | None,
+    timeout: float | None,
+    budget: float | None,
+    retry: bool,
+    plain: bool,
+) -> Plan:
+    """Run what is missing, save the best models, and return the plan that was carried out."""
+    planned = job.planned
+    running = job.sources.options(job.device, planned.code, keep=None if winners is None else winners.waiting)
+    if missing:
+        from samcmp.cli import execute
+
+        how = execute.How(
+            running, jobs=jobs, timeout=timeout, plain=plain, retry=retry,
+            measured=output.refuse_without_speeds if equal == "seconds" else None,
+            finished=None if winners is None else winners.offer,
+        )  # fmt: skip
+        planned = execute.run(planned, kept, how=how, budget=budget)
+    if winners is not None:
+        winners.save(running, jobs=jobs or 1, timeout=timeout)
+    return planned

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common, completion, options, output
+from samcmp.cli import common, completion, options, output, planning
 from samcmp.cli.options import OUTPUT, TRAINING
 from samcmp.errors import UsageError
-from samcmp.records import Protocol
 
 if TYPE_CHECKING:
-    from samcmp.experiment.config import Request
     from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
-    from samcmp.experiment.suites import Suites
     from samcmp.profiling.session import SessionOptions
     from samcmp.records import Case, Record
     from samcmp.training.setup import Options
@@ -103,53 +99,58 @@ def profile(
       samcmp profile -m gcn --batch-size 32,64,128 --format latex --output speeds.tex
     """
     from samcmp.experiment import budget as budgets
-    from samcmp.experiment import suites
-    from samcmp.experiment.config import Request
     from samcmp.experiment.store import Store
-    from samcmp.training.checks import check_weights
 
     output.check(form, path, allowed=FORMATS)
     common.check_writable(trace, "--trace")
     seconds = budgets.seconds_of(budget)
     sizes = batch_sizes(batch_size)
-    where = common.pick_device(device)
-    found = common.sources([] if data.data else [dataset], data, init_from=settings.init_from)
-    known = suites.read(settings.config, cards=found.catalogue.folders)
-    request = Request(
-        datasets=found.datasets,
-        models=(model,),
-        optimizers=tuple(optimizer or _all_optimizers(known)),
-        overrides=tuple(settings.set_ or ()),
-        protocol={"subset": data.subset, "threads": settings.threads, "init_from": found.init_sha256},
-        repeats=1,
-        seed=seed,
-        profile_seconds=seconds,
-        device=where.partition(":")[0],
-        inputs=found.inputs(common.fingerprint(where)),
-    )
-    plans = [_planned(request, known, size) for size in sizes]
-    for planned in plans:
-        planned.check_settings()
+    jobs = planning.profile(
+        dataset, model, optimizer or (), sizes=sizes, seconds=seconds, settings=settings, seed=seed, data=data,
+        device=device,
+    )  # fmt: skip
     kept = Store(common.store_folder(store))
-    kept.check_writable()
-    how = found.options(where, plans[0].code)
-    common.fetch_all(found.datasets, how)
-    check_weights((case for planned in plans for cases in planned.sessions for case in cases.values()), how)
     if largest_batch:
-        _largest(plans[0], how)
+        _largest(jobs[0].planned, ready(jobs, kept))
         return
-    from samcmp.profiling.session import SessionOptions
-
-    share = seconds / len(plans)
-    done: list[list[Record]] = []
-    for planned in plans:
-        session = SessionOptions(share, detail=detail, trace=None if trace is None else str(trace))
-        done.append(_session(planned, kept, how, processes=processes, session=session))
-        if any(record.status == "partial" for record in done[-1]):
-            break  # interrupted: what was measured is shown, nothing further is started
+    done = run(jobs, kept, seconds=seconds, processes=processes, detail=detail, trace=trace)
     _deliver(done, form=form, path=path)
     if any(record.status != "ok" for records in done for record in records):
         raise typer.Exit(1)
+
+
+def ready(jobs: Sequence[planning.Job], kept: Store) -> Options:
+    """Check what sessions need, get their data, and return how to run them. Raises SamcmpError."""
+    from samcmp.training.checks import check_weights
+
+    kept.check_writable()
+    first = jobs[0]
+    how = first.sources.options(first.device, first.planned.code)
+    common.fetch_all(first.sources.datasets, how)
+    check_weights((case for job in jobs for cases in job.planned.sessions for case in cases.values()), how)
+    return how
+
+
+def run(
+    jobs: Sequence[planning.Job],
+    kept: Store,
+    *,
+    seconds: float,
+    processes: int,
+    detail: bool,
+    trace: Path | None = None,
+) -> list[list[Record]]:
+    """Run the sessions, which share ``seconds``, and keep their Records; the last one is partial if interrupted."""
+    from samcmp.profiling.session import SessionOptions
+
+    how = ready(jobs, kept)
+    session = SessionOptions(seconds / len(jobs), detail=detail, trace=None if trace is None else str(trace))
+    done: list[list[Record]] = []
+    for job in jobs:
+        done.append(_session(job.planned, kept, how, processes=processes, session=session))
+        if any(record.status == "partial" for record in done[-1]):
+            break  # interrupted: what was measured is shown, nothing further is started
+    return done
 
 
 def batch_sizes(text: str | None) -> list[int | None]:
@@ -167,29 +168,6 @@ def batch_sizes(text: str | None) -> list[int | None]:
             remedy="For example --batch-size 64, or a curve: --batch-size 32,64,128.",
         )
     return list(dict.fromkeys(sizes))
-
-
-def _all_optimizers(known: Suites) -> Sequence[str]:
-    from samcmp import optim
-    from samcmp.experiment import config
-
-    base = known.protocol.get("base", Protocol().base)
-    return [name for name in optim.names() if config.unfit(name, base) is None]
-
-
-def _planned(request: Request, known: Suites, size: int | None) -> Plan:
-    from samcmp.experiment import config, plan
-
-    sized = replace(request, protocol={**request.protocol, "batch_size": size})
-    read = config.read(sized, known)
-    for arm in read.arms:
-        if arm.own:
-            raise UsageError(
-                f"{', '.join(arm.own)} of {arm.optimizer} changes the cost of no step: there is nothing to measure",
-                where=read.where.get(arm.name, "--set"),
-                remedy="Leave it out; `samcmp compare` trains by it.",
-            )
-    return plan.build(read, train=False)
 
 
 def _session(planned: Plan, kept: Store, how: Options, *, processes: int, session: SessionOptions) -> list[Record]:

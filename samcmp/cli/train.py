@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common, options
+from samcmp.cli import common, options, planning
 from samcmp.cli.options import OUTPUT
-from samcmp.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from samcmp.experiment.run import Progress
     from samcmp.experiment.store import Store
@@ -71,72 +70,35 @@ def train(
 
       samcmp train --data my.csv --target activity --model gcn
     """
-    from samcmp.experiment import config, plan, suites
     from samcmp.experiment.store import Store
-    from samcmp.training.checks import check_splits, check_weights
 
     common.check_writable(save, "--save")
     common.check_writable(save_split, "--save-split")
-    where = common.pick_device(device)
-    found = common.sources([] if data.data else [dataset], data, splitting, init_from=settings.init_from)
-    chosen = found.split(splitting.split)
-    of_file = found.splits > 1
-    if fold is not None and not of_file and chosen not in {None, "cv5"}:
-        raise UsageError(
-            f"the split {chosen!r} has no folds", where="--fold", remedy="Use --split cv5, or omit --fold."
-        )
-    request = config.Request(
-        datasets=found.datasets,
-        models=(model,),
-        optimizers=(optimizer,),
-        overrides=tuple(settings.set_ or ()),
-        protocol={
-            "epochs": training.epochs,
-            "batch_size": training.batch_size,
-            "subset": data.subset,
-            "threads": settings.threads,
-            "init_from": found.init_sha256,
-        },
-        split="cv5" if fold is not None and not of_file else chosen,
-        splits=found.splits,
-        repeats=1,
-        seed=seed,
-        device=where.partition(":")[0],
-        inputs=found.inputs(""),
-    )
-    known = suites.read(settings.config, cards=found.catalogue.folders)
-    planned = plan.build(config.read(request, known), profile=False)
-    planned.check_settings()
-    cases = list(planned.train.items())
-    cases = _of_fold(cases, fold, what=str(splitting.split_file) if of_file else "cv5")
-    if len(cases) > 1:
-        raise UsageError("train runs one setting; a sweep is for `samcmp compare`", where="--set")
-    key, case = cases[0]
+    key, case, job = planning.train(
+        dataset, model, optimizer, settings=settings, training=training, splitting=splitting, fold=fold, seed=seed,
+        data=data, device=device,
+    )  # fmt: skip
     kept = Store(common.store_folder(store))
+    how = job.sources.options(job.device, job.planned.code, save=save)
+    record = run(key, case, kept, how=how, save_split=save_split)
+    console = common.stdout()
+    for part in summary(record, kept, save=save):
+        console.print(part)
+    if record.status != "ok":
+        raise typer.Exit(1)
+
+
+def run(key: str, case: Case, kept: Store, *, how: Options, save_split: Path | None = None) -> Record:
+    """Train, with progress on standard error, and keep the Record. Raises SamcmpError for what can be mended."""
+    from samcmp.training.checks import check_splits, check_weights
+
     kept.check_writable()
-    console = common.stderr()
-    how = found.options(where, planned.code, save=save)
     common.fetch_all([case.dataset], how)
     check_splits([case], how)
     check_weights([case], how)
     if save_split is not None:
         _save_split(case, how, save_split)
-    record = _run(console, kept, key=key, case=case, how=how)
-    _summary(record, kept, save=save)
-    if record.status != "ok":
-        raise typer.Exit(1)
-
-
-def _of_fold(cases: list[tuple[str, Case]], fold: int | None, *, what: str) -> list[tuple[str, Case]]:
-    """Keep the cases of one fold, or of one split of a file with several. Raises UsageError where none is named."""
-    numbered = [(case.split_seed if case.fold is None else case.fold, (key, case)) for key, case in cases]
-    numbers = sorted({number for number, _ in numbered})
-    if fold is None and len(numbers) > 1:
-        remedy = f"Add --fold {numbers[0]} (to {numbers[-1]}); `samcmp compare` runs all."
-        raise UsageError(f"has {len(numbers)} splits, and train runs one", where=f"split {what}", remedy=remedy)
-    if fold is not None and fold not in numbers:
-        raise UsageError(f"has the splits 0 to {numbers[-1]}", where=f"--fold {fold}, split {what}")
-    return [pair for number, pair in numbered if fold in {None, number}]
+    return _run(common.stderr(), kept, key=key, case=case, how=how)
 
 
 def _save_split(case: Case, how: Options, path: Path) -> None:
@@ -175,7 +137,8 @@ def _shown(now: Progress) -> str:
     )
 
 
-def _summary(record: Record, kept: Store, *, save: Path | None) -> None:
+def summary(record: Record, kept: Store, *, save: Path | None = None) -> list[RenderableType]:
+    """Return what is printed of a run."""
     from rich.table import Table
     from rich.text import Text
 
@@ -187,11 +150,9 @@ def _summary(record: Record, kept: Store, *, save: Path | None) -> None:
     if save is not None and record.status == "ok":
         table.add_row(Text("model", style="dim"), Text(str(save)))
     table.add_row(Text("record", style="dim"), Text(f"{record.key[:16]} in {kept.folder}"))
-    console = common.stdout()
-    console.print(table)
     rests_on = record.accuracy.coverage if record.accuracy else None
-    for note in (*record.notes, *coverage.sentences([rests_on] if rests_on else [])):
-        console.print(Text(f"note: {note}"))
+    notes = (*record.notes, *coverage.sentences([rests_on] if rests_on else []))
+    return [table, *(Text(f"note: {note}") for note in notes)]
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:

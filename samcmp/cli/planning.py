@@ -1,0 +1,250 @@
+"""From options to a plan and what it runs with: the one way of the command line and of Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from samcmp.cli import common, output
+from samcmp.errors import UsageError
+from samcmp.records import Json, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from samcmp.analysis.comparison import Comparison
+    from samcmp.cli import options
+    from samcmp.experiment.config import Config
+    from samcmp.experiment.plan import Plan
+    from samcmp.experiment.store import Store
+    from samcmp.experiment.suites import Suites
+    from samcmp.records import Case, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A plan, and the data and the device that it is to be run with."""
+
+    planned: Plan
+    sources: common.Sources
+    device: str  # cpu or cuda:i
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is compared, and on how many splits; None and empty mean: as the suite says."""
+
+    suite: str | None = None
+    datasets: Sequence[str] = ()
+    models: Sequence[str] = ()
+    optimizers: Sequence[str] = ()
+    folds: int | None = None
+    repeats: int | None = None
+    seed: int | None = None
+    profile_seconds: float | None = None
+
+
+def compare(
+    chosen: Chosen,
+    *,
+    settings: options.SettingOptions,
+    training: options.TrainingOptions,
+    splitting: options.SplitOptions,
+    data: options.DataOptions,
+    tuning: options.TuningOptions,
+    device: str,
+) -> Job:
+    """Plan a comparison. Raises SamcmpError for what does not fit together."""
+    from samcmp.experiment import config, plan, suites
+
+    where = common.pick_device(device)
+    found = common.sources(chosen.datasets, data, splitting, init_from=settings.init_from)
+    request = config.Request(
+        suite=chosen.suite,
+        datasets=found.datasets,
+        models=tuple(chosen.models),
+        optimizers=tuple(chosen.optimizers),
+        overrides=tuple(settings.set_ or ()),
+        protocol=_protocol(found, settings, data, training),
+        split=found.split(splitting.split),
+        splits=found.splits,
+        folds=chosen.folds,
+        repeats=chosen.repeats,
+        seed=chosen.seed,
+        tune=tuning.tune,
+        equal_cost=tuning.equal_cost,
+        profile_seconds=chosen.profile_seconds,
+        device=where.partition(":")[0],
+        inputs=found.inputs(common.fingerprint(where)),
+    )
+    planned = plan.build(config.read(request, suites.read(settings.config, cards=found.catalogue.folders)))
+    if tuning.equal is not None and planned.trials == 1:
+        output.refuse_untuned(tuning.equal)
+    return Job(planned, found, where)
+
+
+def _protocol(
+    found: common.Sources,
+    settings: options.SettingOptions,
+    data: options.DataOptions,
+    training: options.TrainingOptions | None = None,
+) -> Mapping[str, Json]:
+    own = {} if training is None else {"epochs": training.epochs, "batch_size": training.batch_size}
+    return {**own, "subset": data.subset, "threads": settings.threads, "init_from": found.init_sha256}
+
+
+def to_do(planned: Plan, kept: Store, *, equal: str | None, retry: bool, all_: bool = False) -> bool:
+    """Say whether anything is missing; check and announce what is run. Raises SamcmpError.
+
+    Args:
+        all_: check and announce the plan also where nothing is missing.
+    """
+    if equal == "seconds" and not retry:
+        output.refuse_without_speeds(planned.without_speed(kept))
+    missing = bool(planned.missing_train(kept, retry=retry) or planned.missing_sessions(kept, retry=retry))
+    if missing or all_:
+        planned.check_settings()
+        for note in planned.notes:
+            common.stderr().print(note, markup=False, soft_wrap=True)
+    return missing
+
+
+def compared(
+    planned: Plan, kept: Store, *, margin: float | None, equal: str | None, published: bool
+) -> tuple[list[Record], Comparison]:
+    """Return the plan's Records that are there, and what they say."""
+    from samcmp.analysis import build
+
+    records = planned.records(kept)
+    comparison = build.compare(
+        records, output.report_settings(margin, equal=equal), suite=planned.suite, predictions=kept.predictions
+    )
+    common.print_damaged(kept)
+    if published:
+        from samcmp.analysis.published_comparison import with_published
+
+        comparison = with_published(comparison, planned.table)
+    return records, comparison
+
+
+# ---------------------------------------------------------------------------------------------- one run
+
+
+def train(
+    dataset: str,
+    model: str,
+    optimizer: str,
+    *,
+    settings: options.SettingOptions,
+    training: options.TrainingOptions,
+    splitting: options.SplitOptions,
+    fold: int | None,
+    seed: int,
+    data: options.DataOptions,
+    device: str,
+) -> tuple[str, Case, Job]:
+    """Plan one run: its key, its Case and what it is run with. Raises SamcmpError."""
+    from samcmp.experiment import config, plan, suites
+
+    where = common.pick_device(device)
+    found = common.sources([] if data.data else [dataset], data, splitting, init_from=settings.init_from)
+    chosen = found.split(splitting.split)
+    of_file = found.splits > 1
+    if fold is not None and not of_file and chosen not in {None, "cv5"}:
+        raise UsageError(
+            f"the split {chosen!r} has no folds", where="--fold", remedy="Use --split cv5, or omit --fold."
+        )
+    request = config.Request(
+        datasets=found.datasets,
+        models=(model,),
+        optimizers=(optimizer,),
+        overrides=tuple(settings.set_ or ()),
+        protocol=_protocol(found, settings, data, training),
+        split="cv5" if fold is not None and not of_file else chosen,
+        splits=found.splits,
+        repeats=1,
+        seed=seed,
+        device=where.partition(":")[0],
+        inputs=found.inputs(""),
+    )
+    known = suites.read(settings.config, cards=found.catalogue.folders)
+    planned = plan.build(config.read(request, known), profile=False)
+    planned.check_settings()
+    cases = _of_fold(list(planned.train.items()), fold, what=str(splitting.split_file) if of_file else "cv5")
+    if len(cases) > 1:
+        raise UsageError("train runs one setting; a sweep is for `samcmp compare`", where="--set")
+    return *cases[0], Job(planned, found, where)
+
+
+def _of_fold(cases: list[tuple[str, Case]], fold: int | None, *, what: str) -> list[tuple[str, Case]]:
+    """Keep the cases of one fold, or of one split of a file with several. Raises UsageError where none is named."""
+    numbered = [(case.split_seed if case.fold is None else case.fold, (key, case)) for key, case in cases]
+    numbers = sorted({number for number, _ in numbered})
+    if fold is None and len(numbers) > 1:
+        remedy = f"Add --fold {numbers[0]} (to {numbers[-1]}); `samcmp compare` runs all."
+        raise UsageError(f"has {len(numbers)} splits, and train runs one", where=f"split {what}", remedy=remedy)
+    if fold is not None and fold not in numbers:
+        raise UsageError(f"has the splits 0 to {numbers[-1]}", where=f"--fold {fold}, split {what}")
+    return [pair for number, pair in numbered if fold in {None, number}]
+
+
+# ---------------------------------------------------------------------------------------------- measuring
+
+
+def profile(
+    dataset: str,
+    model: str,
+    optimizers: Sequence[str],
+    *,
+    sizes: Sequence[int | None],
+    seconds: float,
+    settings: options.SettingOptions,
+    seed: int,
+    data: options.DataOptions,
+    device: str,
+) -> list[Job]:
+    """Plan a session for every batch size; None stands for the protocol's own. Raises SamcmpError."""
+    from samcmp.experiment import config, plan, suites
+
+    where = common.pick_device(device)
+    found = common.sources([] if data.data else [dataset], data, init_from=settings.init_from)
+    known = suites.read(settings.config, cards=found.catalogue.folders)
+    jobs = []
+    for size in sizes:
+        request = config.Request(
+            datasets=found.datasets,
+            models=(model,),
+            optimizers=tuple(optimizers or _all_optimizers(known)),
+            overrides=tuple(settings.set_ or ()),
+            protocol={**_protocol(found, settings, data), "batch_size": size},
+            repeats=1,
+            seed=seed,
+            profile_seconds=seconds,
+            device=where.partition(":")[0],
+            inputs=found.inputs(common.fingerprint(where)),
+        )
+        read = config.read(request, known)
+        _refuse_without_cost(read)
+        jobs.append(Job(plan.build(read, train=False), found, where))
+    for job in jobs:
+        job.planned.check_settings()
+    return jobs
+
+
+def _all_optimizers(known: Suites) -> Sequence[str]:
+    from samcmp import optim
+    from samcmp.experiment import config
+
+    base = known.protocol.get("base", Protocol().base)
+    return [name for name in optim.names() if config.unfit(name, base) is None]
+
+
+def _refuse_without_cost(read: Config) -> None:
+    for arm in read.arms:
+        if arm.own:
+            raise UsageError(
+                f"{', '.join(arm.own)} of {arm.optimizer} changes the cost of no step: there is nothing to measure",
+                where=read.where.get(arm.name, "--set"),
+                remedy="Leave it out; `samcmp compare` trains by it.",
+            )
