@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samcmp.cli import common, completion, options, output, planning
+from samcmp.cli import figures as drawing
 from samcmp.cli.options import DATA
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def compare(
         bool, typer.Option("--dry-run", help="Show the plan, run nothing.", rich_help_panel=RUNNING)
     ] = False,
     out: options.OutputOptions,
+    figures: drawing.FigureOptions,
     store: options.StoreDir = None,
 ) -> None:
     """Train every optimizer on the same splits, initial weights, batches and dropout; profile them side by side; and
@@ -139,6 +141,7 @@ def compare(
 
     seconds = None if budget is None else budgets.seconds_of(budget)
     output.check(out.format_, out.output)
+    drawing.check(figures)
     before = output.baseline(out.baseline)
     chosen = planning.Chosen(suite, dataset or (), model or (), optimizer or (), folds, repeats, seed, profile_seconds)
     job = planning.compare(
@@ -165,6 +168,7 @@ def compare(
         planned, kept, margin=out.margin, equal=tuning.equal, published=out.published
     )
     output.deliver(comparison, form=out.format_, output=out.output, records=records)
+    drawing.save(drawing.draw(drawing.check(figures), figures, comparison, records))
     if before is not None:
         raise typer.Exit(output.gate(comparison, before))
     # a drawn trial that fails was tried and lost; of the settings as given it is a failure

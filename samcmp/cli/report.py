@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from samcmp.cli import common, options, output
+from samcmp.cli import figures as drawing
 from samcmp.cli.options import OUTPUT
-from samcmp.errors import UsageError, nearest, unknown
+from samcmp.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from samcmp.analysis.comparison import Comparison
     from samcmp.experiment.store import Store
     from samcmp.records import Record
-
-FIGURES = {  # and what each is drawn of
-    "pareto": "accuracy and speed of the same optimizers; `samcmp compare` gives both",
-    "differences": "the accuracy of sam and of another optimizer on two equal splits or more",
-    "curves": "training runs; `samcmp compare` or `samcmp train` gives them",
-    "profiles": "the same optimizers on two datasets or models or more",
-    "tuning": "the trials of a tuned comparison; `samcmp compare --tune 8` gives them",
-    "sensitivity": "the trials of a tuned comparison; `samcmp compare --tune 8` gives them",
-    "anytime": "training runs of the base optimizer and of others",
-}
 
 
 @options.grouped
@@ -36,14 +23,6 @@ def report(
     dataset: options.Datasets = None,
     model: options.Models = None,
     optimizer: options.Optimizers = None,
-    figure: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KIND=FILE",
-            help=f"Draw {', '.join(FIGURES)} into an svg, png or pdf. Repeat for several.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
     json_schema: Annotated[
         bool, typer.Option("--json-schema", help="Print the JSON Schema of --format json.", rich_help_panel=OUTPUT)
     ] = False,
@@ -59,6 +38,7 @@ def report(
         ),
     ] = None,
     out: options.OutputOptions,
+    figures: drawing.FigureOptions,
     store: options.StoreDir = None,
 ) -> None:
     """Render what the store holds: the table and its verdicts, files in other formats, figures.
@@ -71,7 +51,7 @@ def report(
 
       samcmp report -d bbbp --format latex --output table.tex
 
-      samcmp report --figure pareto=pareto.svg --figure curves=curves.png
+      samcmp report --figure front=front.pdf --width 84mm --figure curves=curves.png
 
       samcmp report --format json --output baseline.json
     """
@@ -80,7 +60,7 @@ def report(
 
         typer.echo(text(), nl=False)
         return
-    wanted = _figures(figure or [])
+    wanted = drawing.check(figures)
     output.check(out.format_, out.output)
     before = output.baseline(out.baseline)
     from samcmp.experiment.store import Store
@@ -99,32 +79,11 @@ def report(
         from samcmp.analysis.published_comparison import with_published
 
         comparison = with_published(comparison)
-    drawn = [(path, _draw(kind, path, records=records, comparison=comparison)) for kind, path in wanted]
+    drawn = drawing.draw(wanted, figures, comparison, records)
     output.deliver(comparison, form=out.format_, output=out.output, records=records)
-    for path, figure_ in drawn:
-        _save(figure_, path)
+    drawing.save(drawn)
     if before is not None:
         raise typer.Exit(output.gate(comparison, before))
-
-
-def _figures(figures: Sequence[str]) -> list[tuple[str, Path]]:
-    from samcmp.report.figures import FORMATS
-
-    wanted = []
-    for text in figures:
-        kind, _, file = text.partition("=")
-        if kind not in FIGURES:
-            raise unknown("figure", kind, FIGURES, where="--figure")
-        path = Path(file)
-        if not file or path.suffix.lower().lstrip(".") not in FORMATS:
-            raise UsageError(
-                f"expected KIND=FILE with a file that ends in {', '.join('.' + f for f in FORMATS)}, got {text!r}",
-                where="--figure",
-                remedy="For example: --figure pareto=pareto.svg",
-            )
-        common.check_writable(path, "--figure")
-        wanted.append((kind, path))
-    return wanted
 
 
 def _chosen(
@@ -158,37 +117,3 @@ def _chosen(
             remedy="Leave one of them out; `samcmp report` shows all there is.",
         )  # fmt: skip
     return records
-
-
-def _draw(kind: str, path: Path, *, records: Sequence[Record], comparison: Comparison) -> Figure:
-    """Draw a figure. Raises UsageError where the results do not hold what it shows."""
-    from samcmp.report import figures
-
-    try:
-        if kind == "curves":
-            from samcmp.analysis.curves import curves
-
-            return figures.loss_curves(curves(records, comparison))
-        if kind in {"tuning", "sensitivity", "anytime"}:
-            from samcmp.analysis import tuning_curves
-
-            if kind == "tuning":
-                return figures.best_of_trials(tuning_curves.best_of_trials(records, comparison), comparison)
-            if kind == "sensitivity":
-                return figures.sensitivity(tuning_curves.sensitivity(records, comparison), comparison)
-            return figures.anytime(tuning_curves.anytime(records, comparison), comparison)
-        maker = {"differences": figures.differences, "profiles": figures.profiles, "pareto": figures.pareto}[kind]
-        return maker(comparison)
-    except UsageError as error:
-        raise UsageError(
-            error.what, where=f"--figure {kind}={path}", remedy=f"This figure needs {FIGURES[kind]}."
-        ) from None
-
-
-def _save(figure: Figure, path: Path) -> None:
-    from samcmp import files
-    from samcmp.report import figures
-
-    with files.writing(path) as temporary:
-        figures.save(figure, temporary, form=path.suffix.lower().lstrip("."))
-    common.stderr().print(f"wrote {path}", markup=False)

@@ -49,6 +49,15 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure of a cell."""
+
+    kind: str
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """What the page says about one cell."""
 
@@ -57,7 +66,7 @@ class Section:
     recommendation: str
     lines: tuple[Line, ...]
     sentences: tuple[str, ...]
-    figures: tuple[tuple[str, str], ...]  # SVG, caption
+    figures: tuple[Picture, ...]
 
 
 def render(comparison: Comparison, records: Sequence[Record] = ()) -> str:
@@ -73,7 +82,7 @@ def render(comparison: Comparison, records: Sequence[Record] = ()) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["number"] = sort_value
-    environment.filters["svg"] = Markup  # made by samcmp.report.figures, which escapes names
+    environment.filters["svg"] = Markup  # matplotlib's, which escapes names
     script = (PAGE / "page.js").read_text(encoding="utf-8")
     layout = table(comparison)
     known: dict[str, Any] = {
@@ -95,7 +104,7 @@ def render(comparison: Comparison, records: Sequence[Record] = ()) -> str:
     ]
     text = page.render(known, sections=sections, left_out=0)
     while len(text.encode()) > MOST_BYTES and any(section.figures for section in sections):
-        longest = max(sections, key=lambda section: sum(len(svg) for svg, _ in section.figures))
+        longest = max(sections, key=lambda section: sum(len(picture.svg) for picture in section.figures))
         sections[sections.index(longest)] = dataclasses.replace(longest, figures=longest.figures[:-1])
         left_out = sum(map(len, pictures.values())) - sum(len(section.figures) for section in sections)
         text = page.render(known, sections=sections, left_out=left_out)
@@ -121,7 +130,7 @@ def _facts(known: Mapping[str, object]) -> list[tuple[str, str]]:
     return [(name.replace("_", " "), str(value)) for name, value in known.items() if value not in (None, "")]
 
 
-def _section(cell: Cell, figures: Sequence[tuple[str, str]], *, alone: bool) -> Section:
+def _section(cell: Cell, figures: Sequence[Picture], *, alone: bool) -> Section:
     order = {row.arm: i for i, row in enumerate(cell.rows)}
     verdicts = sorted(cell.verdicts, key=lambda v: (ROLES.index(v.role), order[v.arm]))
     ends = [abs(end) for v in verdicts for end in (v.mean, *_limits(v)) if end is not None]
@@ -131,7 +140,7 @@ def _section(cell: Cell, figures: Sequence[tuple[str, str]], *, alone: bool) -> 
         title=headline(cell),
         metric=metric_name(cell),
         recommendation=said,
-        lines=tuple(_line(v, cell, scale) for v in verdicts),
+        lines=tuple(_line(v, cell, scale) for v in verdicts) if any(v.mean is not None for v in verdicts) else (),
         sentences=cell.sentences,
         figures=tuple(figures),
     )
@@ -170,29 +179,29 @@ def _bar(verdict: Verdict, cell: Cell, scale: float) -> Bar | None:
 # ---------------------------------------------------------------------------------------------- figures
 
 
-def _pictures(comparison: Comparison, records: Sequence[Record]) -> dict[str, list[tuple[str, str]]]:
-    """Draw the figures of each cell: SVG and caption."""
-    from samcmp.analysis.curves import curves
-    from samcmp.report import figures
+def _pictures(comparison: Comparison, records: Sequence[Record]) -> dict[str, list[Picture]]:
+    """Draw the figures of each cell."""
+    from samcmp.report.canvas import Options, svg
+    from samcmp.report.figures import draw
 
-    drawn: dict[str, list[tuple[str, str]]] = {}
+    pictures: dict[str, list[Picture]] = {}
     for place, cell in enumerate(comparison.cells):
         one = dataclasses.replace(comparison, cells=(cell,))
-        mine = drawn.setdefault(cell.key, [])
-        with contextlib.suppress(UsageError):  # a cell without scores or speeds has no front
-            mine.append((inline_svg(figures.svg(figures.pareto(one)), f"f{place}"), "Accuracy against speed."))
-        history = curves(records, one) if records else []
-        if history:
-            mine.append((inline_svg(figures.svg(figures.loss_curves(history)), f"c{place}"), "Learning curves."))
-    return drawn
+        mine = pictures.setdefault(cell.key, [])
+        for kind in ("front", "curves") if records else ("front",):
+            with contextlib.suppress(UsageError):  # a cell without scores or speeds has no front
+                drawn = draw(kind, one, records, Options())
+                mine.append(Picture(kind, inline_svg(svg(drawn.figure), f"{kind}-{place}"), drawn.caption))
+    return pictures
 
 
 def inline_svg(text: str, prefix: str) -> str:
-    """Make an SVG file a part of a page: own ids, no prolog, comments or metadata, its black the text's colour."""
+    """Make an SVG file a part of a page: own ids, no prolog, comments or metadata, its colours the page's."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
-    text = re.sub(r"#000000|#000\b", "currentColor", text)
+    for ours, theirs in (("#000000", "currentColor"), ("#ffffff", "var(--back)"), ("#e6e6e6", "var(--band)")):
+        text = text.replace(ours, theirs)
     start, rest = text.split(">", 1)
     text = re.sub(r' (width|height)="[^"]*"', "", start) + ">" + rest
     return re.sub(r"\n\s*", "\n", text).replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1).strip()

@@ -173,7 +173,7 @@ class StepClosure:
 
 @dataclass(frozen=True, slots=True)
 class EpochSums:
-    """What one epoch came to. ``loss`` is the mean over steps of what the optimizer's step returned."""
+    """What one epoch came to. ``loss`` is the mean over molecules of what their step returned."""
 
     loss: float
     steps: int
@@ -240,15 +240,17 @@ class Trainer:
             self.recipe.loss_term.start_epoch(self.epochs)
         before = self.closure.passes
         losses: list[Tensor] = []
-        graphs = 0
+        sizes: list[int] = []
         for batch in batches:
             losses.append(self.step(batch).detach())
-            graphs += batch.num_graphs
+            sizes.append(batch.num_graphs)
         for scheduler in self.recipe.epoch_schedulers:
             scheduler.step()
         self.epochs += 1
-        mean = float(torch.stack(losses).double().mean()) if losses else math.nan
-        return EpochSums(mean, len(losses), graphs, self.closure.passes - before)
+        # a short last batch counts by its molecules
+        weights = torch.tensor(sizes, dtype=torch.float64) / max(1, sum(sizes))
+        mean = float(torch.stack(losses).double().cpu() @ weights) if losses else math.nan
+        return EpochSums(mean, len(losses), sum(sizes), self.closure.passes - before)
 
 
 @torch.no_grad()

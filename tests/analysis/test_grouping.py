@@ -95,7 +95,8 @@ def test_a_run_that_failed_before_its_data_was_known_is_in_the_cell_of_its_case(
 def test_curves_are_those_of_the_cells_own_runs() -> None:
     records = [*of(made.cell(seed=1), "a" * 64), *of(made.cell(seed=2), "b" * 64)]
     comparison = compare(records)
-    drawn = curves(records, comparison)
+    drawn, left_out = curves(records, comparison)
+    assert left_out == []
     assert {curve.cell for curve in drawn} == {cell.name for cell in comparison.cells}
     assert all(curve.runs == 5 for curve in drawn)
 

@@ -25,7 +25,9 @@ from samcmp.experiment import suites
 from samcmp.experiment.config import Request, read
 from samcmp.experiment.plan import build
 from samcmp.records import Accuracy, Case, Epoch, Record, content_key
-from samcmp.report import figures, render
+from samcmp.report import render
+from samcmp.report.canvas import save
+from samcmp.report.figures import draw
 from samcmp.report.terminal import write
 from tests.report.made import MACHINE, profile
 
@@ -348,14 +350,15 @@ def test_every_format_has_the_tuning_table() -> None:
 def test_the_figures_of_tuning_show_every_arm(tmp_path: Path) -> None:
     records = tuned(equal_cost=True)
     comparison = compare(records)
-    drawing = figures.best_of_trials(best_of_trials(records, comparison), comparison)
+    drawing = draw("tuning", comparison, records).figure
     words = {text.get_text() for text in drawing.findobj(lambda a: hasattr(a, "get_text"))}  # type: ignore[attr-defined]
     assert {"adam", "sam", "graphsam", "adam ×2", "trials", "cost, in trainings of adam, by passes"} <= words
     dots = sensitivity(records, comparison)
     assert {dot.setting for dot in dots} == {"learning_rate", "rho", "weight_decay"}
     kept = sum(found.default_kept for found in comparison.cells[0].tuning.rows)  # type: ignore[union-attr]
     assert sum(dot.chosen for dot in dots if dot.setting == "learning_rate") == 20 - kept
-    figures.save(figures.sensitivity(dots, comparison), tmp_path / "s.svg")
+    save(draw("sensitivity", comparison, records).figure, tmp_path / "s.svg")
+    assert (tmp_path / "s.svg").stat().st_size > 1000
 
 
 def test_a_gate_holds_no_tuned_comparison_against_an_untuned_baseline() -> None:

@@ -81,14 +81,16 @@ def test_every_format_carries_the_true_base_and_the_measured_ratios(base: str) -
     assert first.rows[0].arm == first.rows[0].label == first.rows[0].optimizer == base
     assert {v.reference for v in first.verdicts if v.role == "base"} == {base}
     assert first.rows[1].speed_to["base"].value == 0.5
-    shown = {form: render(comparison, form) for form in ("markdown", "latex", "csv", "json")}
+    shown = {form: render(comparison, form) for form in ("markdown", "latex", "html", "csv", "json")}
     shown["terminal"] = str(terminal.table(comparison))
     shown["extras"] = str(extras.extras(comparison))
     for form, text in shown.items():
         assert not ADAM.search(text), f"{form} says adam"
         assert base in text, form
-    for figure in (figures.pareto(comparison), figures.differences(comparison, against="base")):
-        words = " ".join(text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text")))
+    for kind in ("front", "differences"):
+        drawn = figures.draw(kind, comparison)
+        texts = drawn.figure.findobj(lambda a: hasattr(a, "get_text"))
+        words = " ".join([drawn.caption, *(text.get_text() for text in texts)])  # type: ignore[attr-defined]
         assert not ADAM.search(words)
 
 

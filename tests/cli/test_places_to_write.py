@@ -41,7 +41,8 @@ def test_a_store_below_a_file_is_refused_with_the_stores_own_name(run: Run) -> N
         (("train", "--save", "folder"), "--save folder: is a folder"),
         (("train", "--save-split", "file/x.json"), "--save-split file/x.json: "),
         (("report", "--output", "folder"), "--output folder: is a folder"),
-        (("report", "--figure", "pareto=file/x.svg"), "--figure file/x.svg: "),
+        (("report", "--figure", "front=file/x.svg"), "--figure file/x.svg: "),
+        (("compare", "--figure", "front=file/x.svg"), "--figure file/x.svg: "),
         (("fetch", "demo", "--audit", "--output", "folder"), "--output folder: is a folder"),
     ],
 )

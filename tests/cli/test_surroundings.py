@@ -171,7 +171,7 @@ def test_a_damaged_or_foreign_store_or_file_is_named_and_the_rest_is_shown(shell
     check(shell(STORES[name].line), STORES[name])
 
 
-DRAW = f"{REPORT} --output /dev/null --figure pareto=p.svg --figure curves=c.png --figure pareto=p.pdf"
+DRAW = f"{REPORT} --output /dev/null --figure front=p.svg --figure curves=c.png --figure front=p.pdf"
 MATPLOTLIB = {  # matplotlibrc, variables
     "a notebook, and mistakes": (
         "axes.prop_cycle: 5\nno such key: 1\nsavefig.bbox: x",
@@ -283,7 +283,7 @@ def test_doctor_says_the_same_where_what_reads_commands_and_prints_is_broken(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", [REPORT, "samcmp train --epochs 1 --subset 40", f"{REPORT} --figure pareto=p.svg"])
+@pytest.mark.parametrize("line", [REPORT, "samcmp train --epochs 1 --subset 40", f"{REPORT} --figure front=p.svg"])
 @pytest.mark.parametrize("by", BREAKS[:2])
 def test_a_package_that_cannot_be_imported_is_one_message(shell: Shell, tmp_path: Path, line: str, by: str) -> None:
     done = shell(line, PYTHONPATH=broken(tmp_path, "numpy", "torch", "matplotlib", by=by))

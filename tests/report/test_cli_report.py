@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,10 +72,23 @@ def test_every_format_is_written_to_a_file(store: Path, tmp_path: Path, form: st
 
 
 def test_figures_are_written(store: Path, tmp_path: Path) -> None:
-    wanted = {kind: tmp_path / f"{kind}.png" for kind in ("pareto", "differences", "curves", "profiles")}
+    wanted = {kind: tmp_path / f"{kind}.png" for kind in ("front", "differences", "curves", "profiles")}
     found = samcmp("--store", store, *(a for kind, path in wanted.items() for a in ("--figure", f"{kind}={path}")))
     assert found.returncode == 0, found.stderr
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in wanted.values())
+    for kind, path in wanted.items():
+        assert path.read_bytes().startswith(b"\x89PNG")
+        caption = (tmp_path / f"{kind}.caption.txt").read_text(encoding="utf-8")
+        assert "demo / gcn: ROC-AUC, 5 runs on 5 random splits" in caption
+
+
+@pytest.mark.parametrize(("width", "inches"), [("84mm", 3.307), ("8.4cm", 3.307), ("3.3", 3.3), ("240pt", 3.321)])
+def test_a_figure_is_as_wide_as_the_column_it_is_for(store: Path, tmp_path: Path, width: str, inches: float) -> None:
+    path = tmp_path / "front.svg"
+    found = samcmp("--store", store, "-d", "demo", "--figure", f"front={path}", "--width", width, "--font-size", "7")
+    assert found.returncode == 0, found.stderr
+    points = re.search(r'<svg[^>]* width="([0-9.]+)pt"', path.read_text(encoding="utf-8"))
+    assert points is not None
+    assert float(points[1]) == pytest.approx(72 * inches, abs=0.6)
 
 
 def test_the_gate_answers_with_its_exit_code(store: Path, tmp_path: Path) -> None:
@@ -92,9 +106,15 @@ def test_the_schema_is_printed(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["--format", "latx"], "Did you mean 'latex'?"),
-        (["--figure", "paretto=a.png"], "Did you mean 'pareto'?"),
-        (["--figure", "pareto=a.bmp"], ".svg"),
-        (["--figure", "pareto"], "pareto=pareto.svg"),
+        (["--figure", "fornt=a.png"], "Did you mean 'front'?"),
+        (["--figure", "front=a.bmp"], ".svg"),
+        (["--figure", "front"], "front=front.svg"),
+        (["--figure", "pareto=a.png"], "Use --figure front=a.png"),
+        (["--width", "wide"], "84mm"),
+        (["--width", "1mm"], "84mm"),
+        (["--font-size", "0"], "--font-size"),
+        (["--against", "smm"], "Did you mean 'sam'?"),
+        (["--x", "epoch"], "Did you mean 'epochs'?"),
         (["-d", "bbb"], "Did you mean 'bbbp'?"),
         (["--format", "parquet"], "--output FILE"),
         (["--margin", "-1"], "--margin"),

@@ -93,6 +93,20 @@ def test_gradient_evaluations_are_counted() -> None:
     assert (sums.steps, sums.passes, sums.graphs) == (2, 6, 12)
 
 
+def test_the_loss_of_an_epoch_is_a_mean_over_molecules_a_short_last_batch_included() -> None:
+    class Returns(Passes):
+        def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+            super().step(closure)
+            return torch.tensor(next(losses))
+
+    model, trainer = a_trainer(1)
+    losses = iter([1.0, 4.0])
+    trainer.optimizer = Returns(model.parameters(), 1)
+    sums = trainer.epoch([a_batch(6), a_batch(3)])
+    assert sums.loss == pytest.approx((6 * 1.0 + 3 * 4.0) / 9)
+    assert sums.graphs == 9
+
+
 def test_loss_power_two_multiplies_the_gradient_by_the_loss() -> None:
     batch = a_batch()
     gradients = {}
