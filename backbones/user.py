@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from samcmp.backbones import ATOM_WIDTHS, BOND_WIDTHS
 from samcmp.errors import UsageError, unknown
 from samcmp.graphs.batch import Columns, GraphBatch
-from samcmp.userfile import class_in, helpers_of, imported
+from samcmp.userfile import class_in, helpers_of, imported, imports_late
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,18 @@ class Model(nn.Module):
         self.tasks = tasks
         self.source = config.source
         made = load_class(config.source)
-        with helpers_of(imported(config.source.rpartition(":")[0], where=f"--model {config.source}")):
+        place = config.source.rpartition(":")[0]
+        module = imported(place, where=f"--model {config.source}")
+        self.imports_late = module if imports_late(place) else None
+        with helpers_of(module):
             self.model = made(**arguments(made, config, tasks=tasks))
 
     def forward(self, batch: GraphBatch) -> Tensor:
-        out = self.model(batch.to_pyg())
+        if self.imports_late is None:
+            out = self.model(batch.to_pyg())
+        else:
+            with helpers_of(self.imports_late):
+                out = self.model(batch.to_pyg())
         if not isinstance(out, Tensor):
             raise UsageError(
                 f"forward returned {type(out).__name__}, not a tensor",

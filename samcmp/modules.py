@@ -322,6 +322,17 @@ def _named_in_call(node: ast.Call) -> Iterator[str]:
             yield name
 
 
+def imported_in_functions(file: Path) -> set[str]:
+    """Name what a file imports only where a function of it is called: the top of each name, "" for its own package."""
+    found: list[tuple[int, str]] = []
+    for function in ast.walk(_tree(file)):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            for node in ast.walk(function):
+                if isinstance(node, (ast.ImportFrom, ast.Import, ast.Call)):
+                    _SEEN[type(node)](node, found)
+    return {"" if level else name.partition(".")[0] for level, name in found}
+
+
 # ---------------------------------------------------------------------------------------------- defaults
 
 

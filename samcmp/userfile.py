@@ -93,8 +93,7 @@ def helpers_of(module: ModuleType) -> Iterator[None]:
         yield
         return
     folder, mine = Path(str(module.__file__)).resolve().parent, _helpers.setdefault(module.__name__, {})
-    names = {p.stem for p in folder.glob("*.py")} | {p.parent.name for p in folder.glob("*/__init__.py")}
-    names -= {"samcmp", *sys.stdlib_module_names}
+    names = _beside(folder)
     foreign = [key for key in sys.modules if key.partition(".")[0] in names and not _is_in(folder, key)]
     hidden = {key: sys.modules.pop(key) for key in foreign}
     before, path, caching = {*sys.modules}, [*sys.path], (sys.pycache_prefix, sys.dont_write_bytecode)
@@ -111,6 +110,24 @@ def helpers_of(module: ModuleType) -> Iterator[None]:
         for key in mine:
             sys.modules.pop(key, None)
         sys.modules.update(hidden)
+
+
+def _beside(folder: Path) -> set[str]:
+    """Name the modules that lie in a folder, of which a file there may import."""
+    names = {p.stem for p in folder.glob("*.py")} | {p.parent.name for p in folder.glob("*/__init__.py")}
+    return names - {"samcmp", *sys.stdlib_module_names}
+
+
+def imports_late(place: str) -> bool:
+    """Whether a user's file, or one that it imports beside it, imports what lies beside it when a function is called.
+
+    Then every call finds those modules as the import of the file did; it takes about half a millisecond more.
+    """
+    if not place.endswith(".py"):
+        return False
+    own = [Path(name) for name in modules.closure([place]) if name.endswith(".py")]
+    beside = {"", *_beside(Path(place).resolve().parent)}
+    return any(modules.imported_in_functions(file) & beside for file in own)
 
 
 def _is_in(folder: Path, name: str) -> bool:

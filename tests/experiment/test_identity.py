@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samcmp import optim
+from samcmp import backbones, optim
 from samcmp.backbones import names as model_names
 from samcmp.backbones.user import load_class
+from samcmp.conformance.backbone_promises import Subject
 from samcmp.data import cards as dataset_cards
 from samcmp.data.cards import DatasetCard
 from samcmp.data.catalogue import Catalogue, identity
@@ -29,6 +31,7 @@ from samcmp.experiment import suites
 from samcmp.experiment.config import Request, read, read_value
 from samcmp.experiment.keys import Inputs
 from samcmp.experiment.plan import Plan, build
+from samcmp.graphs.batch import Columns
 from samcmp.records import Case, Protocol, canonical_json, differing
 from samcmp.training.setup import Options
 from tests.places import ROOT
@@ -236,6 +239,43 @@ def test_a_helper_that_changes_within_a_second_is_run_as_it_is_now(tmp_path: Pat
 
 def scale_of(source: str) -> object:
     return sys.modules[load_class(source).__module__].SCALE
+
+
+LATE = {  # ways to import where a function is called, not where the file is read
+    "forward": ("def scale():\n    from helper import SCALE\n    return SCALE", {}),
+    "by import_module": ("import importlib\ndef scale():\n    return importlib.import_module('helper').SCALE", {}),
+    "in a lambda": ("scale = lambda: __import__('helper').SCALE", {}),
+    "in a helper": ("from kit import scale", {"kit.py": "def scale():\n    import helper\n    return helper.SCALE"}),
+    "two dots": (
+        "from kit.deep.a import scale",
+        {"kit/__init__.py": "", "kit/deep/__init__.py": "", "kit/inner.py": "{helper}",
+         "kit/deep/a.py": "def scale():\n    from ..inner import SCALE\n    return SCALE"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", LATE)
+def test_what_is_imported_only_in_a_call_is_part_of_the_key_and_found_beside_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "helper.py").write_text("SCALE = 1e9")
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    imports, files = LATE[way]
+    texts = {"net.py": NET.format(imports=imports).replace("SCALE *", "scale() *"), "helper.py": "{helper}", **files}
+    source, keys, outputs = f"{tmp_path / 'net.py'}:Net", [], []
+    for scale in (1.0, 2.0):
+        for name, text in texts.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text.replace("{helper}", f"SCALE = {scale}"))
+        keys.append(a_plan(models=(source,)).keys)
+        torch.manual_seed(0)
+        model = backbones.build(backbones.build_config(source), 1)
+        trial = Subject(lambda _, model=model: model, Columns("chemprop-v1"))
+        outputs.append(model(trial.batch(ROWS[:5]).to(dtype=torch.float32)))
+    assert not set(keys[0]) & set(keys[1])
+    torch.testing.assert_close(outputs[1], 2 * outputs[0])
+    assert "helper" not in sys.modules
 
 
 def test_two_folders_with_helpers_of_one_name_each_get_their_own(tmp_path: Path) -> None:
