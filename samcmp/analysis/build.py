@@ -290,7 +290,7 @@ def _splits(group: Group) -> tuple[SplitName, ...]:
 def _margin(metric: str, rows: Sequence[Row], settings: Settings) -> tuple[float | None, str]:
     margin = settings.margins.get(metric)
     if margin is None:
-        return None, f"no margin is set for {metric or 'a cell without a result'}"
+        return None, f"none for {metric}" if metric else "open until there is a result"
     if not margin.relative:
         return margin.value, f"±{margin}"
     of = next((row for row in rows if row.role == "base" and row.score), None) or next(
