@@ -18,6 +18,7 @@ from samcmp.errors import SamcmpError, cause_of
 if TYPE_CHECKING:
     from samcmp.records import Status
 
+IMPORT_SECONDS = 300.0  # for code of others to be imported and built: it may wait or loop for ever
 LAST_SECONDS = 5.0  # for a process that has closed its pipe to end by itself
 
 
@@ -47,9 +48,13 @@ class Child:
             self.process.start()
         theirs.close()
 
-    def receive(self) -> Any:
-        """Return what it sends next. Raises its SamcmpError, and Died where it has ended and nothing more can come."""
-        ready([self], seconds=None)
+    def receive(self, *, seconds: float | None = None) -> Any:
+        """Return what it sends next, within ``seconds``.
+
+        Raises its SamcmpError, and Died where it has ended and nothing more can come, or is too late.
+        """
+        if not ready([self], seconds=seconds):
+            raise Died("timeout", f"took longer than {seconds:g} s")
         try:
             sent = self.pipe.recv() if self.pipe.poll() else self.death()
         except (EOFError, OSError):
@@ -113,11 +118,11 @@ def ready(children: Iterable[Child], *, seconds: float | None) -> list[Child]:
     return list(dict.fromkeys(owners[source] for source in wait(list(owners), timeout=seconds)))
 
 
-def call(function: Callable[..., Any], *arguments: Any) -> Any:
+def call(function: Callable[..., Any], *arguments: Any, seconds: float | None = None) -> Any:
     """Return ``function(*arguments)``, called in a process of its own. Raises its SamcmpError, and Died."""
     child = Child(_answer, function, *arguments, parental=True)
     try:
-        return child.receive()
+        return child.receive(seconds=seconds)
     finally:
         child.end()
 

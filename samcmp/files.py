@@ -205,18 +205,35 @@ def refusals(path: Path, *, remedy: str = ELSEWHERE) -> Iterator[None]:
         raise WriteError(f"cannot be written: {why}", where=str(path), remedy=remedy) from None
 
 
+def read(path: Path, *, once: bool = False) -> bytes:
+    """Return the bytes of a file. Raises OSError, also for what would be waited for or has no end: a pipe, a device.
+
+    ``once``: nobody reads it again, so that what the shell makes of ``<( )`` will do.
+    """
+    try:
+        kind = path.stat().st_mode
+    except ValueError as error:  # a zero in its name
+        raise OSError(errno.EINVAL, str(error)) from None
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        if open_stream(path) is None:
+            raise OSError(errno.ESPIPE, "it is a pipe or a device, not a file")
+        if not once:
+            raise OSError(errno.ESPIPE, "it is a stream, and it is read more than once: keep it in a file first")
+    return path.read_bytes()
+
+
 def read_toml(path: Path, *, remedy: str) -> dict[str, Any]:
     """Read a TOML file, with or without a byte order mark. Raises ConfigError."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        _check_whole_numbers(content)
+        table = tomllib.loads(io.TextIOWrapper(io.BytesIO(read(path, once=True)), "utf-8-sig").read())
+        _check_whole_numbers(table)
     except FileNotFoundError:
         raise ConfigError("there is no such file", where=str(path), remedy=remedy) from None
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), remedy=remedy) from None
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, numbers of 5,000 digits, nested too deeply
         raise ConfigError(f"is not TOML: {error}", where=str(path), remedy="Correct it there and run again.") from None
-    return content
+    return table
 
 
 def _check_whole_numbers(value: Any) -> None:

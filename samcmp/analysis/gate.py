@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from samcmp import files
 from samcmp.analysis.comparison import Cell, Comparison, Interval, Row, from_json_text, labels
 from samcmp.analysis.numbers import memory, signed, times
 from samcmp.analysis.paired import Difference, adjusted_interval, holm, paired_difference, vector
@@ -54,7 +55,7 @@ class Gate:
 def read(baseline: Path) -> Comparison | Gate:
     """Read an exported comparison; what cannot be read is a gate that is closed already."""
     try:
-        return from_json_text(baseline.read_bytes())
+        return from_json_text(files.read(baseline, once=True))
     except OSError as error:
         make = f"`samcmp compare ... --format json --output {baseline}` makes one"
         return _closed(str(baseline), f"the baseline cannot be read: {error.strerror}; {make}")

@@ -12,6 +12,8 @@ from samcmp.cli import common, completion
 from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from samcmp.conformance.report import Report
 
 OPTIMIZER, MODEL = "an optimizer", "a model"
@@ -50,28 +52,38 @@ def check(
       samcmp check graphsam
     """
     console = common.stdout()
+    apart = child.Child(_try, target, reads_host, reads_order, parental=True)
     try:
-        kind, report = child.call(tried, target, reads_host, reads_order)
+        kind = apart.receive(seconds=child.IMPORT_SECONDS)
+        report = apart.receive()
     except child.Died as death:
+        if death.status == "timeout":
+            from samcmp.training.checks import too_slow
+
+            raise too_slow(target, death) from None
         console.print(f"{target}: {death.reason}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
+    finally:
+        apart.end()
     console.print(f"{target}: tried as {kind}", markup=False, soft_wrap=True)
     _show(console, target, report)
     if not report.ok:
         raise typer.Exit(1)
 
 
-def tried(target: str, reads_host: bool, reads_order: bool) -> tuple[str, Report]:
-    """Try ``target`` and return what it was tried as and what was found; in a process of its own, it may end it."""
+def _try(pipe: Connection, target: str, reads_host: bool, reads_order: bool) -> None:
+    """Try ``target`` and send what it is tried as, then what was found; in a process of its own, it may end it."""
     trial = _trial(target)
     _refuse(trial, reads_host=reads_host, reads_order=reads_order)
+    pipe.send(trial.kind)
     if trial.kind == OPTIMIZER:
         from samcmp.conformance.optimizer import check_optimizer
 
-        return trial.kind, check_optimizer(trial.made, reads_host=reads_host or target == "ae-sam")
-    from samcmp.conformance.backbone import check_config
+        pipe.send(check_optimizer(trial.made, reads_host=reads_host or target == "ae-sam"))
+    else:
+        from samcmp.conformance.backbone import check_config
 
-    return trial.kind, check_config(trial.made, **({"order_matters": True} if reads_order else {}))
+        pipe.send(check_config(trial.made, **({"order_matters": True} if reads_order else {})))
 
 
 @dataclass(frozen=True, slots=True)

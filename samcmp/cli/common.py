@@ -244,7 +244,7 @@ def refuse_columns(
 
 def _content(path: Path, *, option: str) -> bytes:
     try:
-        return path.read_bytes()
+        return files.read(path)
     except OSError as error:
         raise UsageError(
             f"cannot be read: {error.strerror}", where=f"{option} {path}", remedy="Check the path."

@@ -64,6 +64,8 @@ def member(path: Path, name: str, *, where: str) -> Iterator[IO[bytes]]:
     ``where`` names the bundle in messages. Raises DataError.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a pipe or a device could wait for ever
+            raise DataError("is no file", where=where, remedy="Check the path given to --from.")
         with _zipped(path, name, where) if path.name.lower().endswith(".zip") else _tarred(path, name, where) as stream:
             yield stream
     except FileNotFoundError:

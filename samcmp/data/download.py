@@ -117,6 +117,10 @@ def _check_reachable(parts: SplitResult) -> None:
     import urllib.request
 
     host = parts.hostname
+    if parts.scheme == "file":
+        path = Path(urllib.request.url2pathname(parts.path))
+        if path.exists() and not path.is_file():  # a pipe is waited for, a device may have no end
+            raise ConnectionError("it is no file")
     if parts.scheme not in SCHEMES or not host:
         return
     if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):

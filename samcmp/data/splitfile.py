@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from samcmp import files
-from samcmp.data import table
+from samcmp.data import table, unpack
 from samcmp.data.molecules import Molecules
 from samcmp.data.split import PARTS, Parts, Split, part_of
 from samcmp.errors import DataError, changed
@@ -48,12 +48,12 @@ def count(data: bytes, path: Path) -> int:
 
 
 def _is_json(path: Path) -> bool:
-    return path.name.lower().endswith(".json")
+    return re.search(r"\.json(\.(gz|bz2|xz|zip))?$", path.name.lower()) is not None
 
 
 def _from_json(data: bytes, where: str) -> list[Mapping[str, Any]]:
     try:
-        content: Any = json.loads(data.decode("utf-8-sig"))
+        content: Any = json.loads(unpack.unpack(data, where).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {error}", where=where, remedy=FORM) from None
     if isinstance(content, list) and len(content) == 3 and all(isinstance(part, list) for part in content):

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samcmp import files
 from samcmp.data import unpack
 from samcmp.errors import DataError, nearest
 
@@ -101,13 +102,13 @@ def read(path: Path) -> Table:
 def content(path: Path) -> bytes:
     """Return the bytes of a user's file. Raises DataError where it cannot be read."""
     try:
-        return path.read_bytes()
+        return files.read(path)
     except FileNotFoundError:
         raise DataError("no such file", where=str(path), remedy="Check the path.") from None
     except IsADirectoryError:
         raise DataError("is a folder", where=str(path), remedy="Name a file in it.") from None
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    except OSError as error:
+        why = error.strerror or error
         raise DataError(f"cannot be read: {why}", where=str(path), remedy="Name a file that can be read.") from None
 
 

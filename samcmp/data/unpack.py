@@ -14,6 +14,7 @@ from typing import IO, Any
 from samcmp.errors import DataError
 
 LARGEST = 1 << 32  # bytes of an unpacked table: a small archive can hold any number
+BLOCK = 1 << 20
 PARQUET = b"PAR1"
 SAVE_AS = "Save it as CSV: a header line, then one line a molecule."
 _PACKED: dict[bytes, tuple[str, Callable[..., Any]]] = {
@@ -21,6 +22,7 @@ _PACKED: dict[bytes, tuple[str, Callable[..., Any]]] = {
     b"BZh": ("bzip2", bz2.open),
     b"\xfd7zXZ\x00": ("xz", lzma.open),
 }
+_DAMAGE = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError)
 _BINARY = {
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
     b"%PDF": "a PDF",
@@ -71,21 +73,22 @@ def no_table(what: str, where: str, remedy: str = SAVE_AS) -> DataError:
 
 
 def _content(name: str, opened: Callable[[], IO[bytes]], where: str) -> bytes:
-    damage = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, NotImplementedError)
+    content = bytearray()
     try:
         with opened() as stream:
-            content = stream.read(LARGEST + 1)
-    except damage as error:
+            while len(content) <= LARGEST and (block := stream.read(BLOCK)):  # one read would reserve it all
+                content += block
+    except _DAMAGE as error:
         raise DataError(f"the {name} file is damaged: {error}", where=where, remedy="Get it again.") from None
     if len(content) > LARGEST:
         raise DataError(f"unpacks to more than {LARGEST:,} bytes", where=where, remedy="Unpack and shorten it.")
-    return content
+    return bytes(content)
 
 
 def _zipped(data: bytes, where: str) -> bytes:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise DataError(f"the zip file is damaged: {error}", where=where, remedy="Get it again.") from None
     names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if any(name.startswith("xl/") for name in names):

@@ -92,7 +92,7 @@ def read(path: str | Path, *, sha256: str | None = None) -> Weights:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = files.read(path)
     except OSError as error:
         raise DataError(
             f"cannot be read: {error.strerror or error}", where=str(path), remedy="Name a file with weights."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -89,14 +88,27 @@ def _has_foreign_model(case: Case) -> bool:
 
 
 def _try_each(checks: Sequence[Check], *, foreign: Callable[[Case], bool]) -> None:
-    """Make the checks, those of code of others in a process of its own. What ends that process will be in a Record."""
+    """Make the checks, those of code of others in a process of its own. What ends that process will be in a Record.
+
+    Raises UsageError where that code is still being imported after :data:`samcmp.child.IMPORT_SECONDS`.
+    """
     for check, case, more in checks:
         if not foreign(case):
             check(case, more)
     others = [each for each in checks if foreign(each[1])]
     if others:
-        with contextlib.suppress(child.Died):
-            child.call(_make, others)
+        try:
+            child.call(_make, others, seconds=child.IMPORT_SECONDS)
+        except child.Died as death:
+            if death.status == "timeout":
+                names = ", ".join(dict.fromkeys(name for _, case, _ in others for name in (case.model, case.optimizer)))
+                raise too_slow(names, death) from None
+
+
+def too_slow(what: str, death: child.Died) -> UsageError:
+    """Build the error for code of others that does not come to the end of its import."""
+    remedy = "Look for a loop, a download or a question at the top of its file: what takes long goes into a function."
+    return UsageError(f"{death.reason} to be imported", where=what, remedy=remedy)
 
 
 def _make(checks: Sequence[Check]) -> None:

@@ -65,6 +65,7 @@ class Try:
 
 
 REPORT = "samcmp report --store $STORE"
+ON_A_TERMINAL = f"{shlex.quote(sys.executable)} -c 'import pty, sys; pty.spawn(sys.argv[1:])'"
 TABLE = "graphs/s"
 STREAMS = {
     "no standard output": Try(f"{REPORT} >&-"),
@@ -218,6 +219,9 @@ def test_a_forced_color_does_not_reach_what_programs_read(shell: Shell, form: st
         (REPORT, {"FORCE_COLOR": "1"}, True),
         (REPORT, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
         (REPORT, {"TERM": "xterm-256color"}, False),
+        (f"{ON_A_TERMINAL} {REPORT}", {"TERM": "xterm-256color"}, True),
+        (f"{ON_A_TERMINAL} {REPORT}", {"TERM": "dumb"}, False),
+        (f"{ON_A_TERMINAL} samcmp train --subset 40 --epochs 2 --device cpu", {"TERM": "dumb"}, False),
         (f"{REPORT} --output t; cat t", {"FORCE_COLOR": "1"}, False),
         ("samcmp report --store none 2>&1; true", {"FORCE_COLOR": "1"}, False),
         (

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
 
+from samcmp.experiment import suites
+from tests.cli import fuzzing
 from tests.commands import Run
 
 ROWS = "".join(f"{'C' * i}O,{i / 10}\n" for i in range(1, 41))
@@ -94,6 +97,57 @@ def test_without_a_target_the_columns_are_named(run: Run) -> None:
     assert code == 2
     assert "--target" in err
     assert "'smiles', 'y'" in err
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["pipe", "pipe.json", "pipe.tar", "/dev/zero", "nul\x00"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(f"compare --{name}" for name in ("data", "config", "init-from", "split-file", "baseline")),
+        *("list --config", "fetch esol --from", "train --data", "fetch --audit --data"),
+    ],
+)
+def test_a_pipe_or_a_device_is_neither_waited_for_nor_read_without_end(run: Run, option: str, name: str) -> None:
+    for pipe in ("pipe", "pipe.json", "pipe.tar"):
+        os.mkfifo(pipe)
+    with fuzzing.little_memory():
+        code, _, err = run(*option.split(), name, *(("--target", "y") if "--data" in option else ()))
+    assert code in {2, 14}
+    assert err
+
+
+def test_a_stream_that_would_be_read_twice_is_refused_and_a_suite_may_be_one(run: Run) -> None:
+    read, write = os.pipe()
+    os.write(write, suites.DEFAULT_FILE.read_bytes()[:60_000])
+    os.close(write)
+    try:
+        code, _, err = run("compare", "--data", f"/dev/fd/{read}", "--target", "y")
+        assert code == 2
+        assert "it is read more than once: keep it in a file first" in err
+        code, _, err = run("list", "suites", "--config", f"/dev/fd/{read}")
+        assert code == 0, err
+    finally:
+        os.close(read)
+
+
+ENDLESS = """
+import time, torch
+time.sleep(1000)
+class Slow(torch.nn.Module): ...
+"""
+
+
+@pytest.mark.parametrize("words", [("check",), ("train", "--model"), ("profile", "--model")], ids=lambda w: w[0])
+def test_a_file_whose_import_does_not_end_is_ended_and_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("samcmp.child.IMPORT_SECONDS", 8.0)
+    Path("slow.py").write_text(ENDLESS)
+    code, _, err = run(*words, "slow.py:Slow")
+    assert code == 2
+    assert "took longer than 8 s to be imported" in err
+    assert "slow.py" in err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -20,6 +21,7 @@ from samcmp.data import molecules, table, unpack
 from samcmp.data.molecules import Molecules
 from samcmp.data.user_table import user_card
 from samcmp.errors import DataError
+from tests.cli import damaging, fuzzing
 
 FRAME = pd.DataFrame(
     {"smiles": [f"{'C' * i}O" for i in range(1, 31)], "value": [i / 8 for i in range(30)], "active": [0, 1] * 15}
@@ -179,6 +181,20 @@ def test_what_is_not_read_is_named_for_what_it_is(name: str, tmp_path: Path) -> 
 def test_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder"):
         loaded(tmp_path)
+
+
+@pytest.mark.parametrize("ending", damaging.PACKERS)
+def test_unpacking_takes_memory_for_what_is_there_and_not_for_what_is_allowed(ending: str) -> None:
+    text = b"smiles,y\nC,1\n"
+    with fuzzing.little_memory():
+        assert unpack.unpack(damaging.PACKERS[ending](text), "mine") == text
+
+
+def test_a_zip_file_whose_beginning_is_missing_is_damaged() -> None:
+    data = damaging.PACKERS[".zip"](b"smiles,y\n" + b"C,1\n" * 9)
+    for cut in range(5, len(data)):  # places in it are then counted from before its start
+        with contextlib.suppress(DataError):
+            unpack.unpack(data[:4] + data[cut:], "mine")
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
