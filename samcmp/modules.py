@@ -299,7 +299,7 @@ def _import(node: Any, imports: list[tuple[int, str]]) -> None:
 
 
 def _call(node: Any, imports: list[tuple[int, str]]) -> None:
-    imports += [(0, name) for name in _named_in_call(node)]
+    imports += [(0, name) for name in named_in_call(node)]
 
 
 def _without_docstring(node: Any, _: object) -> None:
@@ -313,24 +313,13 @@ _SEEN = {
 }  # fmt: skip
 
 
-def _named_in_call(node: ast.Call) -> Iterator[str]:
+def named_in_call(node: ast.Call) -> Iterator[str]:
     """Yield the module of ``import_module("name")`` and ``__import__("name")``."""
     called = getattr(node.func, "attr", getattr(node.func, "id", ""))
     if called in _IMPORTERS and node.args and isinstance(node.args[0], ast.Constant):
         name = node.args[0].value
         if isinstance(name, str) and not name.startswith("."):
             yield name
-
-
-def imported_in_functions(file: Path) -> set[str]:
-    """Name what a file imports only where a function of it is called: the top of each name, "" for its own package."""
-    found: list[tuple[int, str]] = []
-    for function in ast.walk(_tree(file)):
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            for node in ast.walk(function):
-                if isinstance(node, (ast.ImportFrom, ast.Import, ast.Call)):
-                    _SEEN[type(node)](node, found)
-    return {"" if level else name.partition(".")[0] for level, name in found}
 
 
 # ---------------------------------------------------------------------------------------------- defaults

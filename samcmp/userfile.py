@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -127,7 +128,23 @@ def imports_late(place: str) -> bool:
         return False
     own = [Path(name) for name in modules.closure([place]) if name.endswith(".py")]
     beside = {"", *_beside(Path(place).resolve().parent)}
-    return any(modules.imported_in_functions(file) & beside for file in own)
+    return any(_imported_in_functions(file) & beside for file in own)
+
+
+def _imported_in_functions(file: Path) -> set[str]:
+    """Name what a file imports where a function of it is called: the top of each name, "" for its own package."""
+    found: set[str] = set()
+    for function in ast.walk(ast.parse(file.read_bytes())):
+        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add("" if node.level else node.module or "")
+            elif isinstance(node, ast.Call):
+                found.update(modules.named_in_call(node))
+    return {name.partition(".")[0] for name in found}
 
 
 def _is_in(folder: Path, name: str) -> bool:
