@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
-from samcmp.analysis.comparison import Comparison
+from samcmp.analysis.comparison import Cell, Comparison
+from samcmp.analysis.sentences import form_of, metric_name
 from samcmp.report.grid import Entry, Grid
 from samcmp.report.table import table
 
@@ -59,26 +61,33 @@ def _character(c: str) -> str:
 
 
 def render(comparison: Comparison) -> str:
-    """Return the tables and the verdicts as LaTeX, ending in a line break."""
+    """Return the tables and the verdicts as LaTeX, ending in a line break.
+
+    First the table that a paper prints, optimizers by datasets; then all that is known, each table with its label;
+    last, apart from them, notes on the machine and hashes of the splits.
+    """
     layout = table(comparison)
     lines = [_NEEDS]
     if layout.recommendation:
         lines += [rf"\paragraph{{{escape(layout.recommendation)}}}", rf"{{\footnotesize {escape(layout.rule)}}}", ""]
-    lines += [*_OPEN, *_tabular(layout.main)]
-    for i, text in enumerate(layout.footnotes, start=1):
-        lines += [rf"\par\smallskip\raggedright\textsuperscript{{{i}}}~{escape(text)}"]
-    lines += [r"\end{table}"]
+    if comparison.cells:
+        lines += [*_paper(comparison), ""]
+    main = dataclasses.replace(layout.main, title="Accuracy, speed and memory of every optimizer", remarks=())
+    lines += _floating(main, "tab:samcmp-all", layout.footnotes)
     for headline, sentences in layout.verdicts:
         lines += ["", rf"\paragraph{{{escape(headline)}}}", r"\begin{itemize}"]
         lines += [rf"\item {{}}{escape(sentence)}" for sentence in sentences]
         lines += [r"\end{itemize}"]
-    for grid in layout.extras:
-        lines += ["", *_floating(grid)]
+    for i, grid in enumerate(layout.extras, start=1):
+        lines += ["", *_floating(grid, f"tab:samcmp-extra-{i}")]
     notes = [*layout.main.remarks, *layout.remarks, *(f"split {split}" for split in layout.splits)]
-    if notes:
-        lines += ["", r"\begin{itemize}\footnotesize"]
-        lines += [*(rf"\item {{}}{escape(note)}" for note in notes), r"\end{itemize}"]
+    lines += ["", "% what it rests on: machine, notes, hashes of the splits", *_items(notes)] if notes else []
     return "\n".join(lines) + "\n"
+
+
+def _items(notes: Sequence[str]) -> list[str]:
+    items = [rf"\item {{}}{escape(note)}" for note in notes]
+    return [r"\begin{itemize}\footnotesize", *items, r"\end{itemize}"] if items else []
 
 
 def document(grids: Sequence[Grid]) -> str:
@@ -86,10 +95,65 @@ def document(grids: Sequence[Grid]) -> str:
     return "\n\n".join([_NEEDS, *("\n".join(_floating(grid)) for grid in grids)]) + "\n"
 
 
-def _floating(grid: Grid) -> list[str]:
+def _floating(grid: Grid, label: str = "", footnotes: Sequence[str] = ()) -> list[str]:
     caption = [rf"\caption{{{escape(grid.title)}}}"] if grid.title else []
-    remarks = [rf"\par\smallskip\raggedright {escape(remark)}" for remark in grid.remarks]
-    return [*_OPEN, *caption, *_tabular(grid), *remarks, r"\end{table}"]
+    named = [rf"\label{{{label}}}"] if label else []
+    below = [rf"\textsuperscript{{{i}}}~{escape(text)}" for i, text in enumerate(footnotes, start=1)]
+    below += [f" {escape(remark)}" for remark in grid.remarks]
+    remarks = [rf"\par\smallskip\raggedright{text}" for text in below]
+    return [*_OPEN, *caption, *named, *_tabular(grid), *remarks, r"\end{table}"]
+
+
+# ---------------------------------------------------------------------------------------------- optimizers by datasets
+
+
+MARKS = {"better": "$^{+}$", "worse": "$^{-}$", "equivalent": r"$^{\approx}$", "non-inferior": r"$^{\circ}$"}
+
+
+def _paper(comparison: Comparison) -> list[str]:
+    """The table of a paper: a line an optimizer, a column a dataset and model, the word against the base as a mark."""
+    cells = comparison.cells
+    names = list(dict.fromkeys(row.label for cell in cells for row in cell.rows))
+    bases = ", ".join(dict.fromkeys(row.label for cell in cells for row in cell.rows if row.role == "base"))
+    several = len({cell.model for cell in cells}) > 1
+    heads = [cell.dataset + cell.name.removeprefix(f"{cell.dataset} / {cell.model}") for cell in cells]
+    lines = [*_OPEN, rf"\caption{{{_paper_caption(comparison, bases, several=several)}}}", r"\label{tab:samcmp}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * len(cells)}}}", r"\toprule"]
+    lines.append(" & ".join(["optimizer", *map(escape, heads)]) + r" \\")
+    if several:
+        lines.append(" & ".join(["", *(escape(cell.model) for cell in cells)]) + r" \\")
+    lines.append(" & ".join(["", *(escape(metric_name(cell)) for cell in cells)]) + r" \\")
+    lines.append(r"\midrule")
+    lines += [" & ".join([f"{{}}{escape(name)}", *(_score(cell, name) for cell in cells)]) + r" \\" for name in names]
+    return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+
+
+def _paper_caption(comparison: Comparison, bases: str, *, several: bool) -> str:
+    counts = sorted({row.score.n for cell in comparison.cells for row in cell.rows if row.score})
+    runs = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0] if counts else 0)
+    of = "" if several or not comparison.cells else f" of {comparison.cells[0].model}"
+    margins = dict.fromkeys(cell.margin_text for cell in comparison.cells if cell.margin is not None)
+    said = escape(
+        f"Test score{of} at the best validation epoch, mean ± SD over {runs} runs (fewer: in brackets); bold: best. "
+        f"Against {bases or 'the base'}, paired by split, adjusted for all comparisons of a column:"
+    )
+    words = ", ".join(f"{mark} {word}" for word, mark in MARKS.items())
+    margin = f" (margin {escape('; '.join(margins))})" if margins else ""
+    return f"{said} {words}{margin}; no mark: inconclusive or not tested."
+
+
+def _score(cell: Cell, name: str) -> str:
+    row = next((row for row in cell.rows if row.label == name), None)
+    if row is None:
+        return "--"
+    if row.score is None:
+        return "n/a"
+    form = form_of(cell)
+    spread = "" if row.score.sd is None else rf" $\pm$ {row.score.sd:{form}}"
+    text = f"{row.score.mean:{form}}"
+    word = next((v.word for v in cell.verdicts if v.arm == row.arm and v.role == "base"), "")
+    fewer = f" ({row.score.n})" if row.score.n < max(r.score.n for r in cell.rows if r.score) else ""
+    return (rf"\textbf{{{text}}}" if "accuracy" in row.best else text) + spread + fewer + MARKS.get(word, "")
 
 
 def _tabular(grid: Grid) -> list[str]:

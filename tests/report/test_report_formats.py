@@ -211,8 +211,32 @@ def test_latex_opens_and_closes_every_environment_and_keeps_its_columns() -> Non
             if line.startswith(f"\\end{{{name}}}"):
                 assert stack.pop() == name
     assert not stack
-    body = shown.split("\\midrule")[1].split("\\bottomrule")[0]
-    assert {line.count(" & ") for line in body.splitlines() if line.endswith("\\\\")} == {10}
+    for part in shown.split("\\begin{tabular}{")[1:]:
+        columns = len(part.split("}")[0])
+        body = part.split("\\toprule")[1].split("\\bottomrule")[0]
+        assert {line.count(" & ") for line in body.splitlines() if line.endswith("\\\\")} == {columns - 1}
+
+
+def test_latex_begins_with_the_table_of_a_paper_optimizers_by_datasets() -> None:
+    arms = {"adam": (0.0, 1.0, 1.0), "sam": (0.05, 2.0, 2.0), "rst": (-0.05, 1.5, 1.5)}
+    made = cell(arms=arms, run_sd=0.001) + cell(dataset="a_b", arms=arms, metric="rmse", level=1.0, run_sd=0.001)
+    made = [r for r in made if (r.case.dataset, r.case.optimizer) != ("a_b", "rst")]
+    comparison = compare(made)
+    shown = render(comparison, "latex")
+    assert shown.count("\\caption") == shown.count("\\label") == shown.count("\\begin{table}")
+    paper = shown.split("\\begin{table}")[1]
+    assert "\\label{tab:samcmp}" in paper
+    assert "optimizer & a\\_b & demo" in paper
+    for name, mark in (("sam", "$^{+}$"), ("rst", "$^{-}$")):
+        line = next(line for line in paper.splitlines() if line.startswith(f"{{}}{name} &"))
+        score = next(row.score for row in comparison.cells[1].rows if row.label == name)
+        assert score is not None
+        assert f"{score.mean:.3f}" in line
+        assert f"$\\pm$ {score.sd:.3f}{mark}" in line
+        assert ("\\textbf" in line) == (name == "sam")
+        assert (" -- " in line) == (name == "rst")
+    for note in ("Imaginary", "demo/random/0"):
+        assert note not in paper.split("\\end{table}")[0]
 
 
 def test_csv_has_a_row_an_arm_and_empty_fields_for_what_is_missing() -> None:
