@@ -20,6 +20,7 @@ LAYERS: dict[str, int] = {  # docs/architecture.md draws them
     "experiment": 5,
     **dict.fromkeys(["engines", "report"], 6),
     "cli": 7,
+    "api": 7,
 }
 STRANGERS = {"optim", "backbones"}  # an optimizer never sees a model, a model never an optimizer
 HEAVY = ("torch", "pandas", "scipy", "sklearn", "matplotlib", "rdkit", "torch_geometric")

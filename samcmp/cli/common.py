@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,12 +42,33 @@ def stdout(*, width: int | None = None, color: bool = True) -> Console:
     return SafeConsole(highlight=False, force_terminal=codes, width=None if "COLUMNS" in os.environ else width)
 
 
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Print no progress and no message meanwhile."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
 def stderr() -> Console:
-    """Return what prints progress and messages: a log of it never holds escape codes."""
+    """Return what prints progress and messages: a log of it never holds escape codes.
+
+    In a notebook with ipywidgets it is the cell, where bars are drawn; without them, lines of plain text.
+    """
     from samcmp.cli.console import SafeConsole
 
     screen = sys.stderr.isatty()
-    return SafeConsole(stderr=True, highlight=False, force_terminal=screen, soft_wrap=not screen)
+    if "ipykernel" in sys.modules and not _silent.get() and importlib.util.find_spec("ipywidgets"):
+        return SafeConsole(stderr=True, highlight=False, force_interactive=True)
+    return SafeConsole(
+        stderr=True, highlight=False, force_terminal=screen, force_jupyter=False, soft_wrap=not screen,
+        quiet=_silent.get(),
+    )  # fmt: skip
 
 
 def print_error(error: SamcmpError) -> None:

@@ -140,7 +140,7 @@ def compare(
     from samcmp.experiment.store import Store
 
     seconds = None if budget is None else budgets.seconds_of(budget)
-    output.check(out.format_, out.output)
+    output.check(out.format_, out.output, rows=out.rows)
     drawing.check(figures)
     before = output.baseline(out.baseline)
     chosen = planning.Chosen(suite, dataset or (), model or (), optimizer or (), folds, repeats, seed, profile_seconds)
@@ -167,7 +167,7 @@ def compare(
     records, comparison = planning.compared(
         planned, kept, margin=out.margin, equal=tuning.equal, published=out.published
     )
-    output.deliver(comparison, form=out.format_, output=out.output, records=records)
+    output.deliver(comparison, form=out.format_, output=out.output, records=records, rows=out.rows)
     drawing.save(drawing.draw(drawing.check(figures), figures, comparison, records))
     if before is not None:
         raise typer.Exit(output.gate(comparison, before))

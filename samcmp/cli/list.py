@@ -52,9 +52,9 @@ def list_(
     output.check(format_, allowed=("table", "json"))
     folders = tuple(cards or ())
     readers: dict[str, Callable[[], Rows]] = {
-        "datasets": lambda: _datasets(folders),
-        "models": _models,
-        "optimizers": _optimizers,
+        "datasets": lambda: datasets(folders),
+        "models": models,
+        "optimizers": optimizers,
         "suites": lambda: _suites(config, folders),
     }
     found = {name: readers[name]() for name in (KINDS if kind is None else (kind,))}
@@ -66,7 +66,7 @@ def list_(
         console.print(_suite_table(rows) if name == "suites" else _table(name, rows, settings=settings))
 
 
-def _datasets(folders: tuple[Path, ...]) -> Rows:
+def datasets(folders: tuple[Path, ...]) -> Rows:
     from samcmp.data import cards, fetch
 
     rows = []
@@ -91,14 +91,14 @@ def _datasets(folders: tuple[Path, ...]) -> Rows:
     return rows
 
 
-def _models() -> Rows:
+def models() -> Rows:
     from samcmp import backbones
 
     found = ((name, backbones.entry(name)) for name in backbones.names())
     return [{"name": name, "what": entry.summary, "paper": entry.paper} for name, entry in found]
 
 
-def _optimizers() -> Rows:
+def optimizers() -> Rows:
     from samcmp import optim
 
     found = ((name, optim.entry(name)) for name in optim.names())

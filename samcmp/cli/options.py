@@ -16,6 +16,7 @@ from samcmp.cli import completion
 from samcmp.errors import UsageError, unknown
 
 EQUAL = ("trials", "passes", "seconds")
+ROWS = ("arms", "runs")
 CORES = os.cpu_count() or 1
 
 
@@ -325,6 +326,25 @@ Baseline = Annotated[
     typer.Option(metavar="FILE", help="Gate: exit 10-14 when worse than this JSON.", rich_help_panel=OUTPUT),
 ]
 
+
+def rows(text: object) -> str:
+    """Read what a row of CSV or Parquet is. Raises UsageError."""
+    if text not in ROWS:
+        raise unknown("kind of row", str(text), ROWS, where="--rows")
+    return str(text)
+
+
+Rows = Annotated[
+    str,
+    typer.Option(
+        "--rows",
+        metavar="WHAT",
+        parser=rows,
+        help="Of csv and parquet: one an optimizer (arms), or one a training run (runs).",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
 # ---------------------------------------------------------------------------------------------- groups of options
 
 
@@ -382,6 +402,7 @@ class OutputOptions:
     """What is made of the results."""
 
     format_: Format = "table"
+    rows: Rows = "arms"
     output: Output = None
     margin: Margin = None
     published: Published = False

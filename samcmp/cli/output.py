@@ -31,11 +31,12 @@ MEANT = {
 }  # nearer by meaning than by letters
 
 
-def check(form: str, output: Path | None = None, *, allowed: Sequence[str] | None = None) -> None:
+def check(form: str, output: Path | None = None, *, allowed: Sequence[str] | None = None, rows: str = "arms") -> None:
     """Refuse an output that cannot be made, before anything is. Raises UsageError.
 
     Args:
         allowed: the forms that a command knows; the reports' where it is left out.
+        rows: of CSV and Parquet.
     """
     from samcmp.report import FORMATS
 
@@ -47,6 +48,8 @@ def check(form: str, output: Path | None = None, *, allowed: Sequence[str] | Non
         raise unknown("format", form, allowed, where="--format")
     if form == "parquet" and output is None:
         raise UsageError("parquet is not a text", where="--format parquet", remedy="Name a file with --output FILE.")
+    if rows != "arms" and form not in {"csv", "parquet"}:
+        raise UsageError(f"{form} has no rows to choose", where=f"--rows {rows}", remedy="Add --format csv or parquet.")
     common.check_writable(output, "--output")
 
 
@@ -76,18 +79,32 @@ def refuse_without_speeds(arms: Sequence[str]) -> None:
         )
 
 
-def deliver(comparison: Comparison, *, form: str, output: Path | None, records: Sequence[Record] = ()) -> None:
-    """Print or write a comparison in the form asked for. A file appears whole or not at all."""
+def deliver(
+    comparison: Comparison,
+    *,
+    form: str,
+    output: Path | None,
+    records: Sequence[Record] = (),
+    rows: str = "arms",
+) -> None:
+    """Print or write a comparison in the form asked for. A file appears whole or not at all.
+
+    Args:
+        rows: of CSV and Parquet: one an arm, or one a run of ``records``.
+    """
     from samcmp import report
+    from samcmp.report import flat
+
+    runs_of = records if rows == "runs" else None
 
     if form == "table":
         from samcmp.report import terminal
 
         show([terminal.render(comparison)], output)
     elif form == "parquet" and output is not None:
-        from samcmp.report.flat import to_parquet
-
-        put_file(lambda temporary: to_parquet(comparison, temporary), output)
+        put_file(lambda temporary: flat.to_parquet(comparison, temporary, runs_of), output)
+    elif form == "csv":
+        put(flat.to_csv(comparison, runs_of), output)
     else:
         put(report.render(comparison, form, records=records), output)
 

@@ -68,9 +68,26 @@ def predict(
 
       samcmp predict best/ --data new.parquet --output out.parquet
     """
+    common.check_writable(output, "--output")
+    frame, found = predicted(
+        models, data, smiles_column=smiles_column, model_file=model_file, batch_size=batch_size, device=device
+    )
+    _write(frame, output)
+    _summary(found, n=len(frame), output=output)
+
+
+def predicted(
+    models: Sequence[Path],
+    data: Path,
+    *,
+    smiles_column: str | None,
+    model_file: str | None,
+    batch_size: int,
+    device: str,
+) -> tuple[Any, Predictions]:
+    """Return the table as a frame with what is predicted beside it, and what is known of that. Raises SamcmpError."""
     from samcmp.data import table
 
-    common.check_writable(output, "--output")
     where = common.pick_device(device)
     paths = model_files(models)
     content = table.read(data)
@@ -82,8 +99,7 @@ def predict(
         found = _predicted(
             paths, smiles, (where, batch_size, model_file), apart=":" in said[0].model, progress=progress
         )
-    _write(_frame(content, found), output)
-    _summary(found, n=len(smiles), output=output)
+    return _frame(content, found), found
 
 
 def model_files(given: Sequence[Path]) -> list[Path]:

@@ -61,7 +61,7 @@ def report(
         typer.echo(text(), nl=False)
         return
     wanted = drawing.check(figures)
-    output.check(out.format_, out.output)
+    output.check(out.format_, out.output, rows=out.rows)
     before = output.baseline(out.baseline)
     from samcmp.experiment.store import Store
 
@@ -80,7 +80,7 @@ def report(
 
         comparison = with_published(comparison)
     drawn = drawing.draw(wanted, figures, comparison, records)
-    output.deliver(comparison, form=out.format_, output=out.output, records=records)
+    output.deliver(comparison, form=out.format_, output=out.output, records=records, rows=out.rows)
     drawing.save(drawn)
     if before is not None:
         raise typer.Exit(output.gate(comparison, before))
