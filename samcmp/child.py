@@ -122,7 +122,9 @@ def call(function: Callable[..., Any], *arguments: Any, seconds: float | None = 
     """Return ``function(*arguments)``, called in a process of its own. Raises its SamcmpError, and Died."""
     child = Child(_answer, function, *arguments, parental=True)
     try:
-        return child.receive(seconds=seconds)
+        answer = child.receive(seconds=seconds)
+        child.process.join(LAST_SECONDS)  # one that is killed leaves behind what it holds of the system
+        return answer
     finally:
         child.end()
 

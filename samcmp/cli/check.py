@@ -56,6 +56,7 @@ def check(
     try:
         kind = apart.receive(seconds=child.IMPORT_SECONDS)
         report = apart.receive()
+        apart.process.join(child.LAST_SECONDS)  # one that is killed leaves behind what it holds of the system
     except child.Died as death:
         if death.status == "timeout":
             from samcmp.training.checks import too_slow
@@ -79,7 +80,7 @@ def _try(pipe: Connection, target: str, reads_host: bool, reads_order: bool) -> 
     if trial.kind == OPTIMIZER:
         from samcmp.conformance.optimizer import check_optimizer
 
-        pipe.send(check_optimizer(trial.made, reads_host=reads_host or target == "ae-sam"))
+        pipe.send(check_optimizer(trial.made, rho_zero=trial.rho_zero, reads_host=reads_host or target == "ae-sam"))
     else:
         from samcmp.conformance.backbone import check_config
 
@@ -92,6 +93,7 @@ class Trial:
 
     kind: str
     made: Any
+    rho_zero: Any = None  # as made, with rho = 0, where the constructor names rho
 
 
 def _refuse(trial: Trial, *, reads_host: bool, reads_order: bool) -> None:
@@ -113,7 +115,9 @@ def _trial(target: str) -> Trial:
 
     made = class_in(imported(place, where=target), class_name, (Optimizer, nn.Module), where=target)
     if issubclass(made, Optimizer):
-        return Trial(OPTIMIZER, made)
+        from samcmp.conformance.own import builds
+
+        return Trial(OPTIMIZER, *builds(f"{place}:{made.__name__}"))
     return Trial(MODEL, _configured(f"{place}:{made.__name__}", where=target))
 
 

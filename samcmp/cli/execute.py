@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from samcmp import modules
+from samcmp import child, modules
 from samcmp.cli import common
 from samcmp.cli.common import counted
 from samcmp.engines import local
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from samcmp.experiment.store import Store
     from samcmp.records import Case, Record
     from samcmp.training.setup import Options
+
+
+PROMISE_SECONDS = 120.0  # for a user's optimizer to be tried in
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,9 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     common.print_damaged(kept, "run again, damaged")
     modules.hold(how.options.code)
     began = time.perf_counter()
+    promises = _promises(cases)
     view: _View = _Lines(console) if how.plain or not console.is_interactive else _Live(console)
+    view.noted = promises
     with view.open():
         _profile(view, sessions, kept, options=how.options, seconds=planned.profile_seconds)
         if how.measured is not None:
@@ -77,6 +82,32 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     done = f"{counted(len(training), 'training run')} and {counted(len(sessions), 'profile session')}"
     console.print(Text(f"{done} in {_spent(began)}."))
     return planned
+
+
+def _promises(cases: Sequence[Case]) -> dict[str, str]:
+    """Say of each user's own optimizer which promises of the family it breaks: a note that its Records keep."""
+    from samcmp import optim
+
+    notes: dict[str, str] = {}
+    for source in dict.fromkeys(case.optimizer for case in cases if optim.is_user_optimizer(case.optimizer)):
+        name = source.rpartition(":")[2]
+        try:
+            broken = child.call(_broken, source, seconds=PROMISE_SECONDS)
+        except child.Died as death:
+            notes[source] = f"{name}: its promises could not be tried: {death.reason}"
+            continue
+        if broken:
+            notes[source] = (
+                f"{name} breaks {counted(len(broken), 'promise')} of the family: {'; '.join(broken)}; "
+                f"`samcmp check {source}` says why"
+            )
+    return notes
+
+
+def _broken(source: str) -> list[str]:
+    from samcmp.conformance import own
+
+    return own.broken(source)
 
 
 def _spent(began: float) -> str:
@@ -95,7 +126,7 @@ def _train(
         return
     jobs = how.jobs or local.default_jobs(len(cases), device=how.options.device)
     for result in local.train(cases, how.options, listen=view.epoch, jobs=jobs, timeout=how.timeout):
-        kept.add(result.record, result.predictions)
+        kept.add(view.with_notes(result.record), result.predictions)
         if how.finished is not None:
             how.finished(result.record)
         view.done(result.record)
@@ -112,7 +143,7 @@ def _profile(view: _View, sessions: list[Mapping[str, Case]], kept: Store, *, op
         view.measuring(f"{first.dataset} {first.model}: throughput of {len(cases)} optimizers")
         records = measure(cases, options, session=SessionOptions(seconds), say=view.say)
         for record in records:
-            kept.add(record)
+            kept.add(view.with_notes(record))
             view.done(record)
         view.measured()
         if any(record.status == "partial" for record in records):
@@ -129,6 +160,11 @@ class _View:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.noted: Mapping[str, str] = {}  # optimizer -> what its Records keep as a note
+
+    def with_notes(self, record: Record) -> Record:
+        note = self.noted.get(record.case.optimizer)
+        return record if note is None else replace(record, notes=(*record.notes, note))
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -31,17 +30,16 @@ def ranks_agree(builds: Mapping[str, Build]) -> dict[str, str]:
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         raise NotApplicable("this torch has no gloo")
     context = multiprocessing.get_context("fork")
-    answers: Any = context.Queue()
+    answers, answering = context.Pipe(duplex=False)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    ranks = [context.Process(target=_rank, args=(rank, port, builds, answers)) for rank in range(2)]
+    ranks = [context.Process(target=_rank, args=(rank, port, builds, answering)) for rank in range(2)]
     for process in ranks:
         process.start()
-    try:
-        found: dict[str, str] = answers.get(timeout=SECONDS)
-    except queue.Empty:
-        found = dict.fromkeys(builds, f"two ranks gave no answer in {SECONDS} s")
+    found: dict[str, str] = dict.fromkeys(builds, f"two ranks gave no answer in {SECONDS} s")
+    if answers.poll(SECONDS):
+        found = answers.recv()
     for process in ranks:
         process.join(timeout=10)
         if process.is_alive():
@@ -49,7 +47,10 @@ def ranks_agree(builds: Mapping[str, Build]) -> dict[str, str]:
     return found
 
 
-def _rank(rank: int, port: int, builds: Mapping[str, Build], answers: Any) -> None:
+def _rank(rank: int, port: int, builds: Mapping[str, Build], answering: Any) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # gloo talks there
+        os.dup2(nowhere, stream)
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
@@ -60,7 +61,7 @@ def _rank(rank: int, port: int, builds: Mapping[str, Build], answers: Any) -> No
         except Exception as error:
             found[name] = f"{type(error).__name__}: {error}".splitlines()[0]
     if rank == 0:
-        answers.put(found)
+        answering.send(found)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 

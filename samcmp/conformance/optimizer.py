@@ -20,14 +20,16 @@ from samcmp.conformance.trial import Build, Subject
 def check_optimizer(
     build: Build,
     *,
+    rho_zero: Build | None = None,
     passes: Sequence[int] | None = None,
     reads_host: bool = False,
     leave_out: Collection[str] = (),
 ) -> Report:
     """Try every promise on the optimizer that ``build(base)`` makes.
 
-    ``passes`` are the gradients of the first steps if they are known, at three steps an epoch; ``reads_host`` says that
-    the optimizer decides by a device value (as AE-SAM does); ``leave_out`` names promises not to try.
+    ``rho_zero`` builds it with rho = 0, where its constructor names rho; ``passes`` are the gradients of the first
+    steps if they are known, at three steps an epoch; ``reads_host`` says that the optimizer decides by a device value
+    (as AE-SAM does); ``leave_out`` names promises not to try.
     """
     tried = {name: promise for name, promise in PROMISES.items() if name not in leave_out}
-    return try_each(tried, Subject(build, passes, reads_host))
+    return try_each(tried, Subject(build, rho_zero, passes, reads_host))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import TypeVar
+
+from samcmp.errors import in_one_line, place_of
 
 Subject = TypeVar("Subject")
 
@@ -54,7 +58,14 @@ class Report:
 
 def try_each(promises: Mapping[str, Callable[[Subject], str | None]], subject: Subject) -> Report:
     """Try every promise on ``subject``: a promise returns what it found, or raises Broken or NotApplicable."""
-    return Report(tuple(_tried(name, promise, subject) for name, promise in promises.items()))
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # what libraries say of themselves is not what was found
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Report(tuple(_tried(name, promise, subject) for name, promise in promises.items()))
+    finally:
+        logging.disable(disabled)
 
 
 def _tried(name: str, promise: Callable[[Subject], str | None], subject: Subject) -> Result:
@@ -65,4 +76,5 @@ def _tried(name: str, promise: Callable[[Subject], str | None], subject: Subject
     except Broken as broken:
         return Result(name, False, str(broken))
     except Exception as error:  # whatever the subject raises breaks this promise; the others are still tried
-        return Result(name, False, shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ..."))
+        text = f"it raised {type(error).__name__}: {in_one_line(error)}"
+        return Result(name, False, shorten(text, 300, placeholder=" ...") + place_of(error))

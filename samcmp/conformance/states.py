@@ -30,7 +30,10 @@ def state_round_trip(subject: Subject) -> None:
         for scheduler, own in zip(fresh, scheduled, strict=True):
             scheduler.load_state_dict(own)
         if not same(train(again, STEPS - stop, first=stop), ends):
-            raise Broken(f"a run that was saved after step {stop} and resumed ends elsewhere")
+            inner = [v for v in vars(run.optimizer).values() if isinstance(v, torch.optim.Optimizer)]
+            lacks = not run.optimizer.state_dict().get("state") and any(base.state for base in inner)
+            why = ": its state_dict lacks the state of the base optimizer" if lacks else ""
+            raise Broken(f"a run that was saved after step {stop} and resumed ends elsewhere{why}")
 
 
 def state_across_devices(subject: Subject) -> None:
@@ -54,7 +57,13 @@ def deep_copy(subject: Subject) -> None:
     model, recipe = copy.deepcopy((run.model, run.recipe))
     twin = Run(model, recipe, type(run.closure)(model, getattr(recipe, "optimizer", recipe)))
     held = run.weights()
-    moved = train(twin, 4, first=4)
+    try:
+        moved = train(twin, 4, first=4)
+    except AttributeError as missing:
+        raise Broken(
+            f"a deep copy lacks an attribute ({missing}): torch copies state, defaults and groups alone, "
+            "so define __getstate__"
+        ) from None
     if not same(run.weights(), held):
         raise Broken("training a deep copy moves the original")
     if not same(train(run, 4, first=4), moved):

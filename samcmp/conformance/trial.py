@@ -116,6 +116,7 @@ class Subject:
     """An optimizer under trial: how it is built, and what it says about itself."""
 
     build: Build
+    rho_zero: Build | None = None  # builds it with rho = 0, where its constructor names rho
     passes: Sequence[int] | None = None  # promised gradients of the first steps, STEPS_PER_EPOCH steps an epoch
     reads_host: bool = False  # decides by a device value, and says so
     extra: dict[str, Any] = field(default_factory=dict)

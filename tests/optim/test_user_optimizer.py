@@ -12,6 +12,9 @@ import torch
 
 from samcmp import optim
 from samcmp.analysis.build import compare
+from samcmp.conformance import own
+from samcmp.conformance.optimizer import check_optimizer
+from samcmp.conformance.report import Report
 from samcmp.errors import ConfigError, UsageError
 from samcmp.experiment import config, plan, suites
 from samcmp.experiment.store import Store
@@ -272,3 +275,67 @@ def test_a_step_that_returns_nothing_is_named(here: Path, run: Run) -> None:
     assert code == 1
     assert "MySAM.step(closure) returned nothing" in " ".join((out + err).split())
     assert dataclasses.asdict(Store(here / "s").records()[0])["status"] == "error"
+
+
+SUBTRACTS = TWO_STEPS.replace('self.state[p]["old_p"] = p.data.clone()', "").replace(
+    """p.add_(p.grad * (self.param_groups[0]["rho"] / norm))""",
+    """self.state[p]["e"] = p.grad * (self.param_groups[0]["rho"] / (norm + 1e-12))
+            p.add_(self.state[p]["e"])""",
+).replace("""p.data = self.state[p]["old_p"]""", """p.sub_(self.state[p]["e"])""").replace(
+    """for group in self.param_groups for p in group["params"]]""",
+    """for group in self.param_groups for p in group["params"] if p.grad is not None]""",
+).replace("""for p in group["params"]:
+                p.sub_""", """for p in [p for p in group["params"] if p.grad is not None]:
+                p.sub_""")  # fmt: skip
+QUICK = ("a compiled model trains the same", "replicas of two ranks stay identical")
+
+
+def report_of(text: str) -> Report:
+    Path("mine.py").write_text(text)
+    build, rho_zero = own.builds("mine.py:MySAM")
+    return check_optimizer(build, rho_zero=rho_zero, leave_out=QUICK)
+
+
+def test_restoring_by_subtraction_is_said_once_and_with_its_cause(here: Path) -> None:
+    report = report_of(SUBTRACTS)
+    found = {result.promise: result.found for result in report.broken}
+    assert "after adding ε and subtracting it" in found["weights are restored bit for bit"]
+    assert report["torch's learning-rate schedulers work"].kept
+    assert report["bf16 weights"].kept
+    assert report["rho = 0 is the base optimizer, bit for bit"].kept
+
+
+def test_a_rho_that_is_no_entry_of_the_groups_is_found_all_the_same(here: Path) -> None:
+    report = report_of(AROUND.replace("norm()\n        for", "norm() + 1e-12\n        for").replace(
+        """for p in group["params"]]""", """for p in group["params"] if p.grad is not None]"""))  # fmt: skip
+    assert report["rho = 0 is the base optimizer, bit for bit"].kept
+    assert "rho is no entry of its param groups" in report["two param groups, each with its rho"].found
+    assert "has no 'betas'" in report["add_param_group in mid-training"].found
+    assert "__getstate__" in report["a deep copy is independent"].found
+    assert "lacks the state of the base" in report["a checkpoint resumes at every step, read without pickle"].found
+
+
+def test_what_cannot_be_built_is_one_error_and_no_list_of_broken_promises(here: Path, run: Run) -> None:
+    (here / "mine.py").write_text(
+        "import torch\nclass MySAM(torch.optim.Optimizer):\n    def __init__(self, base):\n        {}['x']"
+    )
+    code, out, err = run("check", "mine.py")
+    assert (code, out) == (2, "")
+    assert "cannot be built: KeyError: 'x' (at mine.py:4)" in " ".join(err.split())
+
+
+def test_broken_promises_are_a_note_below_the_table_and_tried_once_for_a_content(
+    here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMCMP_CACHE", str(here / "cache"))
+    words = ("compare", "-m", "gcn", *TINY, "-o", "adam", "-o", "mine.py:MySAM")
+    code, out, err = run(*words, "--store", "s")
+    assert code == 0, err
+    assert "MySAM breaks" in out
+    assert "restored when the closure raises" in " ".join(out.split())
+    (kept,) = (here / "cache" / "promises").iterdir()
+    kept.write_text('{"broken": ["told from the cache"]}')
+    _, out, _ = run(*words, "--store", "t")
+    assert "MySAM breaks 1 promise of the family: told from the cache" in " ".join(out.split())
+    _, out, _ = run("report", "--store", "s")
+    assert "MySAM breaks" in out
