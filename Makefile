@@ -50,10 +50,7 @@ gpu:
 	$(PIP) -e '.[docs]'
 	touch $@
 
-.venv/ready-results: .venv/ready  ## the measured campaigns into the documents that show them
-	$(BIN)/python results/render.py
-
-bench: .venv/ready-dev
+.venv/ready-bench: .venv/ready-dev
 	$(PIP) -e '.[dev,bench]'
 	touch $@
 

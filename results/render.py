@@ -12,10 +12,11 @@ import sys
 import tomllib
 from pathlib import Path
 
-from samcmp.analysis.comparison import from_json_text
-from samcmp.report import markdown
+from samcmp.analysis.comparison import Comparison, from_json_text
+from samcmp.report import canvas, figures, markdown
 
 HERE = Path(__file__).parent
+FRONT = {"fair-two-trials": HERE.parent / "docs" / "images" / "front.svg"}  # campaign -> its first figure
 DOCUMENTS = (HERE.parent / "docs" / "reproduction.md",)
 SHOWN = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -24,11 +25,14 @@ def campaigns() -> list[Path]:
     return sorted(path.parent for path in HERE.glob("*/campaign.toml"))
 
 
+def read(name: str) -> Comparison:
+    return from_json_text((HERE / name / "comparison.json").read_text(encoding="utf-8"))
+
+
 def shown(name: str) -> str:
     """Return a campaign as Markdown: what was run, then the whole comparison."""
-    folder = HERE / name
+    folder, comparison = HERE / name, read(name)
     about = tomllib.loads((folder / "campaign.toml").read_text(encoding="utf-8"))
-    comparison = from_json_text((folder / "comparison.json").read_text(encoding="utf-8"))
     versions = sorted({f"torch {version['torch']}" for version in comparison.versions if "torch" in version})
     lines = [
         f"**{about['title']}.** {about['machine']}; {', '.join(versions)}; commit {about['commit']}. {about['note']}",
@@ -50,6 +54,9 @@ def rendered(text: str) -> str:
 def main() -> int:
     for path in DOCUMENTS:
         path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, path in FRONT.items():
+        with canvas.plain_matplotlib():
+            canvas.save(figures.draw("front", read(name)).figure, path)
     return 0
 
 

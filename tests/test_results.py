@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import pandas
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -48,3 +49,17 @@ def test_a_campaign_is_whole(folder: Path) -> None:
     text = (folder / "comparison.json").read_text(encoding="utf-8")
     Draft202012Validator(schema()).validate(json.loads(text))
     assert from_json_text(text).cells
+
+
+@pytest.mark.parametrize("folder", [f for f in CAMPAIGNS if (f / "runs.csv").exists()], ids=lambda folder: folder.name)
+def test_the_means_are_those_of_the_runs(folder: Path) -> None:
+    runs = pandas.read_csv(folder / "runs.csv")
+    chosen = runs[runs["chosen"] & (runs["status"] == "ok")]
+    means = chosen.groupby(["cell", "arm"])["test"].agg(["mean", "std", "size"])
+    comparison = from_json_text((folder / "comparison.json").read_text(encoding="utf-8"))
+    rows = {(cell.name, row.arm): row.score for cell in comparison.cells for row in cell.rows}
+    assert set(means.index) == set(rows)
+    for name, score in rows.items():
+        assert score is not None
+        found = means.loc[name]
+        assert (score.mean, score.sd, score.n) == pytest.approx((found["mean"], found["std"], found["size"]))

@@ -106,11 +106,9 @@ def run_rows(comparison: Comparison, records: Sequence[Record]) -> list[dict[str
         for record in runs.values()
     }
     names = {cell.key: cell.name for cell in comparison.cells}
-    return [
-        _run(record, names[cell_of[record.key]], chosen=record.key in chosen)
-        for record in records
-        if record.case.kind == "train" and cell_of.get(record.key) in names
-    ]
+    told = [record for record in records if record.case.kind == "train" and cell_of.get(record.key) in names]
+    told.sort(key=lambda r: (names[cell_of[r.key]], r.case.arm, r.case.block, r.case.trial))
+    return [_run(record, names[cell_of[record.key]], chosen=record.key in chosen) for record in told]
 
 
 def _run(record: Record, cell: str, *, chosen: bool) -> dict[str, Value]:
