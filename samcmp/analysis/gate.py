@@ -9,7 +9,7 @@ Of several the first in the order 14, 10, 11, 12, 13 counts; every finding is sa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ class Finding:
     code: int
     where: str
     what: str
+    check: str = "baseline"  # accuracy, speed, memory, runs or baseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,10 @@ def compare(now: Comparison, before: Comparison) -> Gate:
             findings += _missing(rows[row.arm], row, where)
             found = _accuracy(new, rows[row.arm], row)
             if isinstance(found, Finding):
-                findings.append(Finding(found.code, where, found.what))
+                findings.append(replace(found, where=where))
             elif found is not None:
                 accuracy.append((where, found, new))
-            findings += [Finding(f.code, where, f.what) for f in _cost(new, old, rows[row.arm], row)]
+            findings += [replace(f, where=where) for f in _cost(new, old, rows[row.arm], row)]
     findings += _judged(accuracy, now.settings.alpha)
     if not findings:
         return _closed("baseline", "holds nothing that could be compared")
@@ -126,7 +127,12 @@ def _failures(now: Comparison, before: Comparison) -> list[Finding]:
             for why in dict.fromkeys(failed.values()):
                 count = list(failed.values()).count(why)
                 findings.append(
-                    Finding(ACCURACY, f"{cell.name}, {labels(cell)[row.arm]}", f"{count} of {runs} runs failed, {why}")
+                    Finding(
+                        ACCURACY,
+                        f"{cell.name}, {labels(cell)[row.arm]}",
+                        f"{count} of {runs} runs failed, {why}",
+                        "runs",
+                    )
                 )
     return findings
 
@@ -146,7 +152,7 @@ def _missing(new: Row, old: Row, where: str) -> list[Finding]:
     missing = old.blocks.keys() - new.blocks.keys() - _failed(new).keys()
     if not missing or missing == old.blocks.keys():  # all of them: said where the accuracy is compared
         return []
-    return [Finding(EVIDENCE, where, f"{len(missing)} of {len(old.blocks)} runs of the baseline were not run")]
+    return [Finding(EVIDENCE, where, f"{len(missing)} of {len(old.blocks)} runs of the baseline were not run", "runs")]
 
 
 def _accuracy(cell: Cell, new: Row, old: Row) -> Finding | Difference | None:
@@ -156,17 +162,17 @@ def _accuracy(cell: Cell, new: Row, old: Row) -> Finding | Difference | None:
     metric = METRICS.get(cell.metric, cell.metric)
     if new.score is None:
         code = ACCURACY if _failed(new) or not new.holes else EVIDENCE
-        return Finding(code, "", f"no {metric} any more: {new.missing.get('score', 'no result')}")
+        return Finding(code, "", f"no {metric} any more: {new.missing.get('score', 'no result')}", "accuracy")
     common = [block for block in old.blocks if block in new.blocks]
     sign = 1.0 if cell.higher_is_better else -1.0
     differences = [sign * (new.blocks[block] - old.blocks[block]) for block in common]
     if not common:
-        return Finding(EVIDENCE, "", "no run on a split that the baseline has")
+        return Finding(EVIDENCE, "", "no run on a split that the baseline has", "accuracy")
     if all(d == 0.0 for d in differences):
-        return Finding(OK, "", f"{metric} unchanged")
+        return Finding(OK, "", f"{metric} unchanged", "accuracy")
     if len(common) < 2 or cell.margin is None:
         said = signed(differences[0], form_of(cell))
-        return Finding(EVIDENCE, "", f"{metric} changed by {said} in a single run; use --repeats")
+        return Finding(EVIDENCE, "", f"{metric} changed by {said} in a single run; use --repeats", "accuracy")
     factor = cell.test_over_train or 0.0
     return paired_difference(differences, margin=cell.margin, test_over_train=factor if len(cell.splits) > 1 else 0.0)
 
@@ -182,11 +188,11 @@ def _judged(accuracy: list[tuple[str, Difference, Cell]], alpha: float) -> list[
         )  # fmt: skip
         said = f"accuracy {with_limits(test.mean, interval, form_of(cell))}"
         if interval.below(0.0):
-            findings.append(Finding(ACCURACY, where, f"{said}: worse than the baseline"))
+            findings.append(Finding(ACCURACY, where, f"{said}: worse than the baseline", "accuracy"))
         elif interval.above(-(cell.margin or 0.0)):
-            findings.append(Finding(OK, where, f"{said}: not worse"))
+            findings.append(Finding(OK, where, f"{said}: not worse", "accuracy"))
         else:
-            findings.append(Finding(EVIDENCE, where, f"{said}: neither worse nor safely as good"))
+            findings.append(Finding(EVIDENCE, where, f"{said}: neither worse nor safely as good", "accuracy"))
     return findings
 
 
@@ -199,16 +205,16 @@ def _cost(new_cell: Cell, old_cell: Cell, new: Row, old: Row) -> list[Finding]:
     findings = []
     if old.graphs_per_second is not None:
         if new.graphs_per_second is None:
-            findings.append(Finding(SPEED, "", f"no speed any more: {new.missing.get('graphs_per_second')}"))
+            findings.append(Finding(SPEED, "", f"no speed any more: {new.missing.get('graphs_per_second')}", "speed"))
         else:
             findings.append(_speed(new, old))
     if old.peak_bytes:
         if new.peak_bytes is None:
-            findings.append(Finding(MEMORY, "", f"no peak memory any more: {new.missing.get('peak_bytes')}"))
+            findings.append(Finding(MEMORY, "", f"no peak memory any more: {new.missing.get('peak_bytes')}", "memory"))
         else:
             grew = new.peak_bytes > old.peak_bytes * (1.0 + MEMORY_GROWTH)
             said = f"peak memory {memory(old.peak_bytes)} → {memory(new.peak_bytes)}"
-            findings.append(Finding(MEMORY if grew else OK, "", said))
+            findings.append(Finding(MEMORY if grew else OK, "", said, "memory"))
     return findings
 
 
@@ -223,7 +229,7 @@ def _said(cell: Cell) -> str:
 def _speed(new: Row, old: Row) -> Finding:
     """Slower: the whole interval of now/before lies below 1 − 5 %. Fine: it lies above. Else not enough evidence."""
     if new.block_seconds and new.block_seconds == old.block_seconds:
-        return Finding(OK, "", "speed: the same measurement")
+        return Finding(OK, "", "speed: the same measurement", "speed")
     ratio = _ratio(new, old)
     said = f"speed {times(ratio)} of the baseline's"
     if ratio.low is None or ratio.high is None:
@@ -232,7 +238,7 @@ def _speed(new: Row, old: Row) -> Finding:
         code = SPEED
     else:
         code = OK if ratio.low > 1.0 - SPEED_LOSS else EVIDENCE
-    return Finding(code, "", said)
+    return Finding(code, "", said, "speed")
 
 
 def _ratio(new: Row, old: Row) -> Interval:

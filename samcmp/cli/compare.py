@@ -9,6 +9,7 @@ import typer
 
 from samcmp.cli import common, completion, options, output, planning
 from samcmp.cli import figures as drawing
+from samcmp.cli import gate as gates
 from samcmp.cli.options import DATA
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def compare(
     ] = False,
     out: options.OutputOptions,
     figures: drawing.FigureOptions,
+    gate: options.GateOptions,
     store: options.StoreDir = None,
 ) -> None:
     """Train every optimizer on the same splits, initial weights, batches and dropout; profile them side by side; and
@@ -135,6 +137,8 @@ def compare(
       samcmp compare --suite paper-table2 --dry-run
 
       samcmp compare --tune 8 --equal-cost
+
+      samcmp compare --suite smoke --baseline baseline.json --gate-junit gate.xml --summary "$GITHUB_STEP_SUMMARY"
     """
     from samcmp.experiment import budget as budgets
     from samcmp.experiment.store import Store
@@ -142,7 +146,7 @@ def compare(
     seconds = None if budget is None else budgets.seconds_of(budget)
     output.check(out.format_, out.output, rows=out.rows)
     drawing.check(figures)
-    before = output.baseline(out.baseline)
+    before = gates.baseline(gate)
     chosen = planning.Chosen(suite, dataset or (), model or (), optimizer or (), folds, repeats, seed, profile_seconds)
     job = planning.compare(
         chosen, settings=settings, training=training, splitting=splitting, data=data, tuning=tuning, device=device
@@ -170,7 +174,7 @@ def compare(
     output.deliver(comparison, form=out.format_, output=out.output, records=records, rows=out.rows)
     drawing.save(drawing.draw(drawing.check(figures), figures, comparison, records))
     if before is not None:
-        raise typer.Exit(output.gate(comparison, before))
+        raise typer.Exit(gates.judge(comparison, before, gate))
     # a drawn trial that fails was tried and lost; of the settings as given it is a failure
     if any(record.status != "ok" and not record.case.trial for record in records) or len(records) < len(planned.keys):
         raise typer.Exit(1)

@@ -85,6 +85,7 @@ DATA = "Data"
 TRAINING = "Training"
 TUNING = "Tuning and equal cost"
 OUTPUT = "Output"
+GATE = "Gate for continuous integration"
 
 # ---------------------------------------------------------------------------------------------- what is run
 
@@ -323,7 +324,15 @@ Published = Annotated[
 ]
 Baseline = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Gate: exit 10-14 when worse than this JSON.", rich_help_panel=OUTPUT),
+    typer.Option(metavar="FILE", help="Exit with 10-14 when worse than this JSON.", rich_help_panel=GATE),
+]
+GateJson = Annotated[Path | None, typer.Option(metavar="FILE", help="Write every check as JSON.", rich_help_panel=GATE)]
+GateJunit = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write every check as a test case, JUnit XML.", rich_help_panel=GATE)
+]
+Summary = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help='Append a summary in Markdown: "$GITHUB_STEP_SUMMARY".', rich_help_panel=GATE),
 ]
 
 
@@ -406,7 +415,16 @@ class OutputOptions:
     output: Output = None
     margin: Margin = None
     published: Published = False
+
+
+@dataclass(frozen=True, slots=True)
+class GateOptions:
+    """A baseline that nothing may be worse than, and where that is written down."""
+
     baseline: Baseline = None
+    gate_json: GateJson = None
+    gate_junit: GateJunit = None
+    summary: Summary = None
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from samcmp.analysis.comparison import Comparison, Equal, Settings
-    from samcmp.analysis.gate import Gate
     from samcmp.records import Record
 
 WIDTH = 100  # columns
@@ -139,30 +138,3 @@ def show(parts: Sequence[RenderableType], path: Path | None, *, width: int = WID
         console.print(part)
     if path is not None:
         put(text.getvalue(), path)
-
-
-def baseline(path: Path | None) -> Comparison | None:
-    """Read a gate's baseline before anything is run. One that cannot be read ends the command with the gate's code."""
-    if path is None:
-        return None
-    from samcmp.analysis import gate as gates
-
-    found = gates.read(path)
-    if isinstance(found, gates.Gate):
-        _say(found)
-        raise typer.Exit(found.code)
-    return found
-
-
-def gate(comparison: Comparison, before: Comparison) -> int:
-    """Compare with a baseline, say what was found, and return the exit code that says what got worse."""
-    from samcmp.analysis import gate as gates
-
-    found = gates.compare(comparison, before)
-    _say(found)
-    return found.code
-
-
-def _say(found: Gate) -> None:
-    for line in found.lines:
-        stderr().print(line, markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ import typer
 
 from samcmp.cli import common, options, output
 from samcmp.cli import figures as drawing
+from samcmp.cli import gate as gates
 from samcmp.cli.options import OUTPUT
 from samcmp.errors import UsageError, nearest
 
@@ -39,6 +40,7 @@ def report(
     ] = None,
     out: options.OutputOptions,
     figures: drawing.FigureOptions,
+    gate: options.GateOptions,
     store: options.StoreDir = None,
 ) -> None:
     """Render what the store holds: the table and its verdicts, files in other formats, figures.
@@ -62,7 +64,7 @@ def report(
         return
     wanted = drawing.check(figures)
     output.check(out.format_, out.output, rows=out.rows)
-    before = output.baseline(out.baseline)
+    before = gates.baseline(gate)
     from samcmp.experiment.store import Store
 
     kept = Store(common.store_folder(store))
@@ -83,7 +85,7 @@ def report(
     output.deliver(comparison, form=out.format_, output=out.output, records=records, rows=out.rows)
     drawing.save(drawn)
     if before is not None:
-        raise typer.Exit(output.gate(comparison, before))
+        raise typer.Exit(gates.judge(comparison, before, gate))
 
 
 def _chosen(
