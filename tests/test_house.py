@@ -88,6 +88,8 @@ def modules_after(*words: str) -> set[str]:
         *((name, "--help") for name in ("compare", "train", "profile", "report", "fetch", "list", "doctor", "check")),
         ("list",),
         ("list", "--format", "json"),
+        ("store", "--help"),
+        ("store", "prune", "--store", "no-such-store"),
         ("compare", "--dry-run", "--store", "no-such-store"),
         ("compare", "--dataset", "tox12"),
         ("compare", "--optimizer", "grahpsam"),

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "report": ("samcmp.cli.report", "report", "Render stored results again: tables, files, figures."),
     "fetch": ("samcmp.cli.fetch", "fetch", "Download datasets into the cache, or look into one."),
     "list": ("samcmp.cli.list", "list_", "Show the datasets, models, optimizers and suites."),
+    "store": ("samcmp.cli.store", "store_", "Look after a store: list, size, prune."),
     "doctor": ("samcmp.cli.doctor", "doctor", "Say what this machine has, what is missing and what to do."),
     "check": ("samcmp.cli.check", "check", "Try your own optimizer or model against every promise of the family."),
     "selfcheck": ("samcmp.cli.selfcheck", "selfcheck", "Measure the measuring: is this machine fit for comparisons?"),

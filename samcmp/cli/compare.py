@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common, completion, options, output, planning
+from samcmp.cli import common, options, output, planning
 from samcmp.cli import figures as drawing
 from samcmp.cli import gate as gates
 from samcmp.cli.options import DATA
@@ -26,14 +26,7 @@ def compare(
     dataset: options.Datasets = None,
     model: options.Models = None,
     optimizer: options.Optimizers = None,
-    suite: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="A suite of benchmarks.toml, see `samcmp list suites`.",
-            autocompletion=completion.suites,
-        ),
-    ] = None,
+    suite: options.Suite = None,
     settings: options.SettingOptions,
     training: options.TrainingOptions,
     splitting: options.SplitOptions,

@@ -107,6 +107,14 @@ Models = Annotated[
 Optimizers = Annotated[
     list[str] | None, _optimizer("Repeat for several; `samcmp list optimizers`, or your own: file.py:Class.")
 ]
+Suite = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="A suite of benchmarks.toml, see `samcmp list suites`.",
+        autocompletion=completion.suites,
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Suites, protocol and settings.", show_default="the benchmarks.toml of samcmp"),

@@ -40,7 +40,8 @@ class Store:
             )
         self.damaged: list[tuple[Path, str]] = []  # files that could not be read, and why
 
-    def _path(self, key: str, kind: str = "records", suffix: str = ".json") -> Path:
+    def path(self, key: str, kind: str = "records", suffix: str = ".json") -> Path:
+        """Return where a Record is kept, or its predictions. Raises ValueError for what is no key."""
         if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
             raise ValueError(f"a content key is 64 hexadecimal digits, got {key!r}")
         return self.folder / kind / key[:2] / f"{key}{suffix}"
@@ -63,7 +64,7 @@ class Store:
             self.add_predictions(
                 record.key, rows=predictions.rows, truth=predictions.truth, prediction=predictions.prediction
             )
-        path = self._path(record.key)
+        path = self.path(record.key)
         text = json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, indent=1)
         data = text.encode(errors="replace")  # half a character of a foreign message cannot be stored
         from_json(Record, data)  # what could not be read back must not be written: a bug is better found now
@@ -85,7 +86,7 @@ class Store:
 
         buffer = io.BytesIO()
         np.savez_compressed(buffer, rows=rows, truth=truth, prediction=prediction.astype(np.float32))
-        path = self._path(key, "predictions", ".npz")
+        path = self.path(key, "predictions", ".npz")
         files.write(path, buffer.getvalue(), remedy=_REMEDY)
         return path
 
@@ -96,7 +97,7 @@ class Store:
         """
         import numpy as np
 
-        path = self._path(key, "predictions", ".npz")
+        path = self.path(key, "predictions", ".npz")
         if not os.path.lexists(path):
             return None
         try:
@@ -117,7 +118,7 @@ class Store:
 
         Raises StoreError where what has its name is no file: the Record could not be written there either.
         """
-        path = self._path(key)
+        path = self.path(key)
         if path.exists() and not path.is_file():
             raise StoreError(_kind(path), where=str(path), remedy="Remove it; a record belongs there.")
         return self._read(path) if path.is_file() else None

@@ -186,7 +186,7 @@ def test_wrong_input_is_one_clear_message_and_exit_code_2(run: Run, case: str) -
 
 
 @pytest.mark.parametrize(
-    "name", ["compare", "train", "profile", "report", "fetch", "list", "doctor", "check", "selfcheck"]
+    "name", ["compare", "train", "profile", "report", "fetch", "list", "store", "doctor", "check", "selfcheck"]
 )
 def test_help_is_complete_with_examples(run: Run, name: str) -> None:
     code, out, _ = run(name, "--help")

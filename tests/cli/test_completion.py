@@ -31,6 +31,7 @@ LINES = {
     "check gr": ({"graphsam", "grover"}, {"sam"}),
     "list d": ({"datasets"}, {"models"}),
     "list --format ": ({"table", "json"}, set()),
+    "store pr": ({"prune"}, {"size"}),
     "comp": ({"compare"}, {"report"}),
 }
 
