@@ -18,7 +18,7 @@ except Exception as error:  # without it no command can be read
     diagnosis.print_plain()
     sys.exit(2)
 
-from samcmp.cli import process
+from samcmp.cli import process, said
 from samcmp.errors import SamcmpError, UsageError, unknown
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -141,6 +141,7 @@ def _check_folder() -> None:
 
 def main() -> None:
     """Run the command line; a problem that the user can solve is one message and exit code 2, no traceback."""
+    said.reset()
     process.open_streams()
     process.handle_signals()
     try:

@@ -55,19 +55,25 @@ def silence() -> Iterator[None]:
         _silent.reset(token)
 
 
-def stderr() -> Console:
+def stderr(*, always: bool = False) -> Console:
     """Return what prints progress and messages: a log of it never holds escape codes.
 
-    In a notebook with ipywidgets it is the cell, where bars are drawn; without them, lines of plain text.
-    """
-    from samcmp.cli.console import SafeConsole
+    With --quiet it prints nothing; with --log what it prints is appended there, too. In a notebook with ipywidgets it
+    is the cell, where bars are drawn; without them, lines of plain text.
 
-    screen = sys.stderr.isatty()
-    if "ipykernel" in sys.modules and not _silent.get() and importlib.util.find_spec("ipywidgets"):
-        return SafeConsole(stderr=True, highlight=False, force_interactive=True)
-    return SafeConsole(
-        stderr=True, highlight=False, force_terminal=screen, force_jupyter=False, soft_wrap=not screen,
-        quiet=_silent.get(),
+    Args:
+        always: for errors, which are printed in any case.
+    """
+    from samcmp.cli import said
+    from samcmp.cli.console import Voice
+
+    quiet = _silent.get() or (said.is_quiet() and not always)
+    screen = sys.stderr.isatty() and not quiet
+    if "ipykernel" in sys.modules and not quiet and importlib.util.find_spec("ipywidgets"):
+        return Voice(said.log, stderr=True, highlight=False, force_interactive=True)
+    return Voice(
+        said.log, stderr=True, highlight=False, force_terminal=screen, force_interactive=False if quiet else None,
+        force_jupyter=False, soft_wrap=not screen, quiet=quiet,
     )  # fmt: skip
 
 
@@ -75,7 +81,7 @@ def print_error(error: SamcmpError) -> None:
     """Print an error as where, what and remedy; text from files is never read as markup."""
     from rich.text import Text
 
-    console = stderr()
+    console = stderr(always=True)
     line = Text("error: ", style="bold red")
     if error.where:
         line.append(f"{error.where}: ")
@@ -319,9 +325,9 @@ def progress_bars(shown: bool = True) -> Iterator[Progress | None]:
         yield progress
 
 
-def counted(n: int, what: str) -> str:
+def counted(n: int, what: str, several: str = "") -> str:
     """Say how many: ``1 run``, ``2 runs``."""
-    return f"{n:,} {what}" + ("" if n == 1 else "s")
+    return f"{n:,} {what if n == 1 else several or what + 's'}"
 
 
 def score(value: float) -> str:

@@ -106,7 +106,7 @@ def compare(
     ] = False,
     out: options.OutputOptions,
     figures: drawing.FigureOptions,
-    gate: options.GateOptions,
+    gate: gates.GateOptions,
     store: options.StoreDir = None,
 ) -> None:
     """Train every optimizer on the same splits, initial weights, batches and dropout; profile them side by side; and

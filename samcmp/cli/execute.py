@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.text import Text
 
 from samcmp import child, modules
-from samcmp.cli import common
+from samcmp.cli import common, views
 from samcmp.cli.common import counted
 from samcmp.engines import local
 from samcmp.experiment import budget as budgets
+from samcmp.experiment import cost
 from samcmp.training.checks import check_splits, check_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from samcmp.experiment.plan import Plan
-    from samcmp.experiment.run import Progress
     from samcmp.experiment.store import Store
     from samcmp.records import Case, Record
     from samcmp.training.setup import Options
@@ -55,6 +52,8 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     sessions = planned.missing_sessions(kept, retry=how.retry)
     training = planned.missing_train(kept, retry=how.retry)
     cases = [*training.values(), *(case for session in sessions for case in session.values())]
+    todo = f"{counted(len(training), 'training run')} and {counted(len(sessions), 'profile session')}"
+    console.print(Text(f"{todo} to do: reading data and checking splits ..."))
     common.fetch_all({case.dataset for case in cases}, how.options)
     for note in check_splits(training.values(), how.options):
         console.print(Text(note))
@@ -64,21 +63,20 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
             Text(f"{len(planned.keys) - len(cases)} of {len(planned.keys)} results are in the store already.")
         )
     common.print_damaged(kept, "run again, damaged")
+    _expect(console, training, kept, sessions=len(sessions), seconds=planned.profile_seconds, how=how)
     modules.hold(how.options.code)
     began = time.perf_counter()
-    promises = _promises(cases)
-    view: _View = _Lines(console) if how.plain or not console.is_interactive else _Live(console)
-    view.noted = promises
+    notes = _promises(cases)
+    view = views.Lines(console) if how.plain or not console.is_interactive else views.Live(console)
     with view.open():
-        _profile(view, sessions, kept, options=how.options, seconds=planned.profile_seconds)
+        _profile(view, sessions, kept, options=how.options, seconds=planned.profile_seconds, notes=notes)
         if how.measured is not None:
             how.measured(planned.without_speed(kept))
         if budget is not None:
             planned, said = budgets.fit(planned, kept, seconds=budget - (time.perf_counter() - began))
             console.print(Text(said))
             training = planned.missing_train(kept, retry=how.retry)
-        view.expect(training)
-        _train(view, training, kept, how=how)
+        _train(view, training, kept, how=how, notes=notes)
     done = f"{counted(len(training), 'training run')} and {counted(len(sessions), 'profile session')}"
     console.print(Text(f"{done} in {_spent(began)}."))
     return planned
@@ -104,10 +102,25 @@ def _promises(cases: Sequence[Case]) -> dict[str, str]:
     return notes
 
 
+def _noted(record: Record, notes: Mapping[str, str]) -> Record:
+    note = notes.get(record.case.optimizer)
+    return record if note is None else replace(record, notes=(*record.notes, note))
+
+
 def _broken(source: str) -> list[str]:
     from samcmp.conformance import own
 
     return own.broken(source)
+
+
+def _expect(
+    console: Console, training: Mapping[str, Case], kept: Store, *, sessions: int, seconds: float, how: How
+) -> None:
+    """Say how long it will take where earlier runs tell."""
+    known, unknown = cost.total(training, history=kept.records())
+    if training and not unknown:
+        jobs = how.jobs or local.default_jobs(len(training), device=how.options.device)
+        console.print(Text(f"about {cost.duration(known / jobs + sessions * seconds)}, by earlier runs"))
 
 
 def _spent(began: float) -> str:
@@ -116,164 +129,48 @@ def _spent(began: float) -> str:
 
 
 def _train(
-    view: _View,
+    view: views.View,
     cases: Mapping[str, Case],
     kept: Store,
     *,
     how: How,
+    notes: Mapping[str, str],
 ) -> None:
     if not cases:
         return
     jobs = how.jobs or local.default_jobs(len(cases), device=how.options.device)
-    for result in local.train(cases, how.options, listen=view.epoch, jobs=jobs, timeout=how.timeout):
-        kept.add(view.with_notes(result.record), result.predictions)
+    view.expect(cases, jobs)
+    if local.is_apart(cases, jobs=jobs, timeout=how.timeout):
+        view.starting(min(jobs, len(cases)))
+    done = local.train(cases, how.options, listen=view.epoch, began=view.began, jobs=jobs, timeout=how.timeout)
+    for result in done:
+        kept.add(_noted(result.record, notes), result.predictions)
         if how.finished is not None:
             how.finished(result.record)
         view.done(result.record)
 
 
-def _profile(view: _View, sessions: list[Mapping[str, Case]], kept: Store, *, options: Options, seconds: float) -> None:
+def _profile(
+    view: views.View,
+    sessions: list[Mapping[str, Case]],
+    kept: Store,
+    *,
+    options: Options,
+    seconds: float,
+    notes: Mapping[str, str],
+) -> None:
     if not sessions:
         return
-    from samcmp.profiling.processes import measure
-    from samcmp.profiling.results import SessionOptions
-
     for cases in sessions:
         first = next(iter(cases.values()))
         view.measuring(f"{first.dataset} {first.model}: throughput of {len(cases)} optimizers")
+        from samcmp.profiling.processes import measure  # here: torch is imported, which takes a while
+        from samcmp.profiling.results import SessionOptions
+
         records = measure(cases, options, session=SessionOptions(seconds), say=view.say)
         for record in records:
-            kept.add(view.with_notes(record))
+            kept.add(_noted(record, notes))
             view.done(record)
         view.measured()
         if any(record.status == "partial" for record in records):
             raise KeyboardInterrupt  # the session kept what it had measured; nothing further is started
-
-
-def name_of(case: Case) -> str:
-    trial = f" trial {case.trial}" if case.trial else ""
-    return f"{case.dataset} {case.model} {case.arm} {case.block}{trial}"
-
-
-class _View:
-    """What the user sees of a running plan."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.noted: Mapping[str, str] = {}  # optimizer -> what its Records keep as a note
-
-    def with_notes(self, record: Record) -> Record:
-        note = self.noted.get(record.case.optimizer)
-        return record if note is None else replace(record, notes=(*record.notes, note))
-
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        yield
-
-    def expect(self, training: Mapping[str, Case]) -> None: ...
-
-    def epoch(self, now: Progress) -> None: ...
-
-    def done(self, record: Record) -> None:
-        if record.status != "ok":
-            what = "profile of " if record.case.kind == "profile" else ""
-            text = f"{record.status}: {what}{name_of(record.case)}: {record.reason}"
-            self.console.print(Text(text, style="yellow"), soft_wrap=True)
-
-    def measuring(self, what: str) -> None: ...
-
-    def measured(self) -> None: ...
-
-    def say(self, text: str) -> None:
-        if text.startswith("waiting for"):  # the other things that a session says go by too fast
-            self.console.print(Text(text), soft_wrap=True)
-
-
-class _Lines(_View):
-    """A line a finished run, for logs and pipes."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self.finished = 0
-        self.total = 0
-
-    def expect(self, training: Mapping[str, Case]) -> None:
-        self.total = len(training)
-
-    def done(self, record: Record) -> None:
-        super().done(record)
-        if record.case.kind == "train":
-            self.finished += 1
-            if record.accuracy is not None:
-                score = f"{record.accuracy.metric} {common.score(record.accuracy.test)}"
-                text = f"[{self.finished}/{self.total}] {name_of(record.case)}: {score} in {record.seconds:.1f} s"
-                self.console.print(Text(text), soft_wrap=True)
-
-    def measuring(self, what: str) -> None:
-        self.console.print(Text(what), soft_wrap=True)
-
-
-class _Live(_View):
-    """One bar over everything with the time left, and a line for each run in flight."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self.bars = Bars(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[shown]}", markup=False),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-        )
-        self.lines: dict[str, TaskID] = {}
-        self.seen: dict[str, int] = {}
-        self.runs_left = 0
-        self.overall: TaskID | None = None
-
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        with self.bars:
-            yield
-
-    def expect(self, training: Mapping[str, Case]) -> None:
-        self.runs_left = len(training)
-        total = sum(case.training.epochs for case in training.values())
-        if total:
-            self.overall = self.bars.add_task("all epochs", total=total, shown=self._left())
-
-    def _left(self) -> str:
-        return f"{counted(self.runs_left, 'run')} left"
-
-    def epoch(self, now: Progress) -> None:
-        name = name_of(now.case)
-        if name not in self.lines:
-            self.lines[name] = self.bars.add_task(name, total=now.epochs, shown="")
-        valid = f"valid {now.metric} {common.score(now.valid_score)}"
-        shown = f"loss {common.score(now.train_loss)}  {valid}  {now.graphs_per_second:,.0f} g/s"
-        self.bars.update(self.lines[name], completed=now.epoch, shown=shown)
-        if self.overall is not None:
-            self.bars.update(self.overall, advance=now.epoch - self.seen.get(name, 0))
-        self.seen[name] = now.epoch
-
-    def done(self, record: Record) -> None:
-        super().done(record)
-        if record.case.kind != "train":
-            return
-        name = name_of(record.case)
-        self.runs_left -= 1
-        if name in self.lines:
-            self.bars.remove_task(self.lines.pop(name))
-        if self.overall is not None:
-            missed = record.case.training.epochs - self.seen.get(name, 0)
-            self.bars.update(self.overall, advance=missed, shown=self._left())
-
-    def measuring(self, what: str) -> None:
-        self.lines[what] = self.bars.add_task(what, total=None, shown="")
-
-    def measured(self) -> None:
-        for line in self.lines.values():
-            self.bars.remove_task(line)
-        self.lines.clear()

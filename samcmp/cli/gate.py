@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +14,31 @@ from samcmp.errors import UsageError
 if TYPE_CHECKING:
     from samcmp.analysis.comparison import Comparison
     from samcmp.analysis.gate import Gate
-    from samcmp.cli.options import GateOptions
+
+
+GATE = "Gate for continuous integration"
+Baseline = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Exit with 10-14 when worse than this JSON.", rich_help_panel=GATE),
+]
+GateJson = Annotated[Path | None, typer.Option(metavar="FILE", help="Write every check as JSON.", rich_help_panel=GATE)]
+GateJunit = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write every check as a test case, JUnit XML.", rich_help_panel=GATE)
+]
+Summary = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help='Append a summary in Markdown: "$GITHUB_STEP_SUMMARY".', rich_help_panel=GATE),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class GateOptions:
+    """A baseline that nothing may be worse than, and where that is written down."""
+
+    baseline: Baseline = None
+    gate_json: GateJson = None
+    gate_junit: GateJunit = None
+    summary: Summary = None
 
 
 def baseline(options: GateOptions) -> Comparison | None:
@@ -47,7 +72,7 @@ def judge(comparison: Comparison, before: Comparison, options: GateOptions) -> i
 
 def _tell(found: Gate, options: GateOptions) -> None:
     for line in found.lines:
-        common.stderr().print(line, markup=False, soft_wrap=True)
+        common.stderr(always=True).print(line, markup=False, soft_wrap=True)
     from samcmp import files
     from samcmp.report import gate as forms
 

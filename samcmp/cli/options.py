@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from samcmp.cli import completion
+from samcmp.cli import completion, said
 from samcmp.errors import UsageError, unknown
 
 EQUAL = ("trials", "passes", "seconds")
@@ -85,7 +85,6 @@ DATA = "Data"
 TRAINING = "Training"
 TUNING = "Tuning and equal cost"
 OUTPUT = "Output"
-GATE = "Gate for continuous integration"
 
 # ---------------------------------------------------------------------------------------------- what is run
 
@@ -330,18 +329,6 @@ Margin = Annotated[
 Published = Annotated[
     bool, typer.Option("--published", help="Show the paper's numbers beside yours.", rich_help_panel=OUTPUT)
 ]
-Baseline = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Exit with 10-14 when worse than this JSON.", rich_help_panel=GATE),
-]
-GateJson = Annotated[Path | None, typer.Option(metavar="FILE", help="Write every check as JSON.", rich_help_panel=GATE)]
-GateJunit = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write every check as a test case, JUnit XML.", rich_help_panel=GATE)
-]
-Summary = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help='Append a summary in Markdown: "$GITHUB_STEP_SUMMARY".', rich_help_panel=GATE),
-]
 
 
 def rows(text: object) -> str:
@@ -425,16 +412,6 @@ class OutputOptions:
     published: Published = False
 
 
-@dataclass(frozen=True, slots=True)
-class GateOptions:
-    """A baseline that nothing may be worse than, and where that is written down."""
-
-    baseline: Baseline = None
-    gate_json: GateJson = None
-    gate_junit: GateJunit = None
-    summary: Summary = None
-
-
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take its options as dataclasses, of which typer sees the fields.
 
@@ -453,7 +430,10 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
             for f in fields(groups[name])
         ]
 
+    flat += said.PARAMETERS
+
     def call(**given: Any) -> None:
+        del given["quiet"], given["log"]
         made = {
             name: kind(**{f.name: given.pop(f.name) for f in fields(kind)})  # type: ignore[operator]
             for name, kind in groups.items()

@@ -10,6 +10,7 @@ import signal
 import sys
 from typing import Any
 
+from samcmp.cli import said
 from samcmp.errors import SamcmpError
 from samcmp.printable import printable
 
@@ -103,6 +104,8 @@ def say(text: str) -> None:
     """Print to standard error where there still is one: after SIGHUP there may be no terminal."""
     with contextlib.suppress(OSError, ValueError, SystemExit):
         print(printable(text), file=sys.stderr, flush=True)
+    with contextlib.suppress(SamcmpError):  # the log cannot be written: that was what ended the command
+        said.log(text)
 
 
 def explained(error: BaseException) -> SamcmpError | None:

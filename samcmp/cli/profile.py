@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samcmp.cli import common, completion, options, output, planning
+from samcmp.cli import common, completion, options, output, planning, said
 from samcmp.cli.options import OUTPUT, TRAINING
 from samcmp.errors import UsageError
 
@@ -177,10 +177,14 @@ def _session(planned: Plan, kept: Store, how: Options, *, processes: int, sessio
     first = next(iter(cases.values()))
     console = common.stderr()
 
+    optimizers = common.counted(len(cases), "optimizer")
+    console.print(f"profiling {first.model} on {first.dataset}: {optimizers}, {session.seconds:.0f} s", markup=False)
+
     def say(text: str) -> None:
         if text.startswith("waiting for"):
             console.print(text, markup=False, soft_wrap=True)
         else:
+            said.log(text)
             status.update(f"{first.dataset} {first.model}: {text}".replace("[", "\\["))
 
     with console.status(f"profiling {first.model} on {first.dataset}", spinner="dots") as status:

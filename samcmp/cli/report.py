@@ -40,7 +40,7 @@ def report(
     ] = None,
     out: options.OutputOptions,
     figures: drawing.FigureOptions,
-    gate: options.GateOptions,
+    gate: gates.GateOptions,
     store: options.StoreDir = None,
 ) -> None:
     """Render what the store holds: the table and its verdicts, files in other formats, figures.

@@ -110,21 +110,27 @@ def _save_split(case: Case, how: Options, path: Path) -> None:
 
 
 def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -> Record:
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
+    from samcmp.cli import said, views
     from samcmp.engines import local
+    from samcmp.experiment.cost import duration
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=False) as bar:
-        name = f"{case.dataset} {case.model} {case.arm}"
-        line = bar.add_task(name, total=case.training.epochs, shown="reading data and featurising")
+    name = f"{case.dataset} {case.model} {case.arm}"
+    with views.bars(console, transient=not console.is_interactive) as bars:
+        line = bars.add_task(name, total=case.training.epochs, left="", shown=views.BEGINS)
+
+        def say(text: str) -> None:
+            if console.is_interactive:
+                said.log(f"{name}: {text}")
+            else:
+                console.print(f"{name}: {text}", markup=False)
 
         def listen(now: Progress) -> None:
-            bar.update(line, completed=now.epoch, shown=_shown(now))
-            if not console.is_interactive:
-                console.print(f"{name}: {_shown(now)}", markup=False)
+            more = now.epochs - now.epoch
+            left = f"{duration(more * now.seconds / now.epoch)} left" if more else ""
+            bars.update(line, completed=now.epoch, left=left, shown=_shown(now))
+            say(_shown(now) + (f", about {left}" if now.epoch == 1 and more else ""))
 
+        say(views.BEGINS)
         finished = next(iter(local.train({key: case}, how, listen=listen)))
     kept.add(finished.record, finished.predictions)
     return finished.record

@@ -8,7 +8,7 @@ that is not the project's runs in workers alone, and no other case runs in a pro
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from samcmp.experiment.run import Listener, Predictions
     from samcmp.training.setup import Options
 
+Beginner = Callable[[Case], None]
 LOOK_SECONDS = 0.2  # between two looks at the clock
 
 
@@ -46,32 +47,53 @@ def default_jobs(runs: int, *, device: str) -> int:
     return max(1, min(int(machine.usable_cores()), runs))
 
 
+def is_apart(cases: Mapping[str, Case], *, jobs: int, timeout: float | None) -> bool:
+    """Whether the cases run in worker processes."""
+    return jobs > 1 or timeout is not None or any(map(foreign, cases.values()))
+
+
 def train(
-    cases: Mapping[str, Case], options: Options, *, listen: Listener, jobs: int = 1, timeout: float | None = None
+    cases: Mapping[str, Case],
+    options: Options,
+    *,
+    listen: Listener,
+    began: Beginner = lambda case: None,
+    jobs: int = 1,
+    timeout: float | None = None,
 ) -> Iterator[Finished]:
     """Run cases, here where the project's own run one at a time and without a limit, else in workers.
 
     Args:
+        began: told of each case as its process begins with it.
         timeout: seconds a case may take before its worker is ended and the case recorded as ``timeout``.
 
     Raises SamcmpError for what the user can mend.
     """
-    if jobs == 1 and timeout is None and not any(map(foreign, cases.values())):
-        return run_here(cases, options, listen=listen)
-    return run_apart(cases, options, listen=listen, jobs=jobs, timeout=timeout)
+    if is_apart(cases, jobs=jobs, timeout=timeout):
+        return run_apart(cases, options, listen=listen, began=began, jobs=jobs, timeout=timeout)
+    return run_here(cases, options, listen=listen, began=began)
 
 
-def run_here(cases: Mapping[str, Case], options: Options, *, listen: Listener) -> Iterator[Finished]:
+def run_here(
+    cases: Mapping[str, Case], options: Options, *, listen: Listener, began: Beginner = lambda case: None
+) -> Iterator[Finished]:
     """Run cases one after the other in this process."""
     from samcmp.experiment import run
 
     for key, case in cases.items():
+        began(case)
         record, predictions = run.train(case, options, key=key, listen=listen)
         yield Finished(record, predictions)
 
 
 def run_apart(
-    cases: Mapping[str, Case], options: Options, *, listen: Listener, jobs: int, timeout: float | None = None
+    cases: Mapping[str, Case],
+    options: Options,
+    *,
+    listen: Listener,
+    began: Beginner = lambda case: None,
+    jobs: int,
+    timeout: float | None = None,
 ) -> Iterator[Finished]:
     """Run cases in ``jobs`` worker processes."""
     waiting = list(cases.items())[::-1]
@@ -81,13 +103,17 @@ def run_apart(
             for worker in workers:
                 if waiting and not worker.busy:
                     worker.give(*waiting.pop())
-            yield from _finished([worker for worker in workers if worker.busy], listen=listen, timeout=timeout)
+            yield from _finished(
+                [worker for worker in workers if worker.busy], listen=listen, began=began, timeout=timeout
+            )
     finally:
         for worker in workers:
             worker.child.end()
 
 
-def _finished(busy: list[_Worker], *, listen: Listener, timeout: float | None) -> Iterator[Finished]:
+def _finished(
+    busy: list[_Worker], *, listen: Listener, began: Beginner = lambda case: None, timeout: float | None
+) -> Iterator[Finished]:
     """Wait a moment for what workers send; yield the cases that have ended by it."""
     said = ready([worker.child for worker in busy], seconds=LOOK_SECONDS)
     for worker in busy:
@@ -99,6 +125,8 @@ def _finished(busy: list[_Worker], *, listen: Listener, timeout: float | None) -
                 continue
             if isinstance(event, Began):
                 worker.since = time.monotonic()
+                if worker.case is not None:
+                    began(worker.case)
             elif isinstance(event, Finished):
                 worker.case = None
                 yield event

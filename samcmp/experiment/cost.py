@@ -22,11 +22,11 @@ def lines(
     known = known / jobs + sessions * seconds
     if unknown == len(todo) and todo:
         what = "the profile session takes" if sessions == 1 else f"the {sessions} profile sessions take"
-        measured = f"; {what} about {_time(sessions * seconds)}" if sessions else ""
+        measured = f"; {what} about {duration(sessions * seconds)}" if sessions else ""
         return [f"No earlier run here to estimate the training time from{measured}."]
     rest = f", and {unknown} runs like none before" if unknown else ""
     beside = f", {jobs} runs side by side" if jobs > 1 and todo else ""
-    return [f"Expected time: about {_time(known)}{beside}{rest}."]
+    return [f"Expected time: about {duration(known)}{beside}{rest}."]
 
 
 def total(todo: Mapping[str, Case], *, history: Sequence[Record]) -> tuple[float, int]:
@@ -96,7 +96,8 @@ def seconds_of(case: Case, per_epoch: Rates) -> float | None:
     return None if own is None else own * case.training.epochs
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a time for people: 40 s, 12 min, 3.5 h."""
     if seconds < 120:
         return f"{max(seconds, 1):.0f} s"
     if seconds < 2 * 3600:

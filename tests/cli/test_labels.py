@@ -68,3 +68,17 @@ def test_an_audit_of_what_cannot_be_split_shows_it_all_the_same_and_says_so(run:
     code, out, _ = run("fetch", "--audit", "--data", csv([0, 1]), "--target", "y")
     assert code == 0
     assert "2 usable rows cannot be split" in out
+
+
+@pytest.mark.parametrize(("one", "zero"), [("yes", "no"), ("True", "False")])
+def test_how_words_were_read_as_labels_is_said_wherever_results_are_shown(run: Run, one: str, zero: str) -> None:
+    data = csv([one if i % 2 else zero for i in range(40)])
+    said = f"column 'y': {one.lower()} is read as 1, {zero.lower()} as 0"
+    common = ("--data", data, "--target", "y", "--split", "stratified", "--epochs", "1", "--device", "cpu")
+    assert said in " ".join(run("train", *common, "-o", "adam")[1].split())
+    few = ("-o", "adam", "-o", "sam", "--repeats", "2", "--profile-seconds", "1", "--jobs", "1")
+    code, out, err = run("compare", *common, *few)
+    assert code == 0
+    assert said in err
+    assert said in " ".join(out.split())
+    assert said in " ".join(run("report")[1].split())
