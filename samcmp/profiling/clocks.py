@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+
+import torch
 
 AGREEMENT = 0.01  # events and host may differ by 1 % of a block
 
@@ -36,16 +38,6 @@ class Timed:
         return not self.agrees or self.launch_seconds > (1 - AGREEMENT) * self.host_seconds
 
 
-class Clock(Protocol):
-    """Times a block; ``now`` is the session's own time in seconds."""
-
-    name: str
-
-    def now(self) -> float: ...
-
-    def block(self, work: Work) -> Timed: ...
-
-
 class HostClock:
     """``perf_counter_ns``, for a CPU. The counters can be replaced, so that a test decides what time it is."""
 
@@ -61,6 +53,7 @@ class HostClock:
         self._cpu_counter = cpu_counter
 
     def now(self) -> float:
+        """Return the session's own time in seconds."""
         return self._counter() / 1e9
 
     def block(self, work: Work) -> Timed:
@@ -94,7 +87,7 @@ def working_after(
     return (cpu_counter() - cpu) / max(1, counter() - start)
 
 
-class CudaClock:
+class CudaClock(HostClock):
     """CUDA events at the ends of a block, one synchronisation, and the host's clock around both.
 
     Events see the current stream; the host waits for the whole device. Work that an optimizer puts on another stream
@@ -111,22 +104,9 @@ class CudaClock:
         counter: Callable[[], int] = time.perf_counter_ns,
         cpu_counter: Callable[[], int] = time.process_time_ns,
     ) -> None:
-        if cuda is None:
-            import torch
-
-            cuda = torch.cuda
-        self._cuda = cuda
+        super().__init__(counter, cpu_counter=cpu_counter)
+        self._cuda = torch.cuda if cuda is None else cuda
         self._device = device
-        self._counter = counter
-        self._cpu_counter = cpu_counter
-
-    def now(self) -> float:
-        return self._counter() / 1e9
-
-    def _event(self) -> Any:
-        event = self._cuda.Event(enable_timing=True)
-        event.record(self._cuda.current_stream(self._device))
-        return event
 
     def block(self, work: Work) -> Timed:
         """Run ``work`` between two events on the current stream, the garbage collector off."""
@@ -135,20 +115,22 @@ class CudaClock:
             self._cuda.synchronize(self._device)
             cpu = self._cpu_counter()
             host = counter()
-            start = self._event()
+            start = event_now(self._cuda, self._device)
             passes = work()
-            end = self._event()
+            end = event_now(self._cuda, self._device)
             issued = counter()
             self._cuda.synchronize(self._device)
             done = counter()
             cpu = self._cpu_counter() - cpu
-        return Timed(
-            start.elapsed_time(end) / 1e3,
-            (done - host) / 1e9,
-            cpu / 1e9,
-            (issued - host) / 1e9,
-            tuple(passes),
-        )
+        seconds = start.elapsed_time(end) / 1e3
+        return Timed(seconds, (done - host) / 1e9, cpu / 1e9, (issued - host) / 1e9, tuple(passes))
+
+
+def event_now(cuda: Any, device: Any) -> Any:
+    """Return a CUDA event recorded now on the current stream."""
+    event = cuda.Event(enable_timing=True)
+    event.record(cuda.current_stream(device))
+    return event
 
 
 @contextmanager
@@ -174,6 +156,5 @@ def collected() -> Iterator[None]:
         gc.unfreeze()
 
 
-def clock_for(device: Any) -> Clock:
-    """Return the clock of a ``torch.device``."""
-    return CudaClock(device) if getattr(device, "type", str(device)) == "cuda" else HostClock()
+def clock_for(device: torch.device) -> HostClock:
+    return CudaClock(device) if device.type == "cuda" else HostClock()

@@ -1,10 +1,11 @@
-"""What an optimizer costs beyond its time: the data path, energy, phases and memory, measured once the rounds are over.
+"""What an optimizer costs beyond its time: memory before anything is timed, then the data path, energy and phases.
 
 None of it touches a timed block.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,8 @@ import torch
 from samcmp.profiling import energy as energies
 from samcmp.profiling import memory as memories
 from samcmp.profiling import phases
-from samcmp.profiling.arms import MEMORY_STEPS, Arm, MemorySubject, failure_of
-from samcmp.profiling.clocks import Clock
+from samcmp.profiling.arms import Arm, MemorySubject, failure_of
+from samcmp.profiling.clocks import HostClock
 from samcmp.profiling.nvml import Gpu
 from samcmp.profiling.results import Results, SessionOptions
 from samcmp.records import Energy, Memory
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from samcmp.graphs.batch import GraphBatch
     from samcmp.training.loop import Trainer
 
-MEMORY_SHARE = 0.35  # of the budget, at most
+MEMORY_SHARE = 0.35  # of the budget, at most; before the rounds, so that an overrun of theirs takes none of it
 PIPELINE_STEPS = 8  # a block through the data path on a GPU is at least this long
 
 
@@ -37,7 +38,7 @@ class Costs:
         results: Results,
         batches: Sequence[GraphBatch],
         *,
-        clock: Clock,
+        clock: HostClock,
         gpu: Gpu,
         options: SessionOptions,
         left: Callable[[], float],
@@ -62,7 +63,7 @@ class Costs:
     def reserved_seconds(self) -> float:
         """Return the seconds to keep for what follows the rounds."""
         budget = self.options.seconds
-        wanted = self._memory_reserve()
+        wanted = 0.0
         if self.options.energy and self.counter.unusable() is None:
             wanted += min(len(self.results.alive) * 1.2 * energies.WINDOW_SECONDS, 0.4 * budget)
         if self.options.detail or self.options.trace:
@@ -72,25 +73,58 @@ class Costs:
     def _phase_seconds(self, arm: Arm) -> float:
         return phases.STEPS * len(arm.shares) * arm.seconds_per_step
 
-    def _memory_reserve(self) -> float:
+    # ------------------------------------------------------------------ before the rounds
+
+    def idle_power(self) -> None:
+        """Measure idle power before anything runs, where the budget has room for energy at all."""
+        enough = self.options.seconds >= 12 * energies.WINDOW_SECONDS
+        if self.options.energy and enough and self.counter.unusable() is None:
+            self.say("measuring idle power")
+            self.idle_watts = self.counter.idle_watts()
+
+    def memory(self) -> None:
+        """Weigh each arm on a fresh model before any other is in memory; only what the rounds need ends it early.
+
+        An arm that fails here leaves its reason, and the next goes on.
+        """
         if not self.options.memory:
-            return 0.0
-        # a fresh model's first steps are slow, as they were when the arm was built: allocator, threads, caches are cold
-        costs = (1.5 * MEMORY_STEPS * arm.seconds_per_step + arm.build_seconds + 0.3 for arm in self.results.alive)
-        return min((3 if self.on_gpu else 1) * sum(costs), MEMORY_SHARE * self.options.seconds)
+            return
+        arms = self.results.arms
+        self._load_libraries(arms[0])
+        end = self.left() - MEMORY_SHARE * self.options.seconds
+        for i, arm in enumerate(arms):
+            before = self.left()
+            if before < end:
+                self.results.memory[arm.name] = Memory(None, missing={"peak_bytes": "the budget left no time for it"})
+                continue
+            self.say(f"memory of {arm.name}")
+            self.results.memory[arm.name] = self._weighed(arm, repeats=1)
+            if self.on_gpu and 3 * (before - self.left()) * (len(arms) - i) < before - end:
+                self.results.memory[arm.name] = self._weighed(arm, repeats=3)
+
+    def _load_libraries(self, arm: Arm) -> None:
+        """Take a step unweighed: what loads or is set up at the first step of a process is nobody's memory."""
+        with contextlib.suppress(Exception), arm.turn(arm.key):  # the weighing says why
+            MemorySubject(self.setup, arm.case, self.batches, steps=1).run()
+
+    def _weighed(self, arm: Arm, *, repeats: int) -> Memory:
+        def fresh() -> MemorySubject:
+            return MemorySubject(self.setup, arm.case, self.batches)
+
+        try:
+            with arm.turn(arm.key):
+                return memories.measure(fresh, self.setup.device, gpu=self.gpu, repeats=repeats)
+        except Exception as error:
+            return Memory(None, missing={"peak_bytes": ": ".join(failure_of(error))})
+
+    # ------------------------------------------------------------------ after the rounds
 
     def run(self) -> None:
-        """Measure all that was asked for and fits."""
+        """Measure all else that was asked for and fits."""
         self.pipeline()
         if self.options.energy:
             self.energy()
         self.details()
-        for arm in self.results.arms:
-            arm.release()  # timed trainers must not weigh in the memory pass
-        if self.options.memory:
-            self.memory()
-
-    # ------------------------------------------------------------------ the data path
 
     def pipeline(self) -> None:
         """Speed through the whole data path. A CPU does one after the other; a GPU overlaps, so there it is timed."""
@@ -116,15 +150,6 @@ class Costs:
         timed = self.clock.block(through)
         return timed.host_seconds / len(timed.passes)
 
-    # ------------------------------------------------------------------ energy
-
-    def idle_power(self) -> None:
-        """Measure idle power before anything runs, where the budget has room for energy at all."""
-        enough = self.options.seconds >= 12 * energies.WINDOW_SECONDS
-        if self.options.energy and enough and self.counter.unusable() is None:
-            self.say("measuring idle power")
-            self.idle_watts = self.counter.idle_watts()
-
     def energy(self) -> None:
         """Joules per graph of each arm, from the counter; without one, the reason."""
         missing = self.counter.unusable()
@@ -144,13 +169,11 @@ class Costs:
                 self.results.warnings.append(f"{arm.name}: {odd}")
         return energy
 
-    # ------------------------------------------------------------------ phases
-
     def details(self) -> None:
         """Add phases, operations and, on request, a trace."""
         for arm in self.results.alive if self.options.detail else ():
             details = self.results.details.setdefault(arm.name, {})
-            if self.left() - self._memory_reserve() < 2 * self._phase_seconds(arm):
+            if self.left() < 2 * self._phase_seconds(arm):
                 details["phases_missing"] = "the budget left no time for it"
                 continue
             self.say(f"phases of {arm.name}")
@@ -159,25 +182,3 @@ class Costs:
                 details["flop_per_gradient"] = phases.flops(arm.steps[0].trainer, self.batches)
         if self.options.trace:
             phases.trace(self.results.alive, self.batches, self.setup.device, path=Path(self.options.trace))
-
-    # ------------------------------------------------------------------ memory
-
-    def memory(self) -> None:
-        """Weigh each arm on a fresh model; one that fails leaves its reason and the next goes on."""
-        for arm in self.results.alive:
-            cost = MEMORY_STEPS * arm.seconds_per_step
-            if self.left() < cost:
-                self.results.memory[arm.name] = Memory(None, missing={"peak_bytes": "the budget left no time for it"})
-                continue
-            self.say(f"memory of {arm.name}")
-            self.results.memory[arm.name] = self._weighed(arm, repeats=3 if self.left() > 6 * cost else 1)
-
-    def _weighed(self, arm: Arm, *, repeats: int) -> Memory:
-        def fresh() -> MemorySubject:
-            return MemorySubject(self.setup, arm.case, self.batches)
-
-        try:
-            with arm.turn(arm.key):
-                return memories.measure(fresh, self.setup.device, gpu=self.gpu, repeats=repeats)
-        except Exception as error:
-            return Memory(None, missing={"peak_bytes": ": ".join(failure_of(error))})

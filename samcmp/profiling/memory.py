@@ -164,6 +164,7 @@ class HostMemory:
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
+        _trim()
         self._before = resident_bytes()
 
     def note(self) -> None:

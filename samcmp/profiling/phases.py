@@ -7,11 +7,12 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from samcmp.errors import UsageError
+from samcmp.profiling.clocks import event_now
 from samcmp.training.loop import StepClosure, Trainer
 
 if TYPE_CHECKING:
@@ -27,24 +28,27 @@ ADDS_UP = 0.01
 PHASES = ("loading", "forward", "backward", "optimizer")
 
 
-class Phases(Protocol):
-    """Says how long each phase took, and how long the whole stretch took by a reading of its own."""
+class HostPhases:
+    """Phases by the host's clock, read at their edges: the phase that was innermost gets the time since the last edge.
 
-    def start(self) -> None: ...
+    ``wall`` of the whole stretch is a reading of its own.
+    """
 
-    def inside(self, name: str) -> contextlib.AbstractContextManager[None]: ...
-
-    def stop(self) -> tuple[dict[str, float], float]: ...
-
-
-class _Edges:
-    """Readings at the edges between phases: at each, the phase that was innermost gets the time since the last."""
-
-    def __init__(self, read: Callable[[], Any], between: Callable[[Any, Any], float]) -> None:
-        self.read = read
-        self.between = between  # seconds between two readings
+    def __init__(self, counter: Callable[[], int] = time.perf_counter_ns) -> None:
+        self.counter = counter
         self.names: list[str] = []
         self.edges: list[tuple[Any, str | None]] = []  # (reading, phase that ended or was interrupted here)
+        self.began = 0
+
+    def read(self) -> Any:
+        return self.counter()
+
+    def between(self, before: Any, after: Any) -> float:
+        """Return the seconds between two readings."""
+        return float(after - before) / 1e9
+
+    def wait(self) -> None:
+        """Wait until what was begun is done."""
 
     @contextlib.contextmanager
     def inside(self, name: str) -> Iterator[None]:
@@ -57,58 +61,40 @@ class _Edges:
             self.edges.append((self.read(), name))
             self.names.pop()
 
-    def seconds(self) -> dict[str, float]:
+    def start(self) -> None:
+        self.wait()
+        self.began = self.counter()
+
+    def stop(self) -> tuple[dict[str, float], float]:
+        """Return seconds by phase, and of the whole stretch."""
+        self.wait()
+        wall = (self.counter() - self.began) / 1e9
         seconds: dict[str, float] = {}
         for (before, _), (after, name) in itertools.pairwise(self.edges):
             if name is not None:
                 seconds[name] = seconds.get(name, 0.0) + self.between(before, after)
-        return seconds
+        return seconds, wall
 
 
-class HostPhases(_Edges):
-    """Phases by the host's clock."""
-
-    def __init__(self, counter: Callable[[], int] = time.perf_counter_ns) -> None:
-        super().__init__(counter, lambda before, after: float(after - before) / 1e9)
-        self._start = 0
-
-    def start(self) -> None:
-        self._start = self.read()
-
-    def stop(self) -> tuple[dict[str, float], float]:
-        """Return seconds by phase, and of the whole stretch."""
-        wall = self.read() - self._start
-        return self.seconds(), wall / 1e9
-
-
-class CudaPhases(_Edges):
+class CudaPhases(HostPhases):
     """Phases by CUDA events on the current stream; the wall time is the host's, between two synchronisations."""
 
     def __init__(self, device: Any, *, cuda: Any = None, counter: Callable[[], int] = time.perf_counter_ns) -> None:
-        self._cuda = torch.cuda if cuda is None else cuda
-        self._device = device
-        self._counter = counter
-        self._start = 0
-        super().__init__(self._event, lambda before, after: float(before.elapsed_time(after)) / 1e3)
+        super().__init__(counter)
+        self.cuda = torch.cuda if cuda is None else cuda
+        self.device = device
 
-    def _event(self) -> Any:
-        event = self._cuda.Event(enable_timing=True)
-        event.record(self._cuda.current_stream(self._device))
-        return event
+    def read(self) -> Any:
+        return event_now(self.cuda, self.device)
 
-    def start(self) -> None:
-        self._cuda.synchronize(self._device)
-        self._start = self._counter()
+    def between(self, before: Any, after: Any) -> float:
+        return float(before.elapsed_time(after)) / 1e3
 
-    def stop(self) -> tuple[dict[str, float], float]:
-        """Wait for the device; return seconds by phase, and of the whole stretch."""
-        self._cuda.synchronize(self._device)
-        wall = self._counter() - self._start
-        return self.seconds(), wall / 1e9
+    def wait(self) -> None:
+        self.cuda.synchronize(self.device)
 
 
-def phases_for(device: Any) -> Phases:
-    """Return what takes phases apart on a ``torch.device``."""
+def phases_for(device: torch.device) -> HostPhases:
     return CudaPhases(device) if device.type == "cuda" else HostPhases()
 
 
@@ -118,7 +104,7 @@ def phases_for(device: Any) -> Phases:
 class PhasedClosure(StepClosure):
     """A step's closure that notes where forward ends and backward begins."""
 
-    def __init__(self, plain: StepClosure, phases: Phases) -> None:
+    def __init__(self, plain: StepClosure, phases: HostPhases) -> None:
         super().__init__(plain.model, plain.criterion, loss_power=plain.loss_power, loss_term=plain.loss_term)
         self.phases = phases
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from samcmp.profiling.clocks import Clock, Timed, collected
+from samcmp.profiling.clocks import HostClock, Timed, collected
 from samcmp.profiling.gpu_monitor import GpuMonitor, NoMonitor
 from samcmp.profiling.ratios import Floats, Ratio, noise_is_stable, ratio
 
@@ -145,7 +145,7 @@ class Rounds:
     def __init__(
         self,
         contenders: Sequence[Contender],
-        clock: Clock,
+        clock: HostClock,
         *,
         seconds: float,
         seed: int = 0,

@@ -13,7 +13,7 @@ from torch import nn
 
 from samcmp import optim
 from samcmp.optim.entry import NEVER
-from samcmp.profiling.clocks import Clock, clock_for, working_after
+from samcmp.profiling.clocks import HostClock, clock_for, working_after
 from samcmp.profiling.memory import measure as weigh
 from samcmp.profiling.phases import phases_for
 from samcmp.profiling.ratios import Ratio
@@ -134,14 +134,20 @@ def run(device: torch.device, *, seconds: float = 60.0, seed: int = 0) -> Iterat
 
 
 def rounds(
-    toys: dict[str, Toy], clock: Clock, *, seconds: float, seed: int, pairs: list[tuple[str, str]], steps: int = STEPS
+    toys: dict[str, Toy],
+    clock: HostClock,
+    *,
+    seconds: float,
+    seed: int,
+    pairs: list[tuple[str, str]],
+    steps: int = STEPS,
 ) -> Session:
     """Let toys run in interleaved rounds."""
     contenders = [Contender(name, (Part(toy.run, steps),)) for name, toy in toys.items()]
     return Rounds(contenders, clock, seconds=seconds, seed=seed, pairs=pairs).run()
 
 
-def clocks(device: torch.device, clock: Clock) -> Check:
+def clocks(device: torch.device, clock: HostClock) -> Check:
     """Events against the host (GPU); two independent host clocks against each other (CPU)."""
     toy = Toy(device, lambda base: base)
     toy.run()
@@ -202,7 +208,7 @@ def memory(device: torch.device) -> Check:
     return Check(name, abs(measured.peak_bytes - wanted) < 0.06 * wanted, text)
 
 
-def careless(device: torch.device, clock: Clock) -> Check:
+def careless(device: torch.device, clock: HostClock) -> Check:
     """An optimizer that does not wait for its own work must be caught, and an honest one must not."""
     name = "an unsynchronised optimizer is caught"
     honest, guilty = Toy(device, lambda base: base), Careless(device, lambda base: base)
@@ -236,7 +242,7 @@ def alike(what: str, session: Session, name: str, reference: str) -> Check:
     return Check(what, passed, f"{shown(ratio)}: {ratio.word}, {session.rounds} rounds")
 
 
-def whole_epochs(device: torch.device, clock: Clock, *, seconds: float, seed: int) -> Check:
+def whole_epochs(device: torch.device, clock: HostClock, *, seconds: float, seed: int) -> Check:
     """GraphSAM's mean step, composed from blocks of plain and of anchored steps, must be that of whole epochs."""
 
     def part(steps_per_epoch: int, steps: int, share: float) -> Part:
@@ -261,7 +267,7 @@ def two_passes(session: Session) -> Check:
     return Check("SAM at 0.45 to 1 of the base", passed, shown(ratio))
 
 
-def slowdown(device: torch.device, clock: Clock, *, seconds: float, seed: int) -> Check:
+def slowdown(device: torch.device, clock: HostClock, *, seconds: float, seed: int) -> Check:
     """A slowdown of 2 % must be found: the interval holds 0.98 and excludes 1."""
 
     def synchronize() -> None:

@@ -1,8 +1,8 @@
 """Profile cases -> Records: all optimizers of one dataset and model, interleaved in one process that holds the device.
 
-One session of ``seconds``, in this order: every optimizer takes its first steps (a failure is recorded, the others go
-on); interleaved rounds; the speed through the whole data path; energy where a counter exists; phases on request; a
-memory pass of its own for each. Interrupted, it returns what was measured, marked ``partial``.
+One session of ``seconds``, in this order: a memory pass of its own for each optimizer; every one takes its first steps
+(a failure is recorded, the others go on); interleaved rounds; the speed through the whole data path; energy where a
+counter exists; phases on request. Interrupted, it returns what was measured, marked ``partial``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from samcmp import machine
 from samcmp.errors import UsageError
 from samcmp.profiling import session_records
 from samcmp.profiling.arms import Arm, Turn, failure_of, recorded
-from samcmp.profiling.clocks import Clock, clock_for, working_after
+from samcmp.profiling.clocks import clock_for, working_after
 from samcmp.profiling.costs import Costs
 from samcmp.profiling.gpu_monitor import monitor_for
 from samcmp.profiling.lock import device_lock
@@ -87,7 +87,7 @@ class _Profile:
         self.options = options
         self.say = say
         self.on_gpu = setup.device.type == "cuda"
-        self.clock: Clock = clock_for(setup.device)
+        self.clock = clock_for(setup.device)
         self.start = self.clock.now()
         self.batches = recorded(setup)
         arms = [Arm(key, case, turn=turn) for key, case in cases.items()]
@@ -112,16 +112,19 @@ class _Profile:
     def go(self) -> None:
         """Run the passes in order; an interruption keeps what is there."""
         try:
-            with _cache_emptied(self.setup.device):
-                self.costs.idle_power()
-                self._prepare()
-                if self.results.alive:
-                    self._loader()
-                    self._rounds()
-                    if not self.results.interrupted:
-                        self.costs.run()
+            self.costs.idle_power()
+            self.costs.memory()
+            self._prepare()
+            if self.results.alive:
+                self._loader()
+                self._rounds()
+                if not self.results.interrupted:
+                    self.costs.run()
         except KeyboardInterrupt:
             self.results.interrupted = True
+        finally:
+            if self.on_gpu:
+                torch.cuda.empty_cache()  # no cached blocks of this session are left to whoever comes next
         self.results.device = {"load_before": self.load, **self.gpu.facts(), **self.monitor.summary()}
 
     # ------------------------------------------------------------------ first steps
@@ -271,16 +274,3 @@ class _Profile:
         if self.results.one_at_a_time:
             gradient.release()
         return gradient
-
-
-@contextlib.contextmanager
-def _cache_emptied(device: torch.device) -> Iterator[None]:
-    """Leave no cached blocks of this session to whoever comes next."""
-    try:
-        yield
-    finally:
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-__all__ = ["SessionOptions", "profile"]

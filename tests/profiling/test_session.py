@@ -6,6 +6,7 @@ import getpass
 import json
 import math
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from samcmp.errors import DeviceError, UsageError
 from samcmp.profiling import arms
+from samcmp.profiling.clocks import HostClock
 from samcmp.profiling.lock import device_lock
 from samcmp.profiling.session import SessionOptions, profile
 from samcmp.profiling.steps import SpreadSteps
@@ -108,6 +110,33 @@ def test_memory_is_measured_or_has_a_reason_and_knows_the_parameters(records: li
     if {"adam", "graphsam"} <= set(split):
         assert split["graphsam"]["perturbation_state"] >= split["adam"]["parameters"] * 0.99
         assert split["adam"]["perturbation_state"] < split["graphsam"]["perturbation_state"]
+
+
+def test_memory_is_measured_also_where_the_rounds_take_all_the_time_and_more(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = [0]
+
+    def clock(device: object) -> HostClock:
+        return HostClock(lambda: time.process_time_ns() + late[0])
+
+    def stall(text: str) -> None:  # others take the machine for an hour
+        if text.startswith("round"):
+            late[0] += 3600 * 10**9
+
+    monkeypatch.setattr("samcmp.profiling.session.clock_for", clock)
+    made = profile(cases("adam", "sam"), Options(), session=SessionOptions(10), setup=setup, say=stall)
+    assert [r.throughput and r.throughput.rounds for r in made] == [1, 1]
+    for record in made:
+        assert record.memory is not None
+        assert record.memory.split_bytes["activations"] >= 0
+        assert "budget" not in record.memory.missing.get("peak_bytes", "")
+
+
+def test_memory_takes_no_more_than_its_share_of_a_budget_that_is_absurdly_small(setup: Setup) -> None:
+    made = profile(cases(*NAMES), Options(), session=SessionOptions(0.02), setup=setup)
+    reasons = [record.memory.missing.get("peak_bytes") for record in made if record.memory]
+    assert reasons[-1] == "the budget left no time for it"
 
 
 def test_energy_on_a_cpu_is_missing_with_a_reason(records: list[Record]) -> None:
