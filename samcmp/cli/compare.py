@@ -133,10 +133,10 @@ def compare(
 
       samcmp compare --suite smoke --baseline baseline.json --gate-junit gate.xml --summary "$GITHUB_STEP_SUMMARY"
     """
-    from samcmp.experiment import budget as budgets
+    from samcmp.experiment.budget import seconds_of
     from samcmp.experiment.store import Store
 
-    seconds = None if budget is None else budgets.seconds_of(budget)
+    seconds = None if budget is None else seconds_of(budget)
     output.check(out.format_, out.output, rows=out.rows)
     drawing.check(figures)
     before = gates.baseline(gate)

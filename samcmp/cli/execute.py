@@ -13,8 +13,8 @@ from samcmp import child, modules
 from samcmp.cli import common, views
 from samcmp.cli.common import counted
 from samcmp.engines import local
-from samcmp.experiment import budget as budgets
 from samcmp.experiment import cost
+from samcmp.experiment.budget import fit
 from samcmp.training.checks import check_splits, check_weights
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
         if how.measured is not None:
             how.measured(planned.without_speed(kept))
         if budget is not None:
-            planned, said = budgets.fit(planned, kept, seconds=budget - (time.perf_counter() - began))
+            planned, said = fit(planned, kept, seconds=budget - (time.perf_counter() - began))
             console.print(Text(said))
             training = planned.missing_train(kept, retry=how.retry)
         _train(view, training, kept, how=how, notes=notes)

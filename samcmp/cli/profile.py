@@ -15,7 +15,7 @@ from samcmp.errors import UsageError
 if TYPE_CHECKING:
     from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
-    from samcmp.profiling.session import SessionOptions
+    from samcmp.profiling.results import SessionOptions
     from samcmp.records import Case, Record
     from samcmp.training.setup import Options
 
@@ -98,12 +98,12 @@ def profile(
 
       samcmp profile -m gcn --batch-size 32,64,128 --format latex --output speeds.tex
     """
-    from samcmp.experiment import budget as budgets
+    from samcmp.experiment.budget import seconds_of
     from samcmp.experiment.store import Store
 
     output.check(form, path, allowed=FORMATS)
     common.check_writable(trace, "--trace")
-    seconds = budgets.seconds_of(budget)
+    seconds = seconds_of(budget)
     sizes = batch_sizes(batch_size)
     jobs = planning.profile(
         dataset, model, optimizer or (), sizes=sizes, seconds=seconds, settings=settings, seed=seed, data=data,
@@ -141,7 +141,7 @@ def run(
     trace: Path | None = None,
 ) -> list[list[Record]]:
     """Run the sessions, which share ``seconds``, and keep their Records; the last one is partial if interrupted."""
-    from samcmp.profiling.session import SessionOptions
+    from samcmp.profiling.results import SessionOptions
 
     how = ready(jobs, kept)
     session = SessionOptions(seconds / len(jobs), detail=detail, trace=None if trace is None else str(trace))

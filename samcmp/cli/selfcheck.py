@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from samcmp.cli import common, options
-from samcmp.experiment import budget as budgets
+from samcmp.experiment.budget import seconds_of
 
 MARKS = {True: ("passed", "green"), False: ("FAILED", "bold red"), None: ("not settled", "yellow")}
 
@@ -30,7 +30,7 @@ def selfcheck(
 
       samcmp selfcheck --device cuda:0 --budget 2min
     """
-    seconds = budgets.seconds_of(budget)
+    seconds = seconds_of(budget)
     where = common.pick_device(device)
 
     from rich.text import Text

@@ -20,7 +20,7 @@ from samcmp import optim
 from samcmp.errors import cause_of
 from samcmp.optim.entry import StepKinds
 from samcmp.profiling.memory import tensors_in
-from samcmp.profiling.rounds import Contender, Part
+from samcmp.profiling.rounds import Part, TimedArm
 from samcmp.profiling.steps import EPOCHS, FirstEpochSteps, GradientsOnly, SpreadSteps, Steps
 from samcmp.records import Case
 
@@ -144,7 +144,7 @@ class Arm:
 
     # ------------------------------------------------------------------ what is timed
 
-    def contender(self, steps: int) -> Contender:
+    def timed(self, steps: int) -> TimedArm:
         """Return what the rounds time: blocks of ``steps`` steps, shorter ones of a kind that is rarer than others."""
         shares = self.shares
         most = max(shares)
@@ -152,7 +152,7 @@ class Arm:
             Part(self._run(i), max(1, steps if share == most else steps // 2 if share > 0.25 else steps // 4), share)
             for i, share in enumerate(shares)
         )
-        return Contender(self.name, parts, loaded=self.loaded)
+        return TimedArm(self.name, parts, loaded=self.loaded)
 
     def _run(self, kind: int) -> Callable[[int, int], Sequence[int]]:
         def run(first: int, steps: int) -> Sequence[int]:

@@ -25,7 +25,7 @@ from samcmp.records import Case, Ratio, Record, Throughput
 from samcmp.training.setup import assemble, failed, foreign
 
 if TYPE_CHECKING:
-    from samcmp.profiling.session import SessionOptions
+    from samcmp.profiling.results import SessionOptions
     from samcmp.training.setup import Options, Setup
 
 Say = Callable[[str], None]

@@ -1,7 +1,7 @@
 """Speed ratios from within-round pairs: estimate, interval, verdict, and the noise that decides when to stop.
 
-Plain numpy, no clock and no device. A *log ratio* is ``log(t_reference / t_contender)`` of two blocks of one round:
-positive means that the contender is faster.
+Plain numpy, no clock and no device. A *log ratio* is ``log(t_reference / t_arm)`` of two blocks of one round:
+positive means that the arm is faster.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Interleaved rounds: every contender runs one block a round, in an order that is balanced over rounds.
+"""Interleaved rounds: every optimizer runs one block a round, in an order that is balanced over rounds.
 
-A contender is a name and callables that run training steps; what they train is not known here. Rounds come in
-mirrored pairs (a random order, then its reverse: ABBA for two), so a steady drift cancels and no contender is always
+A :class:`TimedArm` is a name and callables that run training steps; what they train is not known here. Rounds come in
+mirrored pairs (a random order, then its reverse: ABBA for two), so a steady drift cancels and no arm is always
 first. Speed ratios are later taken within rounds, where the machine was in one state.
 """
 
@@ -20,7 +20,7 @@ from samcmp.profiling.gpu_monitor import GpuMonitor, NoMonitor
 from samcmp.profiling.ratios import Floats, Ratio, noise_is_stable, ratio
 
 MIN_ROUNDS = 10
-MIN_SECONDS = 2.0  # timed, per contender
+MIN_SECONDS = 2.0  # timed, per arm
 PRECISION = 0.005  # half-width of the 95 % interval of the log ratio
 # A session that ends when its intervals are narrow ends a little early where they are narrow by luck: simulated, 95 %
 # intervals then cover 93.1 to 94.7 %. Computed at 96 % they cover what they say. No luck, no price, at the first look.
@@ -42,7 +42,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class TimedArm:
     """What is timed: a block of every kind of step. The time of a mean step is the sum of share x time of a step.
 
     ``loaded`` is entered around the blocks of a round: it brings what the steps need into memory, untimed.
@@ -61,7 +61,7 @@ class Contender:
 
 @dataclass(slots=True)
 class Track:
-    """What one contender did in the kept rounds."""
+    """What one arm did in the kept rounds."""
 
     name: str
     blocks: list[tuple[Timed, ...]] = field(default_factory=list)  # one tuple a round, one block a part
@@ -131,20 +131,20 @@ def orders(names: Sequence[str], rng: np.random.Generator) -> Callable[[], list[
 
 
 class Rounds:
-    """Runs rounds of ``contenders`` on ``clock`` until they are precise enough or ``seconds`` are spent.
+    """Runs rounds of ``arms`` on ``clock`` until they are precise enough or ``seconds`` are spent.
 
     Args:
-        pairs: (contender, reference) whose ratios decide when to stop; default: each against the first.
+        pairs: (arm, reference) whose ratios decide when to stop; default: each against the first.
         start: session time at which the budget began, ``clock.now()`` where it begins here.
         expected_seconds: what one round will take, where the caller knows: a round that exceeds the warm-up's share
             of the budget is not run for warming up.
-        failing: maps an exception of a contender to (status, reason), or None where it must be raised.
+        failing: maps an exception of an arm to (status, reason), or None where it must be raised.
         on_round: called after each round with the number of rounds so far.
     """
 
     def __init__(
         self,
-        contenders: Sequence[Contender],
+        arms: Sequence[TimedArm],
         clock: HostClock,
         *,
         seconds: float,
@@ -158,20 +158,20 @@ class Rounds:
     ) -> None:
         if not seconds > 0:
             raise ValueError(f"a budget must be positive, got {seconds} s")
-        self.contenders = {c.name: c for c in contenders}
-        if len(self.contenders) != len(contenders):
-            raise ValueError("contenders need different names")
+        self.arms = {arm.name: arm for arm in arms}
+        if len(self.arms) != len(arms):
+            raise ValueError("arms need different names")
         self.clock = clock
         self.seconds = seconds
-        first = contenders[0].name
-        self.pairs = [(c.name, first) for c in contenders[1:]] if pairs is None else list(pairs)
+        first = arms[0].name
+        self.pairs = [(arm.name, first) for arm in arms[1:]] if pairs is None else list(pairs)
         self.monitor = monitor or NoMonitor()
         self.start = clock.now() if start is None else start
         self.expected_seconds = expected_seconds
         self.failing = failing
         self.on_round = on_round
         self.rng = np.random.default_rng(seed)
-        self.session = Session({c.name: Track(c.name) for c in contenders})
+        self.session = Session({arm.name: Track(arm.name) for arm in arms})
         self._round_seconds: list[float] = []
         self._first_step = 0
         self._looks: list[bool] = []
@@ -207,8 +207,8 @@ class Rounds:
             if self.session.tracks[name].failure is not None:
                 continue
             try:
-                with self.contenders[name].loaded():
-                    done[name], spoiled = self._blocks(self.contenders[name])
+                with self.arms[name].loaded():
+                    done[name], spoiled = self._blocks(self.arms[name])
                     cause = spoiled or cause
             except Exception as error:
                 failure = self.failing(error)
@@ -218,11 +218,11 @@ class Rounds:
         self._round_seconds.append(self.clock.now() - began)
         return done, cause
 
-    def _blocks(self, contender: Contender) -> tuple[tuple[Timed, ...], str | None]:
+    def _blocks(self, arm: TimedArm) -> tuple[tuple[Timed, ...], str | None]:
         collect()
         self.monitor.begin()
         try:
-            blocks = tuple(self._block(part) for part in contender.parts)
+            blocks = tuple(self._block(part) for part in arm.parts)
         finally:
             cause = self.monitor.end()
         return tuple(replace(block, mhz=self.monitor.mhz) for block in blocks), cause
@@ -232,7 +232,7 @@ class Rounds:
         return self.clock.block(lambda: part.run(first, part.steps))
 
     def _advance(self) -> None:
-        self._first_step += max(self.contenders[name].parts[0].steps for name in self.contenders)
+        self._first_step += max(self.arms[name].parts[0].steps for name in self.arms)
 
     # ------------------------------------------------------------------ warm-up
 
@@ -314,5 +314,5 @@ class Rounds:
 
     def _compose(self) -> None:
         for name, track in self.session.tracks.items():
-            times = [self.contenders[name].step_seconds(blocks) for blocks in track.blocks]
+            times = [self.arms[name].step_seconds(blocks) for blocks in track.blocks]
             self.session.step_seconds[name] = np.array(times, dtype=np.float64)

@@ -17,7 +17,7 @@ from samcmp.profiling.clocks import HostClock, clock_for, working_after
 from samcmp.profiling.memory import measure as weigh
 from samcmp.profiling.phases import phases_for
 from samcmp.profiling.ratios import Ratio
-from samcmp.profiling.rounds import Contender, Part, Rounds, Session
+from samcmp.profiling.rounds import Part, Rounds, Session, TimedArm
 from samcmp.profiling.session import STILL_BUSY
 from samcmp.profiling.steps import EPOCHS
 
@@ -143,8 +143,8 @@ def rounds(
     steps: int = STEPS,
 ) -> Session:
     """Let toys run in interleaved rounds."""
-    contenders = [Contender(name, (Part(toy.run, steps),)) for name, toy in toys.items()]
-    return Rounds(contenders, clock, seconds=seconds, seed=seed, pairs=pairs).run()
+    arms = [TimedArm(name, (Part(toy.run, steps),)) for name, toy in toys.items()]
+    return Rounds(arms, clock, seconds=seconds, seed=seed, pairs=pairs).run()
 
 
 def clocks(device: torch.device, clock: HostClock) -> Check:
@@ -254,8 +254,8 @@ def whole_epochs(device: torch.device, clock: HostClock, *, seconds: float, seed
         return Part(toy.run, steps, share)
 
     anchors = 1 / EPOCH_STEPS
-    whole = Contender("whole epochs", (part(EPOCH_STEPS, EPOCH_STEPS, 1.0),))
-    kinds = Contender("composed", (part(NEVER, STEPS, 1 - anchors), part(1, STEPS // 4, anchors)))
+    whole = TimedArm("whole epochs", (part(EPOCH_STEPS, EPOCH_STEPS, 1.0),))
+    kinds = TimedArm("composed", (part(NEVER, STEPS, 1 - anchors), part(1, STEPS // 4, anchors)))
     session = Rounds([whole, kinds], clock, seconds=seconds, seed=seed).run()
     return alike("a composed epoch is a whole one", session, "composed", "whole epochs")
 

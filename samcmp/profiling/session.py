@@ -211,15 +211,15 @@ class _Profile:
         budget = max(LEAST_FOR_ROUNDS * self.options.seconds, self.left() - self.costs.reserved_seconds())
         steps = self._block_steps(arms, per_step, budget)
         self.results.steps = steps
-        contenders = [arm.contender(steps) for arm in arms]
+        timed = [arm.timed(steps) for arm in arms]
         gradient = self._gradient()
         if gradient is not None:
-            contenders.append(gradient.contender(steps))
+            timed.append(gradient.timed(steps))
         self.say(f"interleaved rounds: {len(arms)} optimizers, blocks of {steps} steps, up to {budget:.0f} s")
         names = [arm.name for arm in arms]
         references = [name for name in self.results.references if name in names] or names[:1]
         rounds = Rounds(
-            contenders,
+            timed,
             self.clock,
             seconds=budget,
             seed=self.setup.case.seed + self.options.process,

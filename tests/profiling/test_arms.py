@@ -129,7 +129,7 @@ def test_a_budget_without_time_for_counting_still_counts_the_fewest_steps(setup:
 
 @pytest.mark.parametrize("name", ["sam-k", "sam-k-skip", "looksam", "ae-sam", "rst", "graphsam", "late-sam"])
 def test_each_kind_of_step_is_timed_in_blocks_of_its_own(name: str, setup: Setup) -> None:
-    one, two = prepared(name, setup).contender(6).parts
+    one, two = prepared(name, setup).timed(6).parts
     assert one.share + two.share == 1.0
     for first in (0, 40):  # late-sam's end would come within
         assert set(one.run(first, EPOCHS * setup.steps_per_epoch if name == "late-sam" else 6)) == {1}
@@ -147,7 +147,7 @@ def test_mesas_epochs_without_and_with_its_teacher_count_by_their_share(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arm = prepared("mesa", setup)
-    late, early = arm.contender(6).parts
+    late, early = arm.timed(6).parts
     assert (late.share, early.share) == pytest.approx((24 / 30, 6 / 30))
     taught: list[bool] = []
     closure = arm.steps[0].trainer.closure

@@ -33,7 +33,7 @@ def test_the_word_follows_the_interval_and_the_margin(low: float, high: float, s
     assert speed_word(*unbounded) == said
 
 
-def test_swapping_contender_and_reference_swaps_faster_and_slower() -> None:
+def test_swapping_arm_and_reference_swaps_faster_and_slower() -> None:
     x = np.random.default_rng(0).normal(0.1, 0.02, 15)
     a, b = ratio(x), ratio(-x)
     assert a.ratio == pytest.approx(1 / b.ratio)

@@ -12,7 +12,7 @@ import pytest
 
 from samcmp.profiling import rounds
 from samcmp.profiling.gpu_monitor import NoMonitor
-from samcmp.profiling.rounds import MIN_ROUNDS, PRECISION, Contender, Part, Rounds, Session, orders
+from samcmp.profiling.rounds import MIN_ROUNDS, PRECISION, Part, Rounds, Session, TimedArm, orders
 from tests.profiling.world import World, patterned, steady
 
 TRUE = 1.05
@@ -26,8 +26,8 @@ def no_collector(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def session(world: World, *, true: float = TRUE, seconds: float = 600, seed: int = 0) -> Session:
-    contenders = [steady(world, "a", 0.05 * true), steady(world, "b", 0.05)]
-    return Rounds(contenders, world.clock(), seconds=seconds, seed=seed).run()
+    arms = [steady(world, "a", 0.05 * true), steady(world, "b", 0.05)]
+    return Rounds(arms, world.clock(), seconds=seconds, seed=seed).run()
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_steady_drift_does_not_bias_the_ratio() -> None:
     assert found.ratio == pytest.approx(1.0, abs=2e-3)
 
 
-def test_equal_contenders_are_never_called_fast_or_slow() -> None:
+def test_equal_arms_are_never_called_fast_or_slow() -> None:
     verdicts = Counter(
         session(World(seed=s, noise=0.02, drift=0.002, burst=0.1), true=1.0, seconds=30).ratio("b", "a").word
         for s in range(200)
@@ -105,7 +105,7 @@ def test_a_budget_that_is_not_positive_is_refused(seconds: float) -> None:
         session(World(), seconds=seconds)
 
 
-def test_each_contender_is_as_often_early_as_late() -> None:
+def test_each_arm_is_as_often_early_as_late() -> None:
     names = ["a", "b", "c", "d", "e"]
     following = orders(names, np.random.default_rng(0))
     drawn = [following() for _ in range(40)]
@@ -114,17 +114,17 @@ def test_each_contender_is_as_often_early_as_late() -> None:
     assert len({tuple(order) for order in drawn}) > 10
 
 
-def test_every_contender_of_a_round_runs_on_the_same_batches() -> None:
+def test_every_arm_of_a_round_runs_on_the_same_batches() -> None:
     world = World(noise=0)
     seen: dict[str, list[int]] = {"a": [], "b": []}
 
-    def make(name: str) -> Contender:
+    def make(name: str) -> TimedArm:
         def run(first: int, count: int) -> Sequence[int]:
             seen[name].append(first)
             world.work(0.1 * count)
             return [1] * count
 
-        return Contender(name, (Part(run, 4),))
+        return TimedArm(name, (Part(run, 4),))
 
     Rounds([make("a"), make("b")], world.clock(), seconds=30).run()
     assert seen["a"] == seen["b"]
@@ -150,8 +150,8 @@ class Throttling(NoMonitor):
 
 def test_a_spoiled_round_is_measured_again_and_its_times_are_kept_aside() -> None:
     world = World(noise=0.05)
-    contenders = [steady(world, "a", 0.05), steady(world, "b", 0.05)]
-    found = Rounds(contenders, world.clock(), seconds=60, monitor=Throttling(30)).run()
+    arms = [steady(world, "a", 0.05), steady(world, "b", 0.05)]
+    found = Rounds(arms, world.clock(), seconds=60, monitor=Throttling(30)).run()
     assert found.discarded
     assert not found.throttled
     assert found.discarded[0]["cause"] == "thermal slowdown"
@@ -159,7 +159,7 @@ def test_a_spoiled_round_is_measured_again_and_its_times_are_kept_aside() -> Non
 
 
 class Clocked(NoMonitor):
-    """A GPU whose clock is higher while the second contender runs; its blocks are told by what they last."""
+    """A GPU whose clock is higher while the second arm runs; its blocks are told by what they last."""
 
     def __init__(self, world: World, *, slower: float) -> None:
         self.world, self.slower, self.began = world, slower, 0
@@ -174,8 +174,8 @@ class Clocked(NoMonitor):
 
 def test_a_difference_that_is_the_clocks_alone_is_none_in_cycles() -> None:
     world = World(noise=0.001)
-    contenders = [steady(world, "a", 0.05 * 1.05), steady(world, "b", 0.05)]
-    found = Rounds(contenders, world.clock(), seconds=60, monitor=Clocked(world, slower=0.205)).run()
+    arms = [steady(world, "a", 0.05 * 1.05), steady(world, "b", 0.05)]
+    found = Rounds(arms, world.clock(), seconds=60, monitor=Clocked(world, slower=0.205)).run()
     cycles = found.cycle_ratio("b", "a")
     assert found.ratio("b", "a").word == "faster"
     assert cycles is not None
@@ -189,13 +189,13 @@ def test_where_nobody_saw_the_clock_there_are_no_cycles() -> None:
 
 def test_where_too_many_rounds_are_spoiled_the_rest_is_kept_and_marked() -> None:
     world = World(noise=0.05)
-    contenders = [steady(world, "a", 0.05), steady(world, "b", 0.05)]
-    found = Rounds(contenders, world.clock(), seconds=60, monitor=Throttling(2)).run()
+    arms = [steady(world, "a", 0.05), steady(world, "b", 0.05)]
+    found = Rounds(arms, world.clock(), seconds=60, monitor=Throttling(2)).run()
     assert found.throttled
     assert found.rounds > 10
 
 
-def failing_after(world: World, blocks: int) -> Contender:
+def failing_after(world: World, blocks: int) -> TimedArm:
     done = 0
 
     def run(first: int, count: int) -> Sequence[int]:
@@ -206,13 +206,13 @@ def failing_after(world: World, blocks: int) -> Contender:
         world.work(0.05 * count)
         return [1] * count
 
-    return Contender("b", (Part(run, 4),))
+    return TimedArm("b", (Part(run, 4),))
 
 
-def test_a_contender_that_runs_out_of_memory_is_recorded_and_the_others_go_on() -> None:
+def test_an_arm_that_runs_out_of_memory_is_recorded_and_the_others_go_on() -> None:
     world = World(noise=0.05)
-    contenders = [steady(world, "a", 0.05), failing_after(world, 5), steady(world, "c", 0.05)]
-    found = Rounds(contenders, world.clock(), seconds=30, failing=lambda error: ("out-of-memory", str(error))).run()
+    arms = [steady(world, "a", 0.05), failing_after(world, 5), steady(world, "c", 0.05)]
+    found = Rounds(arms, world.clock(), seconds=30, failing=lambda error: ("out-of-memory", str(error))).run()
     assert found.tracks["b"].failure == ("out-of-memory", "out of memory on purpose")
     assert found.tracks["a"].failure is None
     assert len(found.step_seconds["a"]) == len(found.step_seconds["c"]) > len(found.step_seconds["b"])
@@ -236,7 +236,7 @@ def test_an_interruption_keeps_the_rounds_that_were_complete() -> None:
         world.work(0.05 * count)
         return [1] * count
 
-    found = Rounds([steady(world, "a", 0.05), Contender("b", (Part(run, 4),))], world.clock(), seconds=60).run()
+    found = Rounds([steady(world, "a", 0.05), TimedArm("b", (Part(run, 4),))], world.clock(), seconds=60).run()
     assert found.stopped == "interrupted"
     assert len(found.step_seconds["a"]) == len(found.step_seconds["b"]) == found.rounds > 0
 
@@ -250,7 +250,7 @@ def test_no_collection_happens_inside_a_block_and_it_is_on_again_after(monkeypat
         world.work(0.5 * count)
         return [1] * count
 
-    Rounds([Contender("a", (Part(run, 4),))], world.clock(), seconds=10).run()
+    Rounds([TimedArm("a", (Part(run, 4),))], world.clock(), seconds=10).run()
     assert states
     assert not any(states)
     assert gc.isenabled()
@@ -265,7 +265,7 @@ def test_rare_steps_are_composed_from_a_block_of_their_own() -> None:
     one = patterned(world, "one pass", [1], steps=8).parts[0]
     two = patterned(world, "two passes", [2], steps=2).parts[0]
     n = 51
-    graphsam = Contender("graphsam", (Part(one.run, 8, 1 - 1 / n), Part(two.run, 2, 1 / n)))
+    graphsam = TimedArm("graphsam", (Part(one.run, 8, 1 - 1 / n), Part(two.run, 2, 1 / n)))
     plain = patterned(world, "plain", [1], steps=8)
     found = Rounds([plain, graphsam], world.clock(), seconds=30).run()
     assert found.ratio("plain", "graphsam").ratio == pytest.approx(1 + 1 / n, rel=2e-3)
@@ -276,6 +276,6 @@ def test_a_mean_step_is_the_sum_of_share_times_time(share: float) -> None:
     world = World(noise=0.002)
     one = patterned(world, "one pass", [1], steps=8).parts[0]
     two = patterned(world, "two passes", [2], steps=4).parts[0]
-    mixed = Contender("mixed", (Part(one.run, 8, 1 - share), Part(two.run, 4, share)))
+    mixed = TimedArm("mixed", (Part(one.run, 8, 1 - share), Part(two.run, 4, share)))
     found = Rounds([patterned(world, "plain", [1], steps=8), mixed], world.clock(), seconds=30).run()
     assert found.ratio("plain", "mixed").ratio == pytest.approx(1 + share, rel=4e-3)

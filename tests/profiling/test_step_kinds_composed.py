@@ -11,7 +11,7 @@ import torch
 
 from samcmp import optim
 from samcmp.profiling import rounds
-from samcmp.profiling.rounds import Contender, Part, Rounds
+from samcmp.profiling.rounds import Part, Rounds, TimedArm
 from tests.profiling.world import World
 
 N, EPOCHS = 20, 30
@@ -80,8 +80,8 @@ def test_a_composed_step_costs_what_a_step_of_whole_periods_costs(name: str, per
     one, two = (Simulated(world, name, kind) for kind in (entry.kinds.one_pass, entry.kinds.two_pass))
     for kind in (one, two):
         kind.run(0, 1)
-    whole = Contender("whole", (Part(from_the_start, period),))
-    composed = Contender("composed", (Part(one.run, steps, 1 - share), Part(two.run, max(1, steps // 4), share)))
+    whole = TimedArm("whole", (Part(from_the_start, period),))
+    composed = TimedArm("composed", (Part(one.run, steps, 1 - share), Part(two.run, max(1, steps // 4), share)))
     found = Rounds([whole, composed], world.clock(), seconds=400).run().ratio("composed", "whole")
     assert found.rounds >= 6
     assert found.ratio == pytest.approx(1.0, abs=3e-3)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from samcmp.profiling.clocks import HostClock
-from samcmp.profiling.rounds import Contender, Part
+from samcmp.profiling.rounds import Part, TimedArm
 
 
 @dataclass
@@ -53,8 +53,8 @@ class World:
         self.nanoseconds += round(seconds * 1e9)
 
 
-def steady(world: World, name: str, step_seconds: float, *, steps: int = 4) -> Contender:
-    """A contender whose steps all cost the same."""
+def steady(world: World, name: str, step_seconds: float, *, steps: int = 4) -> TimedArm:
+    """An arm whose steps all cost the same."""
 
     def run(first: int, count: int) -> Sequence[int]:
         factor = world.factor()
@@ -62,11 +62,11 @@ def steady(world: World, name: str, step_seconds: float, *, steps: int = 4) -> C
             world.work(step_seconds * factor)
         return [1] * count
 
-    return Contender(name, (Part(run, steps),))
+    return TimedArm(name, (Part(run, steps),))
 
 
-def patterned(world: World, name: str, passes: Sequence[int], *, steps: int) -> Contender:
-    """A contender whose steps take one or two gradients of 10 ms, in a sequence that repeats."""
+def patterned(world: World, name: str, passes: Sequence[int], *, steps: int) -> TimedArm:
+    """An arm whose steps take one or two gradients of 10 ms, in a sequence that repeats."""
     position = 0
 
     def run(first: int, count: int) -> Sequence[int]:
@@ -80,4 +80,4 @@ def patterned(world: World, name: str, passes: Sequence[int], *, steps: int) -> 
             taken.append(p)
         return taken
 
-    return Contender(name, (Part(run, steps),))
+    return TimedArm(name, (Part(run, steps),))
