@@ -89,6 +89,7 @@ def _promises(cases: Sequence[Case]) -> dict[str, str]:
     notes: dict[str, str] = {}
     for source in dict.fromkeys(case.optimizer for case in cases if optim.is_user_optimizer(case.optimizer)):
         name = source.rpartition(":")[2]
+        common.stderr().print(Text(f"{name}: trying the promises of the family"))
         try:
             broken = child.call(_broken, source, seconds=PROMISE_SECONDS)
         except child.Died as death:
