@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.control import Control
@@ -14,7 +14,11 @@ from samcmp.printable import printable
 
 
 class SafeConsole(Console):
-    """A console on which text is text: escape sequences in it are spelled out."""
+    """A console on which text is text: escape sequences in it are spelled out. What goes to a file is shown in no
+    notebook."""
+
+    def __init__(self, *, file: IO[str] | None = None, force_jupyter: bool | None = None, **named: Any) -> None:
+        super().__init__(file=file, force_jupyter=force_jupyter if file is None else False, **named)
 
     def render(self, *args: Any, **named: Any) -> Iterable[Segment]:
         for text, style, control in super().render(*args, **named):

@@ -104,9 +104,9 @@ def test_a_comparison_and_its_profile_run_around_the_true_base(base: str, run: R
     assert {one["case"]["optimizer"] for one in stored} == {base, "sam"}
     assert {peer for one in stored if one["throughput"] for peer in one["throughput"]["ratio_to"]} == {base, "sam"}
     made = [from_json(Record, one) for one in stored if one["throughput"]]
-    for text in (out, err, *(profile.render(made, form=form) for form in ("markdown", "csv", "json"))):
+    for text in (out, err, *(profile.render([made], form=form) for form in ("markdown", "csv", "json"))):
         assert not ADAM.search(text)
-    assert f"x_{base}_ratio" in profile.render(made, form="csv")
+    assert f"x_{base}_ratio" in profile.render([made], form="csv")
     header = next(line for line in run(*words)[1].splitlines() if line.startswith("dataset"))
     assert header.count(f"× {base}") == 1
 

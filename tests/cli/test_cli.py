@@ -250,8 +250,8 @@ def test_a_word_after_an_options_value_gets_the_way_to_name_several(run: Run) ->
     assert "-o adam -o sam" in err
 
 
-DIFFERENT = {  # of one or of several, and what a seed or a budget is of
-    *("--help", "-h", "--seed", "--budget", "--batch-size", "--format"),
+DIFFERENT = {  # of one or of several, and what a seed, a budget or a dry run is of
+    *("--help", "-h", "--seed", "--budget", "--batch-size", "--format", "--dry-run"),
     *("--dataset", "-d", "--model", "-m", "--optimizer", "-o"),
 }
 

@@ -66,7 +66,7 @@ class Try:
 
 REPORT = "samcmp report --store $STORE"
 ON_A_TERMINAL = f"{shlex.quote(sys.executable)} -c 'import pty, sys; pty.spawn(sys.argv[1:])'"
-TABLE = "graphs/s"
+TABLE = "Use adam"
 STREAMS = {
     "no standard output": Try(f"{REPORT} >&-"),
     "no standard error": Try(f"{REPORT} 2>&-", out=TABLE),
