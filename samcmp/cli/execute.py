@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -52,8 +52,7 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     sessions = planned.missing_sessions(kept, retry=how.retry)
     training = planned.missing_train(kept, retry=how.retry)
     cases = [*training.values(), *(case for session in sessions for case in session.values())]
-    todo = f"{counted(len(training), 'training run')} and {counted(len(sessions), 'profile session')}"
-    console.print(Text(f"{todo} to do: reading data and checking splits ..."))
+    console.print(Text(f"{_work(training, sessions)} to do: reading data and checking splits ..."))
     common.fetch_all({case.dataset for case in cases}, how.options)
     for note in check_splits(training.values(), how.options):
         console.print(Text(note))
@@ -77,8 +76,7 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
             console.print(Text(said))
             training = planned.missing_train(kept, retry=how.retry)
         _train(view, training, kept, how=how, notes=notes)
-    done = f"{counted(len(training), 'training run')} and {counted(len(sessions), 'profile session')}"
-    console.print(Text(f"{done} in {_spent(began)}."))
+    console.print(Text(f"{_work(training, sessions)} in {_spent(began)}."))
     return planned
 
 
@@ -122,6 +120,10 @@ def _expect(
     if training and not unknown:
         jobs = how.jobs or local.default_jobs(len(training), device=how.options.device)
         console.print(Text(f"about {cost.duration(known / jobs + sessions * seconds)}, by earlier runs"))
+
+
+def _work(training: Sized, sessions: Sized) -> str:
+    return f"{counted(len(training), 'training run')} and {counted(len(sessions), 'profile session')}"
 
 
 def _spent(began: float) -> str:

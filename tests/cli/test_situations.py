@@ -8,19 +8,12 @@ from pathlib import Path
 import pytest
 
 from samcmp.experiment.store import Store
+from tests.cli.fuzzing import CARD
 from tests.commands import TINY, Run
 
 RINGS = ("c1ccccc1", "C1CC1", "C1CCC1", "C1CCCC1", "C1CCCCC1", "c1ccoc1", "c1ccsc1", "c1ccncc1", "C1CCNCC1", "C1COC1")
 SMILES = [f"{'C' * (i % 7 + 1)}{tail}" for i in range(24) for tail in ("O", "N", "Cl", "c1ccccc1", "C(=O)O")]
 MINE = ("--data", "mine.csv", "--target", "y", "-m", "gcn", "-o", "adam", "-o", "graphsam")
-CARD = """name = "mine"
-title = "Mine"
-smiles_column = "smiles"
-target_columns = ["y"]
-task = "regression"
-metric = "rmse"
-file_name = "mine.csv"
-"""
 
 
 def write(path: str, labels: list[str], *, header: str = "smiles,y", smiles: list[str] = SMILES) -> Path:
