@@ -1,8 +1,9 @@
 """Write the measured campaigns of this folder into the documents that show them: ``make results``.
 
 A campaign is a folder: ``comparison.json`` and ``runs.csv`` as `samcmp report` exports them (``--format csv --rows
-runs``), and ``campaign.toml`` with its commands, commit, machine and what to know. A document shows one between
-the lines ``<!-- results: NAME -->`` and ``<!-- end -->``.
+runs``), and ``campaign.toml`` with its commands, commit, machine and what to know. Each has a page of its own,
+docs/results/NAME.md. Between the lines ``<!-- results: KIND -->`` and ``<!-- end -->`` docs/reproduction.md shows what
+all of them come to: KIND is ``claims``, ``steps`` or a campaign, of which the answer and the main table are shown.
 """
 
 from __future__ import annotations
@@ -10,14 +11,22 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from samcmp.analysis.comparison import Comparison, from_json_text
+from samcmp.analysis.claims import CLAIMS, other_experiment
+from samcmp.analysis.comparison import Claim, Comparison, Interval, from_json_text
+from samcmp.analysis.numbers import times
 from samcmp.report import canvas, figures, markdown
+from samcmp.report.grid import Column, Entry, Grid
+from samcmp.report.table import table
 
 HERE = Path(__file__).parent
-FRONT = {"fair-two-trials": HERE.parent / "docs" / "images" / "front.svg"}  # campaign -> its first figure
-DOCUMENTS = (HERE.parent / "docs" / "reproduction.md",)
+DOCS = HERE.parent / "docs"
+FRONT = {"fair-two-trials": DOCS / "images" / "front.svg"}  # campaign -> its first figure
+SUMMARY = DOCS / "reproduction.md"
+SPEEDS = "bbbp-speeds"  # the campaign that `steps` shows
 SHOWN = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -29,31 +38,112 @@ def read(name: str) -> Comparison:
     return from_json_text((HERE / name / "comparison.json").read_text(encoding="utf-8"))
 
 
-def shown(name: str) -> str:
-    """Return a campaign as Markdown: what was run, then the whole comparison."""
-    folder, comparison = HERE / name, read(name)
-    about = tomllib.loads((folder / "campaign.toml").read_text(encoding="utf-8"))
-    versions = sorted({f"torch {version['torch']}" for version in comparison.versions if "torch" in version})
-    lines = [
-        f"**{about['title']}.** {about['machine']}; {', '.join(versions)}; commit {about['commit']}. {about['note']}",
-        "",
-        "```sh",
-        *about["commands"],
-        "```",
-        "",
-        markdown.render(comparison).rstrip(),
-    ]
+def page_of(name: str) -> Path:
+    return DOCS / "results" / f"{name}.md"
+
+
+def documents() -> dict[Path, str]:
+    """Return every document as the campaigns now make it."""
+    pages = {page_of(folder.name): page(folder.name) for folder in campaigns()}
+    text = SUMMARY.read_text(encoding="utf-8")
+    return {**pages, SUMMARY: SHOWN.sub(lambda found: found[1] + shown(found[2]) + found[3], text)}
+
+
+def page(name: str) -> str:
+    """Return a campaign as a page: what was run, then the whole comparison."""
+    about = tomllib.loads((HERE / name / "campaign.toml").read_text(encoding="utf-8"))
+    comparison = read(name)
+    return f"# {about['title']}\n\n{_conditions(name, comparison)}\n{markdown.render(comparison)}"
+
+
+def shown(kind: str) -> str:
+    """Return what docs/reproduction.md shows between two of its marks."""
+    summaries = {"claims": claims, "steps": steps}
+    return "\n".join([*markdown.grid_lines(summaries[kind]()), ""]) if kind in summaries else brief(kind)
+
+
+def brief(name: str) -> str:
+    """Return a campaign's answer and main table, and where the rest stands."""
+    comparison = read(name)
+    layout = table(comparison)
+    lines = [_conditions(name, comparison), f"**{markdown.escape(layout.recommendation)}**", ""]
+    lines += [*markdown.grid_lines(_known(layout.main)), ""]
+    lines += [f"[Verdicts with their intervals, every note, the paper beside ours](results/{name}.md)"]
     return "\n".join(lines) + "\n"
 
 
-def rendered(text: str) -> str:
-    """Return a document with every campaign that it shows as it is now."""
-    return SHOWN.sub(lambda found: found[1] + shown(found[2]) + found[3], text)
+def _known(grid: Grid) -> Grid:
+    """Leave out the columns that say nothing in any row."""
+    kept = [i for i, _ in enumerate(grid.columns) if any(row[i].text not in {"", "n/a"} for row in grid.rows)]
+    rows = tuple(tuple(replace(row[i], note=None) for i in kept) for row in grid.rows)
+    return replace(grid, columns=tuple(grid.columns[i] for i in kept), rows=rows)
+
+
+def _conditions(name: str, comparison: Comparison) -> str:
+    about = tomllib.loads((HERE / name / "campaign.toml").read_text(encoding="utf-8"))
+    versions = sorted({f"torch {version['torch']}" for version in comparison.versions if "torch" in version})
+    said = f"{about['machine']}; {', '.join(versions)}; commit {about['commit']}. {about['note']}"
+    return "\n".join([said, "", "```sh", *about["commands"], "```", ""])
+
+
+def claims() -> Grid:
+    """Each claim of the paper with what every cell that was run for it says."""
+    columns = ("claim of the paper", "campaign", "here", "by")
+    rows = [row for text, suite, _ in CLAIMS for row in _evidence(text, suite)]
+    return Grid(tuple(Column(name, right=False) for name in columns), tuple(rows))
+
+
+def _evidence(text: str, suite: str) -> Iterator[tuple[Entry, ...]]:
+    found = [(folder.name, claim) for folder in campaigns() for claim in _as_the_paper(read(folder.name), text)]
+    if not found:
+        yield Entry(text), Entry("–"), Entry("cannot be told"), Entry(f"not run: samcmp compare --suite {suite}")
+    for i, (name, claim) in enumerate(found):
+        first = Entry(text if i == 0 else "")
+        yield first, Entry(name), Entry(claim.outcome, bold=True), Entry(f"{claim.cell}: {claim.evidence}")
+
+
+def _as_the_paper(comparison: Comparison, text: str) -> Iterator[Claim]:
+    """The claim in every cell where it could be judged: not where ours is another experiment."""
+    why = {cell.name: other_experiment(cell) for cell in comparison.cells}
+    for claim in comparison.claims:
+        if claim.text == text and claim.cell is not None and claim.evidence != why[claim.cell]:
+            yield claim
+
+
+def steps() -> Grid:
+    """What a step costs: the speed over SAM's that its gradients allow, ours, and the paper's."""
+    comparison = read(SPEEDS)
+    printed = {(row.cell, row.arm): row.paper_speed_to_sam for row in comparison.published}
+    optimizers = list(dict.fromkeys(row.arm for cell in comparison.cells for row in cell.rows))
+    columns = [Column("optimizer", right=False), Column("gradients a step"), Column("× SAM they allow")]
+    for cell in comparison.cells:
+        columns += [Column(f"{cell.model}: ours"), Column("the paper")]
+    rows = []
+    for optimizer in optimizers:
+        passes = next(row.passes_per_step for cell in comparison.cells for row in cell.rows if row.arm == optimizer)
+        entries = [Entry(optimizer), Entry(_number(passes, ".2f")), Entry(_number(passes and 2.0 / passes, ".2f"))]
+        for cell in comparison.cells:
+            row = next(row for row in cell.rows if row.arm == optimizer)
+            entries += [
+                Entry(_ratio(row.speed_to.get("sam"))),
+                Entry(_number(printed.get((cell.name, optimizer)), ".2f")),
+            ]
+        rows.append(tuple(entries))
+    return Grid(tuple(columns), tuple(rows))
+
+
+def _ratio(ratio: Interval | None) -> str:
+    return "n/a" if ratio is None else times(ratio)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "n/a" if value is None else f"{value:{form}}"
 
 
 def main() -> int:
-    for path in DOCUMENTS:
-        path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path, text in documents().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     for name, path in FRONT.items():
         with canvas.plain_matplotlib():
             canvas.save(figures.draw("front", read(name)).figure, path)
