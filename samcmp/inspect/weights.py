@@ -7,18 +7,24 @@ those of the weights while the weights are displaced: they are not trained, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samcmp.inspect import Parts
 from samcmp.training.loop import model_loss
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from samcmp.graphs.batch import GraphBatch
+    from samcmp.inspect import Context
     from samcmp.training.loop import Criterion
 
 Vector = Sequence[Tensor]
@@ -52,6 +58,11 @@ class Passes:
 
     forward: int = 0  # losses without a gradient
     gradient: int = 0  # forward and backward
+
+    @property
+    def weighted(self) -> float:
+        """A forward pass is about a third of a forward and backward one."""
+        return self.gradient + self.forward / 3
 
 
 class MeanLoss:
@@ -90,12 +101,16 @@ class MeanLoss:
         with self._evaluating(), torch.no_grad():
             losses = [model_loss(self.model, batch, self.criterion).double() for batch in self.batches]
         self.passes.forward += len(self.batches)
-        shares = torch.tensor(self.shares, dtype=torch.float64)
-        return float(torch.stack(losses).cpu() @ shares)
+        return self._mean(losses)
 
     def gradient(self) -> list[Tensor]:
         """Return ∇L at the weights as they are, a tensor a parameter; ``.grad`` is left alone."""
+        return self.loss_and_gradient()[1]
+
+    def loss_and_gradient(self) -> tuple[float, list[Tensor]]:
+        """Return L and ∇L at the weights as they are, of one pass over the batches."""
         total = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        losses = []
         with self._evaluating(), _differentiable(self.model):
             for share, batch in zip(self.shares, self.batches, strict=True):
                 loss = model_loss(self.model, batch, self.criterion)
@@ -105,8 +120,12 @@ class MeanLoss:
                 for into, part in zip(total, parts, strict=True):
                     if part is not None:
                         into.add_(part, alpha=share)
+                losses.append(loss.detach().double())
         self.passes.gradient += len(self.batches)
-        return total
+        return self._mean(losses), total
+
+    def _mean(self, losses: Sequence[Tensor]) -> float:
+        return float(torch.stack(list(losses)).cpu() @ torch.tensor(self.shares, dtype=torch.float64))
 
     @contextmanager
     def at(self, displacement: Vector) -> Iterator[None]:
@@ -126,6 +145,20 @@ class MeanLoss:
             except BaseException:  # ^C between two copies
                 self.restore()
                 raise
+
+    def parts(
+        self, scalars: Mapping[str, float], arrays: Mapping[str, NDArray[Any]], *, why: str = "the loss"
+    ) -> Parts:
+        """Return what was measured with what it cost; where a scalar is no finite number, ``why`` is not.
+
+        A scalar that is not there has a reason, and an array with gaps has one, too.
+        """
+        missing = {name: f"{why} is no finite number there" for name, x in scalars.items() if not math.isfinite(x)}
+        for name, values in arrays.items():
+            if bad := int((~np.isfinite(values)).sum()) if values.dtype.kind == "f" else 0:
+                missing[name] = f"{bad} of {values.size} are no finite numbers: {why} is not"
+        whole = {name: value for name, value in scalars.items() if name not in missing}
+        return Parts(whole, dict(arrays), missing, self.passes.weighted / len(self.batches))
 
     def restore(self) -> None:
         """Give the weights θ."""
@@ -153,6 +186,11 @@ class MeanLoss:
             finally:
                 for module, training in modes:
                     module.training = training
+
+
+def of_context(context: Context) -> MeanLoss:
+    """Return the mean training loss that a measurement is of: over the chosen molecules."""
+    return MeanLoss(context.model, context.train, context.setup.criterion)
 
 
 def _labels(batch: GraphBatch) -> int:

@@ -1,0 +1,58 @@
+"""Whether flatter weights go with better test scores over a set of runs: Kendall's τ_b, an association and no cause.
+
+Andriushchenko et al. (ICML 2023) found it weak or reversed for such measures. τ_b is that of a measure with the test
+score turned so that larger is better: below 0, flatter goes with better. Pooled over all runs it holds what splits do
+to both; the mean of τ_b within splits does not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+LEAST = 5  # runs
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run: what was measured at its weights, and its test score, larger is better."""
+
+    split: Hashable
+    measure: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """Rank correlations, -1 to 1; None where ties or too few runs leave no order."""
+
+    runs: int
+    pooled: float | None
+    within: float | None  # mean over splits
+    splits: int  # that the mean is over
+
+
+def association(points: Sequence[Point]) -> Association:
+    """Return Kendall's τ_b (1945) pooled and within splits. Raises ValueError for fewer than five runs."""
+    finite = [p for p in points if math.isfinite(p.measure) and math.isfinite(p.score)]
+    if len(finite) < LEAST:
+        raise ValueError(f"{len(finite)} runs are too few for a rank correlation")
+    by_split: dict[Hashable, list[Point]] = {}
+    for point in finite:
+        by_split.setdefault(point.split, []).append(point)
+    within = [tau for group in by_split.values() if (tau := tau_b(group)) is not None]
+    return Association(len(finite), tau_b(finite), sum(within) / len(within) if within else None, len(within))
+
+
+def tau_b(points: Sequence[Point]) -> float | None:
+    """Return τ_b = (C - D) / √((P - T_x)(P - T_y)), P pairs; None where all of one side are tied."""
+    concordant = x_pairs = y_pairs = 0
+    for i, a in enumerate(points):
+        for b in points[:i]:
+            dx = (a.measure > b.measure) - (a.measure < b.measure)
+            dy = (a.score > b.score) - (a.score < b.score)
+            concordant += dx * dy
+            x_pairs += dx != 0
+            y_pairs += dy != 0
+    return concordant / math.sqrt(x_pairs * y_pairs) if x_pairs and y_pairs else None
