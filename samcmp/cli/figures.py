@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -110,7 +110,6 @@ class FigureOptions:
 
 def check(figures: FigureOptions) -> list[tuple[str, Path]]:
     """Return the figures asked for and their files, before anything is run or read. Raises UsageError."""
-    wanted = []
     for text in figures.figure or ():
         kind, _, file = text.partition("=")
         if kind == "pareto":
@@ -119,14 +118,22 @@ def check(figures: FigureOptions) -> list[tuple[str, Path]]:
                 where=f"--figure {text}",
                 remedy=f"Use --figure front={file or 'front.svg'}",
             )
-        if kind not in FIGURES:
-            raise unknown("figure", kind, FIGURES, where="--figure")
+    return read(figures.figure or (), FIGURES)
+
+
+def read(texts: Iterable[str], kinds: Iterable[str]) -> list[tuple[str, Path]]:
+    """Read figures written KIND=FILE. Raises UsageError for another kind and for a file that cannot be written."""
+    wanted = []
+    for text in texts:
+        kind, _, file = text.partition("=")
+        if kind not in kinds:
+            raise unknown("figure", kind, kinds, where="--figure")
         path = Path(file)
         if not file or path.suffix.lower().lstrip(".") not in FORMATS:
             raise UsageError(
                 f"expected KIND=FILE with a file that ends in {', '.join('.' + f for f in FORMATS)}, got {text!r}",
                 where="--figure",
-                remedy="For example: --figure front=front.svg",
+                remedy=f"For example: --figure {kind}={kind}.svg",
             )
         common.check_writable(path, "--figure")
         wanted.append((kind, path))
@@ -160,7 +167,7 @@ def save(drawn: Sequence[tuple[Path, Drawn]]) -> None:
 
     for path, one in drawn:
         with files.writing(path) as temporary:
-            canvas.save(one.figure, temporary, form=path.suffix.lower().lstrip("."))
+            canvas.save(one.figure, temporary, form=path.suffix.lower().lstrip("."), caption=one.caption)
         caption = path.with_suffix(".caption.txt")
         files.write(caption, f"{one.caption}\n".encode())
         common.stderr().print(f"wrote {path} and {caption.name}", markup=False)

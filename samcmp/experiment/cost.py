@@ -66,13 +66,13 @@ def _epoch_seconds(record: Record) -> float | None:
         return None
     if record.case.kind == "train":
         return record.seconds / len(record.history) if record.history else None
-    graphs = _train_size(record.case)
+    graphs = train_size(record.case)
     if record.throughput is None or graphs is None:
         return None
     return EVALUATION * graphs / record.throughput.graphs_per_second
 
 
-def _train_size(case: Case) -> float | None:
+def train_size(case: Case) -> float | None:
     from samcmp.data import cards
 
     if case.protocol.subset is not None:

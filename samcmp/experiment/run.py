@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from torch import nn
 
     from samcmp.training.loop import EpochSums
     from samcmp.training.setup import Options, Setup
@@ -52,18 +53,28 @@ Listener = Callable[[Progress], None]
 
 
 def train(
-    case: Case, options: Options, *, key: str, listen: Listener | None = None
+    case: Case,
+    options: Options,
+    *,
+    key: str,
+    listen: Listener | None = None,
+    prepare: Callable[[Run], None] | None = None,
 ) -> tuple[Record, Predictions | None]:
     """Train ``case`` once and return its Record. What goes wrong in the run is a Record, too, with its cause.
+
+    Args:
+        prepare: given the run before its first step, to watch it.
 
     Raises SamcmpError for what the user can mend before the run (data, names, device); what code of others does with
     the names and shapes it was given is a Record.
     """
     began = time.perf_counter()
     empty = Record(key=key, case=case, status="error", created=_now())
-    run: _Run | None = None
+    run: Run | None = None
     try:
-        run = _Run(assemble(case, options))
+        run = Run(assemble(case, options))
+        if prepare is not None:
+            prepare(run)
         record, predictions = run.go(empty, listen)
     except KeyboardInterrupt:
         raise
@@ -82,7 +93,7 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-class _Run:
+class Run:
     """One training run: epochs, selection by validation, and the test score of the selected epoch."""
 
     def __init__(self, setup: Setup) -> None:
@@ -104,8 +115,8 @@ class _Run:
         best: tuple[Score, NDArray[np.float64]] | None = None
         for epoch in range(epochs):
             sums, seconds = self._timed_epoch(epoch)
-            valid, _, _ = self._evaluate(setup.valid_positions)
-            test, prediction, test_loss = self._evaluate(setup.test_positions)
+            valid, _, _ = evaluate(self.model, setup, setup.valid_positions)
+            test, prediction, test_loss = evaluate(self.model, setup, setup.test_positions)
             self._note_epoch(sums.loss, valid.mean, test.mean, seconds=seconds, passes=sums.passes, test_loss=test_loss)
             if self.selection.offer(epoch, valid.mean):
                 best = test, prediction
@@ -140,32 +151,6 @@ class _Run:
         if not math.isfinite(sums.loss):
             raise Diverged(f"the training loss is {sums.loss} in epoch {epoch + 1}")
         return sums, seconds
-
-    def _evaluate(self, positions: torch.Tensor) -> tuple[Score, NDArray[np.float64], float]:
-        """Score, predictions in original units (n, T), and mean loss of a whole part; no batch is dropped."""
-        import numpy as np
-
-        from samcmp.training import tasks
-        from samcmp.training.loop import predict
-
-        setup = self.setup
-        raw = predict(self.model, setup.batches(positions), link=setup.criterion.link).numpy()
-        if len(raw) != len(positions):
-            raise ValueError(f"{len(raw)} molecules were scored, the part has {len(positions)}")
-        if not np.isfinite(raw).all():
-            raise Diverged(f"{np.count_nonzero(~np.isfinite(raw))} predictions are not finite")
-        y = setup.molecules.y[positions.numpy()]
-        standard = setup.standardizer
-        if standard is None:
-            p = np.clip(raw, 1e-12, 1 - 1e-12)
-            losses = -(y * np.log(p) + (1 - y) * np.log1p(-p))
-            prediction = raw
-        else:
-            losses = (raw - standard.apply(y)) ** 2
-            prediction = standard.undo(raw)
-        known = ~np.isnan(losses)
-        loss = float(losses[known].mean()) if known.any() else math.nan
-        return tasks.score(setup.task.metric, y, prediction), prediction, loss
 
     def _note_epoch(
         self, loss: float, valid: float, test: float, *, seconds: float, passes: int, test_loss: float
@@ -230,6 +215,35 @@ class _Run:
         path = options.save or (options.keep or Path()) / f"{record.key}.safetensors"
         said = modelfile.describe(self.setup, key=record.key, accuracy=record.accuracy, versions=record.versions)
         modelfile.write(path, self.best_weights, said)
+
+
+def evaluate(model: nn.Module, setup: Setup, positions: torch.Tensor) -> tuple[Score, NDArray[np.float64], float]:
+    """Return score, predictions in original units (n, T) and mean loss of a whole part; no batch is dropped.
+
+    Raises Diverged where a prediction is not finite.
+    """
+    import numpy as np
+
+    from samcmp.training import tasks
+    from samcmp.training.loop import predict
+
+    raw = predict(model, setup.batches(positions), link=setup.criterion.link).numpy()
+    if len(raw) != len(positions):
+        raise ValueError(f"{len(raw)} molecules were scored, the part has {len(positions)}")
+    if not np.isfinite(raw).all():
+        raise Diverged(f"{np.count_nonzero(~np.isfinite(raw))} predictions are not finite")
+    y = setup.molecules.y[positions.numpy()]
+    standard = setup.standardizer
+    if standard is None:
+        p = np.clip(raw, 1e-12, 1 - 1e-12)
+        losses = -(y * np.log(p) + (1 - y) * np.log1p(-p))
+        prediction = raw
+    else:
+        losses = (raw - standard.apply(y)) ** 2
+        prediction = standard.undo(raw)
+    known = ~np.isnan(losses)
+    loss = float(losses[known].mean()) if known.any() else math.nan
+    return tasks.score(setup.task.metric, y, prediction), prediction, loss
 
 
 def _number(value: float) -> float | None:

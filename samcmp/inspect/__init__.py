@@ -93,7 +93,7 @@ class Measurement:
 _AT_WEIGHTS = ("weights", "molecules")
 WHAT: dict[str, Measurement] = {
     "gradients": Measurement(
-        "samcmp.inspect.gradients:measure", "how gradients and directions change, and whether they align with SAM's",
+        "samcmp.inspect.gradients:of_steps", "how gradients and directions change, and whether they align with SAM's",
         ("every",), lambda s: 0.0, watched=True,
     ),
     "landscape": Measurement(
@@ -120,32 +120,49 @@ WHAT: dict[str, Measurement] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Trained:
+    """A training run as far as it is no question of time: a Record's seconds would be those of a watched run."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    train_key: str
+    case: Case
+    status: Status
+    reason: str | None = None
+    accuracy: Accuracy | None = None
+    history: tuple[Mapping[str, Json], ...] = ()  # epochs, without their seconds
+    dataset_hash: str = ""
+    split_hash: str = ""
+    parameters: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, Json] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """The result of one unit: one measurement of one run, or of a pair of runs."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     key: str
-    train_key: str
-    case: Case
     what: str
     settings: Mapping[str, Json]
-    status: Status  # of the run
-    reason: str | None = None
-    accuracy: Accuracy | None = None
-    history: tuple[Mapping[str, Json], ...] = ()  # of the run, without its seconds
-    scalars: Mapping[str, float] = field(default_factory=dict)
-    missing: Mapping[str, str] = field(default_factory=dict)
+    run: Trained
+    other: Trained | None = None  # path: the run that it leads to
+    scalars: Mapping[str, float] = field(default_factory=dict)  # finite
+    missing: Mapping[str, str] = field(default_factory=dict)  # name of a scalar or an array -> why it is not there
     passes: float = 0.0
-    other: str = ""  # path: the other run's train key
-    other_case: Case | None = None
-    dataset_hash: str = ""
-    split_hash: str = ""
-    parameters: int | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
-    machine: Mapping[str, Json] = field(default_factory=dict)
     created: str = ""  # ISO 8601, UTC
     schema: int = SCHEMA
+
+    @property
+    def train_key(self) -> str:
+        return self.run.train_key
+
+    @property
+    def case(self) -> Case:
+        return self.run.case
 
 
 @dataclass(frozen=True, slots=True, eq=False)

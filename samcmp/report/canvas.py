@@ -77,13 +77,19 @@ def plain_matplotlib(font_size: float = 9.0) -> Iterator[None]:
 
 
 @plain_matplotlib()
-def save(figure: Figure, path: Path | io.BytesIO, *, form: str | None = None) -> None:
-    """Write a figure as svg, png or pdf: ``form``, or the file's ending. Raises UsageError for another."""
+def save(figure: Figure, path: Path | io.BytesIO, *, form: str | None = None, caption: str = "") -> None:
+    """Write a figure as svg, png or pdf: ``form``, or the file's ending. Raises UsageError for another.
+
+    Args:
+        caption: becomes the file's description, so that it goes where the file goes.
+    """
     ending = form or (path.suffix.lower().lstrip(".") if isinstance(path, Path) else "")
     if ending not in FORMATS:
         raise UsageError(f"unknown figure format {ending!r}", where=str(path), remedy=f"Allowed: {', '.join(FORMATS)}.")
     # no date, fixed ids: the same numbers give the same file
     metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[ending]
+    if caption:
+        metadata["Subject" if ending == "pdf" else "Description"] = caption
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "samcmp", "svg.fonttype": "none"}):

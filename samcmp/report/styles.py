@@ -7,7 +7,7 @@ shared, so that nothing is lost in grey.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from samcmp.analysis.comparison import Comparison
@@ -33,8 +33,17 @@ KNOWN = {
 
 
 def styles(comparison: Comparison) -> dict[str, Style]:
-    """Return each label's style: its optimizer's, half-filled or dashed where other settings share the figure."""
-    arms = {(row.optimizer, row.label) for cell in comparison.cells for row in cell.rows}
+    """Return each label's style."""
+    return styles_of((row.optimizer, row.label) for cell in comparison.cells for row in cell.rows)
+
+
+def styles_of(arms: Iterable[tuple[str, str]]) -> dict[str, Style]:
+    """Return each label's style: its optimizer's, half-filled or dashed where other settings share the figure.
+
+    Args:
+        arms: optimizer and label of everything in the figure.
+    """
+    arms = set(arms)
     taken: set[tuple[str, str, str]] = set()
     found: dict[str, Style] = {}
     # what the table knows first, and of one optimizer the settings as given: they never give way

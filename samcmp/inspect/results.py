@@ -1,0 +1,126 @@
+"""Inspections side by side: the runs of each optimizer, what was measured of them, and why something was not."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from samcmp.inspect import WHAT, Measured, Settings, Trained
+from samcmp.inspect.kept import Kept
+from samcmp.inspect.units import Unit
+from samcmp.records import Case, short_names
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A quantity over the runs of an optimizer: its mean, and their standard deviation where there are several."""
+
+    mean: float
+    sd: float | None
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """The runs of one optimizer with its settings on one dataset and model."""
+
+    dataset: str
+    model: str
+    arm: str
+    label: str  # the arm, briefly
+    optimizer: str
+    cases: tuple[Case, ...]
+    runs: Mapping[str, Trained]  # by train key; those that have been trained
+    measured: Mapping[str, tuple[Measured, ...]]  # measurement -> one a run, in the order of the cases
+
+    def values(self, what: str, name: str) -> list[float]:
+        """Return a scalar of every run that has it."""
+        return [m.inspection.scalars[name] for m in self.measured.get(what, ()) if name in m.inspection.scalars]
+
+    def value(self, what: str, name: str) -> Value | None:
+        return _over_runs(self.values(what, name))
+
+    def test(self) -> Value | None:
+        return _over_runs([run.accuracy.test for run in self.runs.values() if run.accuracy is not None])
+
+    def reason(self, what: str, name: str) -> str:
+        """Say why there is no such scalar, by the first run that says it."""
+        for measured in self.measured.get(what, ()):
+            missing = measured.inspection.missing
+            if said := missing.get(name, missing.get("all")):
+                return said
+        for run in self.runs.values():
+            if run.status != "ok":
+                return f"{run.status}: {run.reason}"
+        needs = WHAT[what].needs if what in WHAT else ""
+        return f"{self.model} has no {needs}" if needs else f"{what} was not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a command or a store has measured."""
+
+    arms: tuple[Arm, ...]
+    pairs: tuple[Measured, ...]  # measurements of two runs
+    what: tuple[str, ...]
+    settings: Settings
+    metric: str = ""
+    failed: tuple[str, ...] = ()  # what did not end well in this call
+
+    @property
+    def cells(self) -> list[tuple[str, str]]:
+        """The datasets and models, in order."""
+        return list(dict.fromkeys((arm.dataset, arm.model) for arm in self.arms))
+
+    def of(self, cell: tuple[str, str]) -> list[Arm]:
+        return [arm for arm in self.arms if (arm.dataset, arm.model) == cell]
+
+    def label(self, case: Case) -> str:
+        """Return the short name of a run's optimizer."""
+        return next((arm.label for arm in self.arms if arm.arm == case.arm), case.arm)
+
+
+def gather(
+    training: Mapping[str, Case],
+    units: Sequence[Unit],
+    kept: Kept,
+    *,
+    what: Sequence[str],
+    settings: Settings,
+    failed: Sequence[str] = (),
+) -> Results:
+    """Read from the store what was measured of these runs."""
+    runs = {key: run for key in training if (run := kept.trained(key)) is not None}
+    read = {unit.key: found for unit in units if (found := kept.get(unit.key)) is not None}
+    names = short_names(case.arm for case in training.values())
+    grouped: dict[tuple[str, str, str], dict[str, Case]] = {}
+    for key, case in training.items():
+        grouped.setdefault((case.dataset, case.model, case.arm), {})[key] = case
+    arms = [
+        Arm(
+            dataset, model, arm, names[arm], next(iter(cases.values())).optimizer, tuple(cases.values()),
+            {key: runs[key] for key in cases if key in runs},
+            {name: tuple(_of(units, read, name, cases)) for name in what if not WHAT[name].pair},
+        )
+        for (dataset, model, arm), cases in grouped.items()
+    ]  # fmt: skip
+    metrics = dict.fromkeys(run.accuracy.metric for run in runs.values() if run.accuracy is not None)
+    pairs = tuple(read[unit.key] for unit in units if unit.other_key and unit.key in read)
+    return Results(
+        tuple(arms), pairs, tuple(what), settings, next(iter(metrics)) if len(metrics) == 1 else "", tuple(failed)
+    )
+
+
+def _of(
+    units: Sequence[Unit], read: Mapping[str, Measured], what: str, cases: Mapping[str, Case]
+) -> Iterator[Measured]:
+    for unit in units:
+        if unit.what == what and unit.train_key in cases and unit.key in read:
+            yield read[unit.key]
+
+
+def _over_runs(values: Sequence[float]) -> Value | None:
+    if not values:
+        return None
+    return Value(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
