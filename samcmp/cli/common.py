@@ -151,7 +151,7 @@ def cuda_is_likely() -> bool:
     """Say whether a GPU is there for torch, asking NVML: importing torch would cost seconds."""
     if "+cpu" in importlib.metadata.version("torch"):
         return False
-    from samcmp.profiling.visible_gpus import visible_gpus
+    from samcmp.profiling.nvml import visible_gpus
 
     return bool(visible_gpus())
 
@@ -283,7 +283,7 @@ def _content(path: Path, *, option: str) -> bytes:
 def fingerprint(device: str) -> str:
     """Name the hardware whose speed is measured: records of another machine, or of another GPU, are not this plan's."""
     from samcmp import machine
-    from samcmp.profiling.visible_gpus import uuid_of, visible_gpus
+    from samcmp.profiling.nvml import uuid_of, visible_gpus
 
     parts = [machine.processor() or "unknown processor", f"{len(machine.affinity() or ())} cores"]
     if device != "cpu":

@@ -56,6 +56,17 @@ class HostClock:
         """Return the session's own time in seconds."""
         return self._counter() / 1e9
 
+    def mark(self) -> Any:
+        """Return this moment of the device."""
+        return self._counter()
+
+    def between(self, start: Any, end: Any) -> float:
+        """Return the seconds between two marks."""
+        return float(end - start) / 1e9
+
+    def wait(self) -> None:
+        """Wait until the device has done what it was given."""
+
     def block(self, work: Work) -> Timed:
         """Run ``work`` between two readings, the garbage collector off."""
         counter = self._counter
@@ -108,29 +119,32 @@ class CudaClock(HostClock):
         self._cuda = torch.cuda if cuda is None else cuda
         self._device = device
 
+    def mark(self) -> Any:
+        event = self._cuda.Event(enable_timing=True)
+        event.record(self._cuda.current_stream(self._device))
+        return event
+
+    def between(self, start: Any, end: Any) -> float:
+        return float(start.elapsed_time(end)) / 1e3
+
+    def wait(self) -> None:
+        self._cuda.synchronize(self._device)
+
     def block(self, work: Work) -> Timed:
         """Run ``work`` between two events on the current stream, the garbage collector off."""
         counter = self._counter
         with collector_off():
-            self._cuda.synchronize(self._device)
+            self.wait()
             cpu = self._cpu_counter()
             host = counter()
-            start = event_now(self._cuda, self._device)
+            start = self.mark()
             passes = work()
-            end = event_now(self._cuda, self._device)
+            end = self.mark()
             issued = counter()
-            self._cuda.synchronize(self._device)
+            self.wait()
             done = counter()
             cpu = self._cpu_counter() - cpu
-        seconds = start.elapsed_time(end) / 1e3
-        return Timed(seconds, (done - host) / 1e9, cpu / 1e9, (issued - host) / 1e9, tuple(passes))
-
-
-def event_now(cuda: Any, device: Any) -> Any:
-    """Return a CUDA event recorded now on the current stream."""
-    event = cuda.Event(enable_timing=True)
-    event.record(cuda.current_stream(device))
-    return event
+        return Timed(self.between(start, end), (done - host) / 1e9, cpu / 1e9, (issued - host) / 1e9, tuple(passes))
 
 
 @contextmanager

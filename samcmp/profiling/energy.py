@@ -16,7 +16,6 @@ from samcmp.records import Energy
 
 WINDOW_SECONDS = 5.0
 IDLE_SECONDS = 10.0
-_HOW = "energy counter (NVML), windows of {seconds:.1f} s, whole device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +26,27 @@ class Window:
     seconds: float
     graphs: int
 
+    @property
+    def watts(self) -> float:
+        return self.joules / self.seconds
 
+
+@dataclass(frozen=True, slots=True)
 class Counter:
     """The energy counter of a GPU. ``synchronize`` waits for the device; ``now`` is the session's time in seconds."""
 
-    def __init__(
-        self,
-        gpu: Gpu,
-        *,
-        synchronize: Callable[[], None],
-        now: Callable[[], float] = time.perf_counter,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.gpu = gpu
-        self.synchronize = synchronize
-        self.now = now
-        self.sleep = sleep
+    gpu: Gpu
+    synchronize: Callable[[], None]
+    now: Callable[[], float] = time.perf_counter
+    sleep: Callable[[float], None] = time.sleep
 
     def unusable(self) -> str | None:
         """Say why there is no energy to be had, or None."""
-        if self.gpu.read("energy_millijoules") is None:
-            return self.gpu.reason("energy_millijoules")
-        return None
+        return self.gpu.reason("energy_millijoules") if self.gpu.read("energy_millijoules") is None else None
 
     def _reading(self) -> tuple[float, int | None]:
         self.synchronize()
-        now = self.now()
-        return now, self.gpu.read("energy_millijoules")
+        return self.now(), self.gpu.read("energy_millijoules")
 
     def window(self, work: Callable[[], int], *, seconds: float | None = None) -> Window | None:
         """Repeat ``work`` (returns its graphs) for ``seconds``. None where the counter wrapped, reset or vanished."""
@@ -70,31 +63,30 @@ class Counter:
             return None
         return Window((after - before) / 1e3, end - start, graphs)
 
-    def idle_watts(self, *, seconds: float | None = None) -> float | None:
+    def idle_watts(self) -> float | None:
         """Return the device's power while this process asks nothing of it."""
-        seconds = IDLE_SECONDS if seconds is None else seconds
-        start, before = self._reading()
-        self.sleep(seconds)
-        end, after = self._reading()
-        if before is None or after is None or after < before or end <= start:
-            return None
-        return (after - before) / 1e3 / (end - start)
+
+        def rest() -> int:
+            self.sleep(IDLE_SECONDS)
+            return 0
+
+        window = self.window(rest, seconds=0.0)
+        return None if window is None else window.watts
 
 
-def energy(window: Window | None, *, idle_watts: float | None, missing: str | None = None) -> Energy:
+def energy(window: Window | None, *, idle_watts: float | None) -> Energy:
     """Turn a window into joules a graph; with idle power known, also above idle."""
     if window is None:
-        return Energy(None, missing=missing or "the energy counter went backwards (wrapped or reset) in each window")
+        return Energy(None, missing="the energy counter went backwards (wrapped or reset) in each window")
     if window.joules <= 0:
         return Energy(None, idle_watts=idle_watts, missing="the energy counter did not move within the window")
-    gross = window.joules / window.graphs
     net = None if idle_watts is None else (window.joules - idle_watts * window.seconds) / window.graphs
     return Energy(
-        gross,
+        window.joules / window.graphs,
         idle_watts=idle_watts,
-        how=_HOW.format(seconds=window.seconds),
+        how=f"energy counter (NVML), windows of {window.seconds:.1f} s, whole device",
         net_joules_per_graph=net,
-        watts=window.joules / window.seconds,
+        watts=window.watts,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,113 +15,98 @@ EVERY_SECONDS = 0.07
 SLOW_CLOCK = 0.75  # of the session's first-decile clock (nvbench)
 
 
-@dataclass(slots=True)
+class Polling:
+    """Calls ``look`` every few milliseconds in a thread while a with-block runs, and at its end."""
+
+    def __init__(self, look: Callable[[], None], *, every_seconds: float) -> None:
+        self.look = look
+        self.every_seconds = every_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="nvml", daemon=True)
+
+    def _poll(self) -> None:
+        while not self._stop.wait(self.every_seconds):
+            self.look()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.look()
+
+
+@dataclass
 class GpuMonitor:
-    """Samples a GPU in a thread while a block runs, and at its ends.
+    """Samples a GPU while a block runs. Without NVML it sees nothing.
 
     A block must not count when the hardware slowed itself down, the SM clock was below three quarters of what is usual
     in this session, or another process appeared. A power cap is normal at full load and only recorded.
     """
 
-    gpu: Gpu
-    every_seconds: float = EVERY_SECONDS
-    clocks: list[int] = field(default_factory=list)
-    temperatures: list[int] = field(default_factory=list)
+    gpu: Gpu = field(default_factory=lambda: Gpu(absent="nothing is watched"))
+    clocks: list[int] = field(default_factory=list)  # MHz, of the whole session as are the next three
     bits: list[int] = field(default_factory=list)
-    known_others: set[int] = field(default_factory=set)
+    temperatures: list[int] = field(default_factory=list)
     newcomers: set[int] = field(default_factory=set)
-    block_clocks: list[int] = field(default_factory=list)
-    block_bits: int = 0
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    mhz: float | None = None  # median of the last block
+    _polling: Polling | None = None
+    _first: tuple[int, int] = (0, 0)  # of this block in ``clocks`` and ``bits``
 
     def __post_init__(self) -> None:
-        self.known_others = set(self.gpu.others()[0])
+        self._known = set(self.gpu.others()[0])
 
     def _sample(self) -> None:
         clock, bits = self.gpu.read("sm_clock_mhz"), self.gpu.read("throttle")
-        with self._lock:
-            if clock is not None:
-                self.block_clocks.append(clock)
-                self.clocks.append(clock)
-            if bits is not None:
-                self.block_bits |= bits
-                self.bits.append(bits)
-
-    def _poll(self) -> None:
-        while not self._stop.wait(self.every_seconds):
-            self._sample()
+        if clock is not None:
+            self.clocks.append(clock)
+        if bits is not None:
+            self.bits.append(bits)
 
     def begin(self) -> None:
         """Start sampling for one block."""
-        self.block_clocks, self.block_bits = [], 0
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._poll, name="nvml-clocks", daemon=True)
-        self._thread.start()
+        if self.gpu.absent is None:
+            self._first = len(self.clocks), len(self.bits)
+            self._polling = Polling(self._sample, every_seconds=EVERY_SECONDS)
+            self._polling.__enter__()
 
     def end(self) -> str | None:
         """Stop sampling; return why the block must not count, or None."""
-        self._sample()
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._polling is None:
+            return None
+        self._polling.__exit__()
+        self._polling = None
         temperature = self.gpu.read("temperature_celsius")
         if temperature is not None:
             self.temperatures.append(temperature)
-        return self._harm()
+        clocks = self.clocks[self._first[0] :]
+        self.mhz = float(np.median(clocks)) if clocks else None
+        return self._harm(clocks, self.bits[self._first[1] :])
 
-    def _harm(self) -> str | None:
-        harm = [text for bit, text in HARMFUL.items() if self.block_bits & bit]
+    def _harm(self, clocks: list[int], bits: list[int]) -> str | None:
+        harm = [text for bit, text in HARMFUL.items() if any(seen & bit for seen in bits)]
         if harm:
             return ", ".join(harm)
-        if len(self.clocks) >= 20 and self.block_clocks:
+        if len(self.clocks) >= 20 and clocks:
             usual = float(np.quantile(self.clocks, 0.1))
-            lowest = min(self.block_clocks)
-            if lowest < SLOW_CLOCK * usual:
-                return f"SM clock {lowest} MHz, usually {usual:.0f} MHz or more"
-        others, _ = self.gpu.others()
-        arrived = set(others) - self.known_others
-        if arrived:
-            self.newcomers |= arrived
-            self.known_others |= arrived
-            return "another process came to the GPU"
-        return None
-
-    @property
-    def mhz(self) -> float | None:
-        return float(np.median(self.block_clocks)) if self.block_clocks else None
+            if min(clocks) < SLOW_CLOCK * usual:
+                return f"SM clock {min(clocks)} MHz, usually {usual:.0f} MHz or more"
+        arrived = set(self.gpu.others()[0]) - self._known
+        self.newcomers |= arrived
+        self._known |= arrived
+        return "another process came to the GPU" if arrived else None
 
     def summary(self) -> dict[str, Any]:
         """Return what the samples say about the session."""
+        if self.gpu.absent is not None and not self.clocks:
+            return {}
         bits = np.array(self.bits, dtype=np.int64)
         shares = {text: float(np.mean((bits & bit) != 0)) for bit, text in REASONS.items() if len(bits)}
-        clocks = np.array(self.clocks, dtype=np.float64)
         return {
-            "sm_clock_mhz": None if not len(clocks) else [float(q) for q in np.quantile(clocks, [0.05, 0.5, 0.95])],
-            "clock_samples": len(clocks),
+            "sm_clock_mhz": [float(q) for q in np.quantile(self.clocks, [0.05, 0.5, 0.95])] if self.clocks else None,
+            "clock_samples": len(self.clocks),
             "throttle_shares": {text: share for text, share in shares.items() if share > 0} if len(bits) else None,
             "temperature_celsius": [self.temperatures[0], self.temperatures[-1]] if self.temperatures else None,
             "processes_that_came": len(self.newcomers),
         }
-
-
-class NoMonitor:
-    """A device that has no sensors we could read."""
-
-    mhz: float | None = None
-
-    def begin(self) -> None:
-        return None
-
-    def end(self) -> str | None:
-        return None
-
-    def summary(self) -> dict[str, Any]:
-        return {}
-
-
-def monitor_for(gpu: Gpu) -> GpuMonitor | NoMonitor:
-    """Return what samples ``gpu``; without NVML nothing is."""
-    return NoMonitor() if gpu.absent is not None else GpuMonitor(gpu)

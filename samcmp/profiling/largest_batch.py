@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from samcmp.profiling import memory
-from samcmp.profiling.memory import CudaMemory, cpu_memory
 from samcmp.records import Case
 
 if TYPE_CHECKING:
@@ -130,9 +129,7 @@ def _peak(setup: Setup, case: Case, size: int) -> int | None:
     def subject() -> MemorySubject:
         return MemorySubject(larger, larger.case, [batch], steps=2)
 
-    if setup.device.type == "cuda":
-        return CudaMemory(setup.device).measure(subject, repeats=1).peak_bytes
-    return cpu_memory(subject, setup.device).peak_bytes
+    return memory.measure(subject, setup.device, repeats=1).peak_bytes
 
 
 def _extrapolated(peaks: list[tuple[int, int]], size: int) -> float | None:

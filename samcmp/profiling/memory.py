@@ -8,13 +8,12 @@ remains of the peak.
 from __future__ import annotations
 
 import gc
-import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from samcmp import machine
+from samcmp.profiling.gpu_monitor import Polling
 from samcmp.profiling.nvml import Gpu
 from samcmp.records import Memory
 
@@ -81,7 +80,7 @@ def _attributes(value: Any) -> list[Any]:
 def measure(make: Callable[[], Subject], device: Any, *, gpu: Gpu | None = None, repeats: int = 3) -> Memory:
     """Weigh a fresh subject. On CUDA the pass is repeated: allocation is deterministic, so peaks must be equal."""
     if device.type == "cuda":
-        return CudaMemory(device, gpu=gpu).measure(make, repeats=repeats)
+        return cuda_memory(make, device, gpu=gpu, repeats=repeats)
     return cpu_memory(make, device)
 
 
@@ -128,18 +127,19 @@ def cpu_memory(make: Callable[[], Subject], device: Any, *, status: Path = _STAT
     subject.run()
     peak = resident_bytes("VmHWM", status=status)
     parts = split(subject.tensors(), device=device)
-    absent = {"reserved_bytes": "a CPU has no caching allocator", "device_bytes": "the device is a CPU"}
+    missing = {"reserved_bytes": "a CPU has no caching allocator", "device_bytes": "the device is a CPU"}
+    grown = None
     if before is None or peak is None:
-        return Memory(None, split_bytes=parts, missing={**absent, "peak_bytes": "this system has no /proc/self/status"})
-    if not could_reset:
-        reason = "the peak resident set cannot be reset here (/proc/self/clear_refs)"
-        return Memory(None, split_bytes=parts, missing={**absent, "peak_bytes": reason})
-    grown = max(0, peak - before)
-    parts["activations"] = max(0, grown - sum(parts.values()))
-    if grown < sum(parts.values()):
-        reason = "the resident set grew by less than the tensors kept: memory freed before was used again"
-        return Memory(None, split_bytes=parts, missing={**absent, "peak_bytes": reason})
-    return Memory(grown, split_bytes=parts, how=_HOW_CPU, missing=absent)
+        missing["peak_bytes"] = "this system has no /proc/self/status"
+    elif not could_reset:
+        missing["peak_bytes"] = "the peak resident set cannot be reset here (/proc/self/clear_refs)"
+    else:
+        grown = max(0, peak - before)
+        parts["activations"] = max(0, grown - sum(parts.values()))
+        if grown < sum(parts.values()):
+            missing["peak_bytes"] = "the resident set grew by less than the tensors kept: freed memory was used again"
+            grown = None
+    return Memory(grown, split_bytes=parts, how=_HOW_CPU if grown is not None else "", missing=missing)
 
 
 FILLABLE = 0.8  # of the memory that is free: beyond it the system would end the process, not the allocation
@@ -188,77 +188,76 @@ class HostMemory:
 # ---------------------------------------------------------------------------------------------- CUDA
 
 
-class CudaMemory:
-    """Weighs on a CUDA device. ``cuda`` is ``torch.cuda`` or what stands in for it in a test."""
+def cuda_memory(
+    make: Callable[[], Subject],
+    device: Any,
+    *,
+    gpu: Gpu | None = None,
+    repeats: int = 3,
+    cuda: Any = None,
+    clear_workspaces: Callable[[], None] | None = None,
+) -> Memory:
+    """Run ``repeats`` fresh passes; peaks are the largest, and a difference between passes is reported.
 
-    def __init__(
-        self,
-        device: Any,
-        *,
-        gpu: Gpu | None = None,
-        cuda: Any = None,
-        clear_workspaces: Callable[[], None] | None = None,
-    ) -> None:
-        if cuda is None:
-            import torch
+    ``cuda`` is ``torch.cuda`` and ``clear_workspaces`` frees what cuBLAS holds, or what stands in for them in a test.
+    """
+    if cuda is None:
+        import torch
 
-            cuda = torch.cuda
-        self._cuda = cuda
-        self._device = device
-        self._gpu = gpu
-        self._clear_workspaces = clear_workspaces or _clear_workspaces
+        cuda = torch.cuda
+    clear = clear_workspaces or _clear_workspaces
+    gpu = gpu or Gpu(absent="no NVML")
+    peaks: list[int] = []
+    reserved: list[int] = []
+    used: list[int] = []  # of the whole device, through NVML: what is really gone
+    parts: dict[str, int] = {}
+    missing: dict[str, str] = {}
 
-    def measure(self, make: Callable[[], Subject], *, repeats: int = 3) -> Memory:
-        """Run ``repeats`` fresh passes; peaks are the largest, and a difference between passes is reported."""
-        peaks: list[tuple[int, int]] = []
-        parts: dict[str, int] = {}
-        missing: dict[str, str] = {}
-        device_bytes: int | None = None
-        for _ in range(max(1, repeats)):
-            self._clean()
-            start = self._cuda.memory_stats(self._device)
-            before = start.get("allocated_bytes.all.current", 0)
-            with DevicePeak(self._gpu) as used:
-                subject = make()
-                subject.run()
-                self._cuda.synchronize(self._device)
-            stats = self._cuda.memory_stats(self._device)
-            peaks.append((stats["allocated_bytes.all.peak"] - before, stats["reserved_bytes.all.peak"]))
-            parts = split(subject.tensors(), device=self._device)
-            parts["workspaces"] = self._workspaces()
-            device_bytes = used.peak if device_bytes is None else max(device_bytes, used.peak or 0)
-            if any(stats.get(key, 0) > start.get(key, 0) for key in ("num_alloc_retries", "num_ooms")):
-                missing["note"] = "the allocator had to retry: the device was nearly full"
-            del subject
-        self._clean()
-        if len({allocated for allocated, _ in peaks}) > 1:
-            missing["note"] = f"peaks differ between passes: {sorted({a for a, _ in peaks})}"
-        if device_bytes is None:
-            missing["device_bytes"] = "no NVML" if self._gpu is None else self._gpu.reason("memory")
-        allocated = max(a for a, _ in peaks)
-        parts["activations"] = max(0, allocated - sum(parts.values()))
-        return Memory(
-            allocated,
-            reserved_bytes=max(r for _, r in peaks),
-            device_bytes=device_bytes,
-            split_bytes=parts,
-            how="peak of torch's allocator, fresh state, largest batches",
-            missing=missing,
-        )
+    def look() -> None:
+        info = gpu.read("memory")
+        if info is not None:
+            used.append(int(info["used"]))
 
-    def _clean(self) -> None:
-        """Free first, reset after: in the other order the old segments would be the new peak."""
-        gc.collect()
-        self._cuda.synchronize(self._device)
-        self._clear_workspaces()
-        self._cuda.empty_cache()
-        self._cuda.reset_peak_memory_stats(self._device)
+    for _ in range(max(1, repeats)):
+        _clean(cuda, device, clear)
+        start = cuda.memory_stats(device)
+        with Polling(look, every_seconds=0.03):
+            subject = make()
+            subject.run()
+            cuda.synchronize(device)
+        stats = cuda.memory_stats(device)
+        peaks.append(stats["allocated_bytes.all.peak"] - start.get("allocated_bytes.all.current", 0))
+        reserved.append(stats["reserved_bytes.all.peak"])
+        parts = split(subject.tensors(), device=device)
+        held = cuda.memory_stats(device).get("allocated_bytes.all.current", 0)
+        clear()  # tens of MiB on recent GPUs, whatever the model
+        parts["workspaces"] = held - cuda.memory_stats(device).get("allocated_bytes.all.current", 0)
+        if any(stats.get(key, 0) > start.get(key, 0) for key in ("num_alloc_retries", "num_ooms")):
+            missing["note"] = "the allocator had to retry: the device was nearly full"
+        del subject
+    _clean(cuda, device, clear)
+    if len(set(peaks)) > 1:
+        missing["note"] = f"peaks differ between passes: {sorted(set(peaks))}"
+    if not used:
+        missing["device_bytes"] = gpu.reason("memory")
+    parts["activations"] = max(0, max(peaks) - sum(parts.values()))
+    return Memory(
+        max(peaks),
+        reserved_bytes=max(reserved),
+        device_bytes=max(used, default=None),
+        split_bytes=parts,
+        how="peak of torch's allocator, fresh state, largest batches",
+        missing=missing,
+    )
 
-    def _workspaces(self) -> int:
-        """Return what cuBLAS holds of the allocator: tens of MiB on recent GPUs, whatever the model. It is let go."""
-        held = int(self._cuda.memory_stats(self._device).get("allocated_bytes.all.current", 0))
-        self._clear_workspaces()
-        return held - int(self._cuda.memory_stats(self._device).get("allocated_bytes.all.current", 0))
+
+def _clean(cuda: Any, device: Any, clear_workspaces: Callable[[], None]) -> None:
+    """Free first, reset after: in the other order the old segments would be the new peak."""
+    gc.collect()
+    cuda.synchronize(device)
+    clear_workspaces()
+    cuda.empty_cache()
+    cuda.reset_peak_memory_stats(device)
 
 
 def _clear_workspaces() -> None:
@@ -268,37 +267,3 @@ def _clear_workspaces() -> None:
     clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
     if clear is not None:
         clear()
-
-
-class DevicePeak:
-    """Polls the device's used memory through NVML in a thread while something runs: what is really gone."""
-
-    def __init__(self, gpu: Gpu | None, *, every_seconds: float = 0.03) -> None:
-        self._gpu = gpu
-        self._every = every_seconds
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.peak: int | None = None
-
-    def _poll(self) -> None:
-        while True:
-            self._look()
-            if self._stop.wait(self._every):
-                return
-
-    def _look(self) -> None:
-        info = None if self._gpu is None else self._gpu.read("memory")
-        if info is not None:
-            self.peak = max(self.peak or 0, int(info["used"]))
-
-    def __enter__(self) -> DevicePeak:
-        if self._gpu is not None and self._gpu.absent is None:
-            self._thread = threading.Thread(target=self._poll, name=f"nvml-memory-{os.getpid()}", daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._look()

@@ -1,4 +1,4 @@
-"""What a GPU says about itself through NVML: each capability is probed once, and unknown is never zero.
+"""What a GPU says about itself through NVML: each query is tried once, and unknown is never zero.
 
 The package is ``nvidia-ml-py`` (module ``pynvml``). A machine without driver, a container, a MIG slice, a missing
 permission and an old driver all lead to the same thing: a value that is None and a reason beside it.
@@ -7,15 +7,24 @@ permission and an old driver all lead to the same thing: a value that is None an
 from __future__ import annotations
 
 import os
-import types
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 Library = Any  # the pynvml module, or what stands in for it in a test
 
-SUPPORTED = "supported"
-TOO_OLD = "error(the driver is too old for this query)"
+TOO_OLD = "the driver is too old for this query"
+ERRORS = {  # NVML's classes of errors, in words
+    "NVMLError_LibraryNotFound": "no NVIDIA driver (libnvidia-ml was not found)",
+    "NVMLError_DriverNotLoaded": "the NVIDIA driver is not loaded",
+    "NVMLError_LibRmVersionMismatch": "driver and library differ in version: restart after the driver update",
+    "NVMLError_NoPermission": "no permission",
+    "NVMLError_NotSupported": "this GPU or driver does not support it",
+    "NVMLError_FunctionNotFound": TOO_OLD,
+    "NVMLLibraryMismatchError": TOO_OLD,  # the binding's own, no NVMLError
+    "NVMLError_GpuIsLost": "the GPU is lost",
+}
 
 # Reasons for a clock below its maximum (nvml.h). The harmful spoil a measurement; a power cap is normal at full load.
 HARMFUL = {0x8: "hardware slowdown", 0x20: "thermal slowdown (software)", 0x40: "thermal slowdown", 0x80: "power brake"}
@@ -89,22 +98,13 @@ QUERIES: Mapping[str, tuple[Callable[[Library, Any], Any], bool]] = {
     "mig_mode": (lambda lib, h: bool(lib.nvmlDeviceGetMigMode(h)[0]), True),
 }
 
-_MIG_WIDE = {"energy_millijoules", "power_watts"}  # the whole device's figure says nothing about one slice
+_NOT_OF_A_SLICE = ("energy_millijoules", "power_watts")  # the whole device's figure says nothing about one MIG slice
 
 
 def why(library: Library, error: Exception) -> str:
-    """Turn an NVML error into one of a capability's states."""
-    kinds = (
-        ("NVMLError_NotSupported", "not_supported"),
-        ("NVMLError_NoPermission", "no_permission"),
-        ("NVMLError_FunctionNotFound", TOO_OLD),
-        ("NVMLError_GpuIsLost", "error(GPU is lost)"),
-    )
-    for name, state in kinds:
-        kind = getattr(library, name, None)
-        if kind is not None and isinstance(error, kind):
-            return state
-    return f"error({error})"
+    """Say in words what an error of NVML means."""
+    kinds = ((getattr(library, name, None), text) for name, text in ERRORS.items())
+    return next((text for kind, text in kinds if kind is not None and isinstance(error, kind)), f"error({error})")
 
 
 @dataclass(slots=True)
@@ -116,59 +116,34 @@ class Gpu:
     parent: Any = None  # of a MIG slice; else the handle itself
     is_mig: bool = False
     matched_by: str = ""
-    absent: str | None = None
+    absent: str | None = None  # also once the device is lost
     driver: str | None = None
     cuda_driver: str | None = None
-    capabilities: dict[str, str] = field(default_factory=dict)
-    lost: str | None = None
+    missing: dict[str, str] = field(default_factory=dict)  # query -> why it has no value
 
     def read(self, name: str) -> Any:
-        """Return the value of a capability now, or None; :meth:`reason` then says why."""
-        library = self.library
-        gone = self.absent is not None or self.lost is not None
-        if library is None or gone or self.capabilities.get(name, SUPPORTED) != SUPPORTED:
+        """Return what a query says now, or None; :meth:`reason` then says why."""
+        if self.absent is not None or name in self.missing:
             return None
         query, device_wide = QUERIES[name]
-        mismatch = getattr(library, "NVMLLibraryMismatchError", ())  # no NVMLError: a driver older than the binding
         try:
-            return query(library, self.parent if device_wide else self.handle)
-        except mismatch:
-            self.capabilities[name] = TOO_OLD
-            return None
-        except library.NVMLError as error:
-            state = why(library, error)
-            if "lost" in state:
-                self.lost = f"the GPU disappeared from NVML while reading {name}"
-            self.capabilities[name] = state
-            return None
-        except (AttributeError, TypeError) as error:  # a binding or stand-in without this call
-            self.capabilities[name] = f"error({error})"
+            return query(self.library, self.parent if device_wide else self.handle)
+        except Exception as error:  # also AttributeError and TypeError of a binding without this call
+            self.missing[name] = why(self.library, error)
+            if self.missing[name] == ERRORS["NVMLError_GpuIsLost"]:
+                self.absent = f"the GPU disappeared from NVML while reading {name}"
             return None
 
     def reason(self, name: str) -> str:
         """Say why ``name`` reads None."""
-        if self.absent is not None:
-            return self.absent
-        if self.lost is not None:
-            return self.lost
-        state = self.capabilities.get(name, SUPPORTED)
-        if state == "not_supported" and self.is_mig and name in _MIG_WIDE:
-            return "a MIG instance has no such counter of its own"
-        return {
-            SUPPORTED: "the driver gave no value",
-            "not_supported": "this GPU or driver does not support it",
-            "no_permission": "no permission",
-        }.get(state, state)
+        return self.absent or self.missing.get(name, "the driver gave no value")
 
     def probe(self) -> None:
-        """Try every query once and note how it went."""
+        """Try every query once, so that what is missing is known."""
+        if self.is_mig:
+            self.missing |= dict.fromkeys(_NOT_OF_A_SLICE, "a MIG instance has no such counter of its own")
         for name in QUERIES:
-            if self.is_mig and name in _MIG_WIDE:
-                self.capabilities[name] = "not_supported"
-            elif self.read(name) is not None:
-                self.capabilities[name] = SUPPORTED
-            elif self.absent is None and self.capabilities.get(name, SUPPORTED) == SUPPORTED:
-                self.capabilities[name] = "error(no value)"
+            self.read(name)
 
     def others(self) -> tuple[list[int], str | None]:
         """Return the process ids of others on the device, and why the list may be incomplete (None: it is not).
@@ -184,14 +159,14 @@ class Gpu:
         return [pid for pid in pids if pid != os.getpid()], None
 
     def facts(self) -> dict[str, Any]:
-        """Return what belongs into a Record: state now, capabilities and their reasons, nothing personal."""
-        if self.absent is not None:
+        """Return what belongs into a Record: state now, reasons for what is missing, nothing personal."""
+        if self.handle is None:
             return {"nvml": None, "nvml_missing": self.absent}
         values = {name: self.read(name) for name in QUERIES if name != "processes"}
         pids, unknown = self.others()
         return {
             "nvml": {**values, "driver": self.driver, "cuda_driver": self.cuda_driver, "matched_by": self.matched_by},
-            "nvml_missing": {n: self.reason(n) for n, s in self.capabilities.items() if s != SUPPORTED},
+            "nvml_missing": dict(self.missing),
             "mig": self.is_mig,
             "other_processes": None if unknown else len(pids),
             "exclusive": None if unknown else not pids,
@@ -199,7 +174,7 @@ class Gpu:
         }
 
 
-def load(library: Library | types.ModuleType | None = None) -> tuple[Library | None, str | None]:
+def load(library: Library | None = None) -> tuple[Library | None, str | None]:
     """Import NVML, unless a test brings its own, and start it. Returns the library, or why there is none."""
     if library is None:
         try:
@@ -212,22 +187,11 @@ def load(library: Library | types.ModuleType | None = None) -> tuple[Library | N
     try:
         library.nvmlInit()
     except library.NVMLError as error:
-        texts = (
-            ("NVMLError_LibraryNotFound", "no NVIDIA driver (libnvidia-ml was not found)"),
-            ("NVMLError_DriverNotLoaded", "the NVIDIA driver is not loaded"),
-            ("NVMLError_LibRmVersionMismatch", "driver and library differ in version: restart after the driver update"),
-            ("NVMLError_NoPermission", "no permission to use NVML"),
-        )
-        for name, text in texts:
-            if isinstance(error, getattr(library, name, ())):
-                return None, text
-        return None, f"NVML does not start: {error}"
+        return None, f"NVML does not start: {why(library, error)}"
     return library, None
 
 
-def open_gpu(
-    uuid: str | None, *, pci_bus_id: str | None = None, library: Library | types.ModuleType | None = None
-) -> Gpu:
+def open_gpu(uuid: str | None, *, pci_bus_id: str | None = None, library: Library | None = None) -> Gpu:
     """Find a CUDA device among NVML's and probe it. Never raises: the Gpu says what is missing.
 
     Args:
@@ -285,3 +249,69 @@ def open_torch_device(device: Any) -> Gpu:
     if bus is not None:
         pci = f"{getattr(facts, 'pci_domain_id', 0):08X}:{bus:02X}:{getattr(facts, 'pci_device_id', 0):02X}.0"
     return open_gpu(None if uuid is None else str(uuid), pci_bus_id=pci)
+
+
+# ---------------------------------------------------------------------------------------------- without CUDA
+
+
+def visible_gpus(*, environment: Mapping[str, str] = os.environ, library: Library | None = None) -> list[str | None]:
+    """List the UUIDs of the GPUs that CUDA will number 0, 1, ...; empty where there is none. Never raises.
+
+    CUDA_VISIBLE_DEVICES ends at its first entry that names no GPU, and one that repeats itself names none. Its
+    numbers are NVML's only with CUDA_DEVICE_ORDER=PCI_BUS_ID, or where there is one GPU; else a UUID is None: CUDA
+    orders by a rule of its own.
+    """
+    library, _ = load(library)
+    if library is None:
+        return []
+    try:
+        handles = map(library.nvmlDeviceGetHandleByIndex, range(library.nvmlDeviceGetCount()))
+        uuids = [text_of(library.nvmlDeviceGetUUID(handle)) for handle in handles]
+    except library.NVMLError:
+        return []
+    ordered = len(uuids) == 1 or environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    items = [str(i) for i in range(len(uuids))] if visible is None else visible.split(",")
+    shown: list[str | None] = []
+    entries: set[int | str] = set()
+    for item in items:
+        entry = _entry(library, item.strip(), uuids)
+        if entry in entries:
+            return []
+        if entry is None:
+            break
+        entries.add(entry)
+        shown.append(entry if isinstance(entry, str) else uuids[entry] if ordered else None)
+    return shown
+
+
+def _entry(library: Library, item: str, uuids: Sequence[str]) -> int | str | None:
+    """Read one entry of CUDA_VISIBLE_DEVICES: a number, a UUID, or None where it names no GPU.
+
+    A number is read as C's strtol does, up to the first other sign; of a GPU's UUID the beginning is enough.
+    """
+    if item.startswith("MIG-"):
+        try:
+            return text_of(library.nvmlDeviceGetUUID(library.nvmlDeviceGetHandleByUUID(item)))
+        except library.NVMLError:
+            return None
+    if item.startswith("GPU-"):
+        matching = [uuid for uuid in uuids if uuid.startswith(item)]
+        return matching[0] if len(matching) == 1 else None
+    digits = re.match(r"[+-]?[0-9]+", item)
+    number = int(digits[0]) if digits and len(digits[0]) < 10 else -1
+    return number if 0 <= number < len(uuids) else None
+
+
+def uuid_of(index: int, visible: Sequence[str | None]) -> str | None:
+    """Return the UUID of CUDA's device ``index``; where NVML cannot tell, torch is asked, which starts CUDA."""
+    if index >= len(visible):
+        return None
+    if visible[index] is not None:
+        return visible[index]
+    import torch
+
+    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
+        return None
+    uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)
+    return None if uuid is None else f"GPU-{str(uuid).removeprefix('GPU-')}"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from samcmp.errors import UsageError
-from samcmp.profiling.clocks import event_now
 from samcmp.training.loop import StepClosure, Trainer
 
 if TYPE_CHECKING:
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
     from samcmp.graphs.batch import GraphBatch
     from samcmp.profiling.arms import Arm
+    from samcmp.profiling.clocks import HostClock
     from samcmp.training.setup import Setup
 
 STEPS = 16
@@ -28,74 +27,42 @@ ADDS_UP = 0.01
 PHASES = ("loading", "forward", "backward", "optimizer")
 
 
-class HostPhases:
-    """Phases by the host's clock, read at their edges: the phase that was innermost gets the time since the last edge.
+class Phases:
+    """Time by phases, read at their edges: the phase that was innermost gets the time since the last edge.
 
-    ``wall`` of the whole stretch is a reading of its own.
+    The edges are the device's, the time of the whole stretch is the host's.
     """
 
-    def __init__(self, counter: Callable[[], int] = time.perf_counter_ns) -> None:
-        self.counter = counter
+    def __init__(self, clock: HostClock) -> None:
+        self.clock = clock
         self.names: list[str] = []
-        self.edges: list[tuple[Any, str | None]] = []  # (reading, phase that ended or was interrupted here)
-        self.began = 0
-
-    def read(self) -> Any:
-        return self.counter()
-
-    def between(self, before: Any, after: Any) -> float:
-        """Return the seconds between two readings."""
-        return float(after - before) / 1e9
-
-    def wait(self) -> None:
-        """Wait until what was begun is done."""
+        self.edges: list[tuple[Any, str | None]] = []  # (moment, phase that ended or was interrupted here)
+        self.began = 0.0
 
     @contextlib.contextmanager
     def inside(self, name: str) -> Iterator[None]:
         """Count the time inside for ``name``, except what an inner phase takes."""
-        self.edges.append((self.read(), self.names[-1] if self.names else None))
+        self.edges.append((self.clock.mark(), self.names[-1] if self.names else None))
         self.names.append(name)
         try:
             yield
         finally:
-            self.edges.append((self.read(), name))
+            self.edges.append((self.clock.mark(), name))
             self.names.pop()
 
     def start(self) -> None:
-        self.wait()
-        self.began = self.counter()
+        self.clock.wait()
+        self.began = self.clock.now()
 
     def stop(self) -> tuple[dict[str, float], float]:
         """Return seconds by phase, and of the whole stretch."""
-        self.wait()
-        wall = (self.counter() - self.began) / 1e9
+        self.clock.wait()
+        wall = self.clock.now() - self.began
         seconds: dict[str, float] = {}
         for (before, _), (after, name) in itertools.pairwise(self.edges):
             if name is not None:
-                seconds[name] = seconds.get(name, 0.0) + self.between(before, after)
+                seconds[name] = seconds.get(name, 0.0) + self.clock.between(before, after)
         return seconds, wall
-
-
-class CudaPhases(HostPhases):
-    """Phases by CUDA events on the current stream; the wall time is the host's, between two synchronisations."""
-
-    def __init__(self, device: Any, *, cuda: Any = None, counter: Callable[[], int] = time.perf_counter_ns) -> None:
-        super().__init__(counter)
-        self.cuda = torch.cuda if cuda is None else cuda
-        self.device = device
-
-    def read(self) -> Any:
-        return event_now(self.cuda, self.device)
-
-    def between(self, before: Any, after: Any) -> float:
-        return float(before.elapsed_time(after)) / 1e3
-
-    def wait(self) -> None:
-        self.cuda.synchronize(self.device)
-
-
-def phases_for(device: torch.device) -> HostPhases:
-    return CudaPhases(device) if device.type == "cuda" else HostPhases()
 
 
 # ---------------------------------------------------------------------------------------------- the pass
@@ -104,7 +71,7 @@ def phases_for(device: torch.device) -> HostPhases:
 class PhasedClosure(StepClosure):
     """A step's closure that notes where forward ends and backward begins."""
 
-    def __init__(self, plain: StepClosure, phases: HostPhases) -> None:
+    def __init__(self, plain: StepClosure, phases: Phases) -> None:
         super().__init__(plain.model, plain.criterion, loss_power=plain.loss_power, loss_term=plain.loss_term)
         self.phases = phases
 
@@ -121,9 +88,9 @@ class PhasedClosure(StepClosure):
             return super().losses()
 
 
-def phases_of(arm: Arm, setup: Setup) -> dict[str, Any]:
+def phases_of(arm: Arm, setup: Setup, clock: HostClock) -> dict[str, Any]:
     """Time loading, forward, backward and optimizer apart, in a mean step of a training through the data path."""
-    timed = [(share, *_timed(steps.trainer, setup)) for share, steps in zip(arm.shares, arm.steps, strict=True)]
+    timed = [(share, *_timed(steps.trainer, setup, clock)) for share, steps in zip(arm.shares, arm.steps, strict=True)]
     seconds = {name: sum(share * parts.get(name, 0.0) for share, parts, _ in timed) for name in PHASES}
     wall = sum(share * wall for share, _, wall in timed)
     over = sum(seconds.values()) / wall
@@ -136,9 +103,9 @@ def phases_of(arm: Arm, setup: Setup) -> dict[str, Any]:
     }
 
 
-def _timed(trainer: Trainer, setup: Setup) -> tuple[dict[str, float], float]:
+def _timed(trainer: Trainer, setup: Setup, clock: HostClock) -> tuple[dict[str, float], float]:
     """Return the seconds of each phase and of the whole, a step."""
-    phases = phases_for(setup.device)
+    phases = Phases(clock)
     plain = trainer.closure
     trainer.closure = PhasedClosure(plain, phases)
     try:

@@ -14,7 +14,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -104,21 +104,6 @@ def profile(
 # ---------------------------------------------------------------------------------------------- processes
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The code of an arm begins to run."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """The code of an arm has changed the process for the others."""
-
-    key: str
-    what: str
-
-
 def _without_failing_arms(
     cases: Mapping[str, Case],
     options: Options,
@@ -155,16 +140,17 @@ def _in_a_process(
                     if key is not None and foreign(cases[key]) and time.monotonic() - began > limit:
                         return Died("timeout", f"took longer than {limit:g} s, more than the whole session has"), key
                     continue
-                event = child.receive()
-                if isinstance(event, Turn):
-                    key, began = event.key, time.monotonic()
-                elif isinstance(event, Changed):
-                    what = f"it changed the process in which the others are measured: {event.what}"
-                    return Died("error", what[:300]), event.key
-                elif isinstance(event, list):
-                    return event, None
+                kind, content = child.receive()
+                if kind == "turn":  # the code of an arm begins to run
+                    key, began = content, time.monotonic()
+                elif kind == "changed":
+                    by, what = content
+                    text = f"it changed the process in which the others are measured: {what}"
+                    return Died("error", text[:300]), by
+                elif kind == "records":
+                    return content, None
                 else:
-                    say(event)
+                    say(content)
             except Died as death:
                 if interrupted:
                     raise KeyboardInterrupt from None
@@ -187,10 +173,11 @@ def _work(pipe: Connection, cases: Mapping[str, Case], options: Options, session
     _run_once(setup)
     watch = interference.Watch(
         {key for key, case in cases.items() if foreign(case)},
-        begins=lambda key: pipe.send(Turn(key)),
-        changed=lambda key, what: pipe.send(Changed(key, what)),
+        begins=lambda key: pipe.send(("turn", key)),
+        changed=lambda key, what: pipe.send(("changed", (key, what))),
     )
-    pipe.send(here(cases, options, session=session, say=pipe.send, setup=setup, turn=watch))
+    made = here(cases, options, session=session, say=lambda text: pipe.send(("say", text)), setup=setup, turn=watch)
+    pipe.send(("records", made))
 
 
 def _run_once(setup: Setup) -> None:

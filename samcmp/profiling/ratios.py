@@ -29,8 +29,6 @@ class Ratio:
     ratio: float
     low: float
     high: float
-    rounds: int
-    method: str
 
     @property
     def half_width(self) -> float:
@@ -69,17 +67,17 @@ def ratio(log_ratios: Floats, *, level: float = 0.95) -> Ratio:
     if not np.isfinite(values).all():
         raise ValueError("a log ratio must be finite")
     if n == 1:
-        return Ratio(math.exp(values[0]), 0.0, math.inf, n, "single round: no interval")
+        return Ratio(math.exp(values[0]), 0.0, math.inf)
     if n < _FEW:
         return _student(values, level=level)
     means = np.sort(_walsh(values))
     low, high = _signed_rank_interval(means, n, level=level)
-    return Ratio(math.exp(float(np.median(means))), math.exp(low), math.exp(high), n, "signed rank")
+    return Ratio(math.exp(float(np.median(means))), math.exp(low), math.exp(high))
 
 
 def across(log_ratios: Sequence[float]) -> Ratio:
     """Estimate a speed ratio from one estimate a process: their mean, with Student's t over processes."""
-    return _student(np.asarray(log_ratios, dtype=np.float64), level=0.95, method="t over processes")
+    return _student(np.asarray(log_ratios, dtype=np.float64), level=0.95)
 
 
 def _walsh(values: Floats) -> Floats:
@@ -89,12 +87,12 @@ def _walsh(values: Floats) -> Floats:
     return means
 
 
-def _student(values: Floats, *, level: float, method: str = "t, few rounds") -> Ratio:
+def _student(values: Floats, *, level: float) -> Ratio:
     n = len(values)
     middle = float(values.mean())
     spread = float(values.std(ddof=1)) / math.sqrt(n)
     half = student_quantile(n - 1, level=level) * spread
-    return Ratio(math.exp(middle), _exp(middle - half), _exp(middle + half), n, method)
+    return Ratio(math.exp(middle), _exp(middle - half), _exp(middle + half))
 
 
 def _exp(x: float) -> float:
@@ -155,15 +153,3 @@ def noise_is_stable(log_ratios: Floats, *, window: int = 64, tolerance: float = 
     running = np.array([np.std(log_ratios[:k], ddof=1) for k in range(n - window + 1, n + 1)])
     mean = float(running.mean())
     return mean == 0.0 or float(running.std(ddof=1)) < tolerance * mean
-
-
-def outliers(seconds: Floats) -> dict[str, int]:
-    """Count unusual blocks without removing any: Tukey's mild and severe fences, and modified z above 14.8."""
-    q1, q3 = np.quantile(seconds, [0.25, 0.75])
-    iqr = q3 - q1
-    mild = (seconds < q1 - 1.5 * iqr) | (seconds > q3 + 1.5 * iqr)
-    severe = (seconds < q1 - 3 * iqr) | (seconds > q3 + 3 * iqr)
-    middle = np.median(seconds)
-    mad = np.median(np.abs(seconds - middle))
-    far = np.abs(seconds - middle) * 0.6745 > 14.8 * mad if mad > 0 else np.zeros(len(seconds), dtype=bool)
-    return {"mild": int((mild & ~severe).sum()), "severe": int(severe.sum()), "modified_z": int(far.sum())}

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from samcmp.profiling.arms import GRADIENT, SAM, Arm
+from samcmp.profiling.clocks import HostClock
+from samcmp.profiling.nvml import Gpu
 from samcmp.profiling.ratios import Floats
 from samcmp.profiling.rounds import Session
 from samcmp.records import Energy, Memory
 from samcmp.training.setup import Setup
+
+if TYPE_CHECKING:
+    from samcmp.graphs.batch import GraphBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +35,17 @@ class SessionOptions:
 
 @dataclass(slots=True)
 class Results:
-    """Everything a session measured, before it becomes Records."""
+    """Where a session measures, and everything it has measured, before it becomes Records."""
 
     setup: Setup
     arms: list[Arm]
-    clock: str
-    steps: int = 0
-    graphs_per_step: float = 0.0
-    atoms_per_step: float = 0.0
+    batches: Sequence[GraphBatch]  # the recorded list, on the device
+    options: SessionOptions
+    clock: HostClock
+    gpu: Gpu
+    say: Callable[[str], None]
+    start: float  # of the budget, in the clock's time
+    steps: int = 0  # of a block
     session: Session | None = None
     memory: dict[str, Memory] = field(default_factory=dict)
     energy: dict[str, Energy] = field(default_factory=dict)
@@ -48,6 +57,22 @@ class Results:
     one_at_a_time: str | None = None  # why the optimizers were not in memory side by side
     interrupted: bool = False
     parameters: int | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.setup.device.type == "cuda"
+
+    @property
+    def seconds_left(self) -> float:
+        return self.options.seconds - (self.clock.now() - self.start)
+
+    @property
+    def graphs_per_step(self) -> float:
+        return float(np.mean([b.num_graphs for b in self.batches]))
+
+    @property
+    def atoms_per_step(self) -> float:
+        return float(np.mean([b.num_atoms for b in self.batches]))
 
     @property
     def alive(self) -> list[Arm]:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from samcmp.profiling.clocks import HostClock, Timed, collected
-from samcmp.profiling.gpu_monitor import GpuMonitor, NoMonitor
+from samcmp.profiling.gpu_monitor import GpuMonitor
 from samcmp.profiling.ratios import Floats, Ratio, noise_is_stable, ratio
 
 MIN_ROUNDS = 10
@@ -150,7 +150,7 @@ class Rounds:
         seconds: float,
         seed: int = 0,
         pairs: Sequence[tuple[str, str]] | None = None,
-        monitor: GpuMonitor | NoMonitor | None = None,
+        monitor: GpuMonitor | None = None,
         start: float | None = None,
         expected_seconds: float = 0.0,
         failing: Callable[[Exception], tuple[str, str] | None] = lambda error: None,
@@ -165,7 +165,7 @@ class Rounds:
         self.seconds = seconds
         first = arms[0].name
         self.pairs = [(arm.name, first) for arm in arms[1:]] if pairs is None else list(pairs)
-        self.monitor = monitor or NoMonitor()
+        self.monitor = monitor or GpuMonitor()
         self.start = clock.now() if start is None else start
         self.expected_seconds = expected_seconds
         self.failing = failing

@@ -15,7 +15,7 @@ from samcmp import optim
 from samcmp.optim.entry import NEVER
 from samcmp.profiling.clocks import HostClock, clock_for, working_after
 from samcmp.profiling.memory import measure as weigh
-from samcmp.profiling.phases import phases_for
+from samcmp.profiling.phases import Phases
 from samcmp.profiling.ratios import Ratio
 from samcmp.profiling.rounds import Part, Rounds, Session, TimedArm
 from samcmp.profiling.session import STILL_BUSY
@@ -118,7 +118,7 @@ def run(device: torch.device, *, seconds: float = 60.0, seed: int = 0) -> Iterat
 
     clock = clock_for(device)
     yield clocks(device, clock)
-    yield phases(device, seed=seed)
+    yield phases(device, clock, seed=seed)
     yield memory(device)
     yield careless(device, clock)
     toys = {"adam": Toy(device, plain), "adam again": Toy(device, plain), "sam": Toy(device, SAM)}
@@ -163,11 +163,11 @@ def clocks(device: torch.device, clock: HostClock) -> Check:
     return Check("two host clocks agree", abs(share - 1) < 0.02 and resolution < 1e-6, text)
 
 
-def phases(device: torch.device, *, seed: int) -> Check:
+def phases(device: torch.device, clock: HostClock, *, seed: int) -> Check:
     """Forward, backward and optimizer must add up to the wall time."""
     toy = Toy(device, lambda base: base, seed=seed)
     toy.run()
-    timer = phases_for(device)
+    timer = Phases(clock)
     timer.start()
     with timer.inside("optimizer"):  # around all steps: on a GPU an event between two of them takes time itself
         for _ in range(64):

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from samcmp import machine
-from samcmp.profiling import WARNING, plausibility
+from samcmp.profiling import WARNING
 from samcmp.profiling.arms import GRADIENT, Arm
 from samcmp.profiling.clocks import CudaClock
-from samcmp.profiling.ratios import Floats, Ratio, noise, outliers, ratio
+from samcmp.profiling.ratios import Floats, Ratio, noise, ratio
 from samcmp.profiling.results import Results
 from samcmp.profiling.rounds import Session
 from samcmp.profiling.steps import EPOCHS, by_third, standard_error
-from samcmp.records import Record, Status, Throughput
+from samcmp.records import Memory, Record, Status, Throughput
 
+BURSTY = 1.1  # mean over median time
+SURELY = 0.02  # beyond an interval: smaller differences of speed mean nothing anywhere here
+SAM_SPEED = (0.45, 1.0)  # of the base's: two passes and a perturbation
 PAID_ONCE = 0.25  # of a gradient, at most, is paid once a step: 0.08 to 0.2 were measured of small models on a CPU
 
 
@@ -26,7 +30,7 @@ def records(results: Results, *, seconds: float) -> list[Record]:
     """Build one Record a case, in the order of the arms. Warnings of the session are in each Record's notes."""
     setup = results.setup
     speeds = {arm.name: _throughput(results, arm) for arm in results.arms}
-    results.warnings += plausibility.warnings(results, speeds)
+    results.warnings += implausible(results, speeds)
     warnings = tuple(f"{WARNING}{text}" for text in results.warnings)
     facts = machine.metadata(setup.device) | {"measured": results.device}
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -194,10 +198,10 @@ def _details(results: Results, session: Session, arm: Arm, *, per_step: Floats) 
     blocks = [parts[0] for parts in rounds]
     seconds = np.array([t.seconds for t in blocks])
     fixed = results.bound
-    on_gpu = results.clock == CudaClock.name
+    on_gpu = results.clock.name == CudaClock.name
     taken = [passes for parts in rounds for t in parts[:1] for passes in t.passes]
     details: dict[str, Any] = {
-        "clock": results.clock,
+        "clock": results.clock.name,
         "block_steps": len(blocks[0].passes),
         "one_at_a_time": results.one_at_a_time,
         "graphs_per_second_total": results.graphs_per_step / float(per_step.mean()),  # bursts included
@@ -209,7 +213,6 @@ def _details(results: Results, session: Session, arm: Arm, *, per_step: Floats) 
         "host_bound_share": float(np.mean([t.host_bound for t in blocks])) if on_gpu else None,
         "clocks_disagree": sum(not t.agrees for t in blocks),
         "noise": noise(seconds) if len(seconds) > 1 else None,
-        "outliers": outliers(seconds) if len(seconds) > 3 else None,
         "step_kinds": step_kinds(results, arm),
         "undeclared_passes": [min(taken), max(taken)] if min(taken) < max(taken) else None,
         "warmup_rounds": session.warmup_rounds,
@@ -227,3 +230,68 @@ def _details(results: Results, session: Session, arm: Arm, *, per_step: Floats) 
         details["flop_per_step"] = details["flop_per_gradient"] * mean_passes(results, arm)
         details["tflop_per_second"] = details["flop_per_step"] / float(np.median(per_step)) / 1e12
     return details
+
+
+# ---------------------------------------------------------------------------------------------- what cannot be
+
+
+def implausible(results: Results, speeds: Mapping[str, Throughput | None]) -> list[str]:
+    """Say, with the numbers, what in a session cannot be or was disturbed."""
+    said: list[str] = []
+    sam = speeds.get(results.sam or "")
+    base = None if sam is None else sam.ratio_to.get(results.base or "")
+    if base is not None and ((base[2] or 1.0) < SAM_SPEED[0] or (base[1] or 0.0) > SAM_SPEED[1]):
+        said.append(f"SAM at {base[0]:.2f} of the base's speed: two passes give {SAM_SPEED[0]} to {SAM_SPEED[1]}")
+    fixed = results.bound
+    if fixed is not None and fixed[0] < -0.02 * fixed[1]:
+        said.append(
+            f"a base step is {-fixed[0] * 1e3:.2f} ms faster than its own gradient: noise exceeds the step's cost"
+        )
+    said += _disturbances(results)
+    for name, speed in speeds.items():
+        said += [f"{name}: {text}" for text in _odd(speed, results.memory.get(name))]
+    return said
+
+
+def _disturbances(results: Results) -> list[str]:
+    session = results.session
+    said: list[str] = []
+    if session is None:
+        return said
+    if session.throttled:
+        said.append("throttled: more than a fifth of the rounds had a cause to be repeated; the rest was kept")
+    elif session.discarded:
+        causes = sorted({str(d["cause"]) for d in session.discarded})
+        said.append(f"{len(session.discarded)} rounds were measured again: {'; '.join(causes)}")
+    if 0 < session.rounds < 6:
+        said.append(f"{session.rounds} rounds in the budget: intervals are wide, a larger --budget narrows them")
+    blocks = [t for track in session.tracks.values() for parts in track.blocks for t in parts]
+    if results.clock.name != CudaClock.name and blocks:
+        busy = sum(t.cpu_seconds for t in blocks) / max(1e-9, sum(t.seconds for t in blocks))
+        if busy < 0.9:
+            said.append(f"this process had {busy:.2f} cores while it was timed: other processes took the rest")
+    if any(not t.agrees for t in blocks):
+        share = sum(not t.agrees for t in blocks) / len(blocks)
+        said.append(f"device and host clock differ by more than 1 % in {share:.0%} of the blocks")
+    spread = {n: float(t.mean() / np.median(t)) for n, t in session.step_seconds.items() if len(t) > 2}
+    worst = max(spread, key=lambda name: spread[name], default="")
+    if worst and spread[worst] > BURSTY:
+        said.append(f"bursts of other work: mean over median time is {spread[worst]:.2f} for {worst}")
+    return said
+
+
+def _odd(speed: Throughput | None, memory: Memory | None) -> list[str]:
+    said = []
+    least = speed.details.get("least_time") if speed is not None else None
+    if least is not None and least[1] > 1.0 + SURELY:
+        said.append(f"its gradients need {least[1]:.2f} to {least[2]:.2f} of the time it took: faster than they allow")
+    kinds = speed.details["step_kinds"] if speed is not None else {}
+    if not math.isfinite(kinds.get("log_error", 0.0)):
+        said.append(f"{kinds['counted_steps']} steps are too few to know its share of two-pass steps")
+    if memory is not None and memory.peak_bytes is not None:
+        kept = sum(size for kind, size in memory.split_bytes.items() if kind != "activations")
+        if memory.peak_bytes < kept:
+            said.append(f"peak {memory.peak_bytes} B is below the {kept} B of its parameters, gradients and state")
+    if memory is not None and "note" in memory.missing:
+        said.append(memory.missing["note"])
+    return said

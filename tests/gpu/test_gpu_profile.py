@@ -12,7 +12,7 @@ import torch
 from samcmp import optim
 from samcmp.experiment.config import unfit
 from samcmp.profiling import arms, energy, selfcheck
-from samcmp.profiling.memory import CudaMemory
+from samcmp.profiling.memory import cuda_memory
 from samcmp.profiling.nvml import open_torch_device
 from samcmp.profiling.session import SessionOptions, profile
 from samcmp.records import Case, Protocol, Record
@@ -101,7 +101,7 @@ class Product:
 
 
 def test_the_workspaces_of_cublas_are_told_apart() -> None:
-    found = CudaMemory(GPU).measure(Product)
+    found = cuda_memory(Product, GPU)
     assert found.split_bytes["parameters"] == 8 * MEBIBYTE
     assert found.split_bytes["workspaces"] > 0
     assert found.split_bytes["activations"] == pytest.approx(4 * MEBIBYTE, abs=MEBIBYTE)

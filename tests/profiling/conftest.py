@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from samcmp.profiling.clocks import HostClock
-from samcmp.profiling.phases import HostPhases
 
 
 def own_clock(device: Any) -> HostClock:
@@ -21,6 +20,4 @@ def _own_time() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("samcmp.profiling.session.clock_for", own_clock)
         patch.setattr("samcmp.profiling.selfcheck.clock_for", own_clock)
-        patch.setattr("samcmp.profiling.selfcheck.phases_for", lambda device: HostPhases(time.process_time_ns))
-        patch.setattr("samcmp.profiling.phases.phases_for", lambda device: HostPhases(time.process_time_ns))
         yield

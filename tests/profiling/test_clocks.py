@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from samcmp.profiling.clocks import CudaClock, HostClock, collected
-from samcmp.profiling.phases import CudaPhases, HostPhases
+from samcmp.profiling.phases import Phases
 from tests.profiling.fake_cuda import FakeCuda
 
 
@@ -105,7 +105,7 @@ def test_a_device_that_waits_for_its_host_is_host_bound() -> None:
 
 def test_phases_add_up_and_the_innermost_counts() -> None:
     now = [0]
-    phases = HostPhases(lambda: now[0])
+    phases = Phases(HostClock(lambda: now[0]))
 
     def spend(milliseconds: int) -> None:
         now[0] += milliseconds * 1_000_000
@@ -128,7 +128,7 @@ def test_phases_add_up_and_the_innermost_counts() -> None:
 
 def test_time_outside_every_phase_shows_as_a_difference_to_the_wall() -> None:
     now = [0]
-    phases = HostPhases(lambda: now[0])
+    phases = Phases(HostClock(lambda: now[0]))
     phases.start()
     with phases.inside("forward"):
         now[0] += 900
@@ -139,7 +139,7 @@ def test_time_outside_every_phase_shows_as_a_difference_to_the_wall() -> None:
 
 def test_phases_on_a_device_are_its_own_times_and_not_the_launches() -> None:
     cuda = FakeCuda()
-    phases = CudaPhases("cuda:0", cuda=cuda, counter=cuda.now)
+    phases = Phases(cuda_clock(cuda))
     phases.start()
     for _ in range(5):
         with phases.inside("optimizer"):
@@ -159,7 +159,7 @@ def test_phases_on_a_device_are_its_own_times_and_not_the_launches() -> None:
 def test_phases_of_a_device_that_waits_for_its_host_add_up_although_events_take_time() -> None:
     """Small steps: the events between two of them must not fall between the phases."""
     cuda = FakeCuda(launch_seconds=2e-4, event_seconds=1e-5)
-    phases = CudaPhases("cuda:0", cuda=cuda, counter=cuda.now)
+    phases = Phases(cuda_clock(cuda))
     phases.start()
     with phases.inside("optimizer"):
         for _ in range(50):

@@ -42,7 +42,7 @@ def test_a_window_lasts_at_least_its_seconds_and_divides_by_its_graphs() -> None
     assert window is not None
     assert window.seconds >= 5.0
     assert window.graphs == 64 * round(window.seconds / 0.25)
-    found = energy(window, idle_watts=100.0, missing=None)
+    found = energy(window, idle_watts=100.0)
     assert found.joules_per_graph == pytest.approx(400 * 0.25 / 64, rel=0.01)
     assert found.net_joules_per_graph == pytest.approx(300 * 0.25 / 64, rel=0.01)
     assert found.watts == pytest.approx(400, rel=0.01)
@@ -66,11 +66,11 @@ def test_a_counter_that_wraps_gives_no_energy_and_never_a_negative_one() -> None
     windows = [counter.window(lambda: 1, seconds=2.0) for _ in range(12)]
     assert any(w is None for w in windows)
     assert all(w is None or w.joules >= 0 for w in windows)
-    assert energy(None, idle_watts=None, missing=None).missing
+    assert energy(None, idle_watts=None).missing
 
 
 def test_a_counter_that_does_not_move_is_not_zero_energy() -> None:
-    found = energy(Window(0.0, 0.2, 100), idle_watts=None, missing=None)
+    found = energy(Window(0.0, 0.2, 100), idle_watts=None)
     assert found.joules_per_graph is None
     assert "did not move" in found.missing
 

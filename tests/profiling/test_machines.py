@@ -9,7 +9,7 @@ import pytest
 
 from samcmp.profiling import energy
 from samcmp.profiling import session as profiling
-from samcmp.profiling.gpu_monitor import NoMonitor
+from samcmp.profiling.gpu_monitor import GpuMonitor
 from samcmp.profiling.nvml import Gpu, open_gpu
 from samcmp.profiling.session import SessionOptions, profile
 from samcmp.records import Case, Protocol, Record, speed_word
@@ -84,7 +84,7 @@ def test_a_mig_slice_has_no_energy_and_says_why(setup: Setup, monkeypatch: pytes
     assert "MIG" in record.energy.missing
 
 
-class InStep(NoMonitor):
+class InStep(GpuMonitor):
     """A clock that runs as fast as the work is slow: in its cycles all blocks are alike."""
 
     began = 0.0
@@ -100,7 +100,7 @@ class InStep(NoMonitor):
 def test_a_difference_that_clock_cycles_do_not_confirm_is_ambiguous_and_said(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profiling, "monitor_for", lambda gpu: InStep())
+    monkeypatch.setattr(profiling, "GpuMonitor", lambda gpu: InStep())
     made = session("no driver", setup, monkeypatch, seconds=3.0)[1]
     assert made.throughput is not None
     ratio, low, high = made.throughput.ratio_to["adam"]

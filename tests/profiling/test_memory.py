@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from samcmp.profiling import memory
-from samcmp.profiling.memory import CudaMemory, DevicePeak, cpu_memory, split, tensors_in, unique_bytes
+from samcmp.profiling.gpu_monitor import Polling
+from samcmp.profiling.memory import cpu_memory, cuda_memory, split, tensors_in, unique_bytes
 from samcmp.profiling.nvml import open_gpu
 from tests.profiling.fake_cuda import FakeCuda
 from tests.profiling.fake_nvml import UUID, FakeGpu, FakeNvml
 
 MIB = 1 << 20
 CPU = torch.device("cpu")
+DEVICE = SimpleNamespace(type="cuda")
 can_reset = pytest.mark.skipif(not memory.reset_peak(), reason="/proc/self/clear_refs cannot be written here")
 
 
@@ -128,8 +130,9 @@ def test_the_workspaces_of_a_library_are_not_called_activations() -> None:
             library.multiply()
             super().run()
 
-    weigh = CudaMemory(SimpleNamespace(type="cuda"), cuda=cuda, clear_workspaces=library.clear)
-    found = weigh.measure(lambda: Multiplies(cuda, kept=100, passing=50))
+    found = cuda_memory(
+        lambda: Multiplies(cuda, kept=100, passing=50), DEVICE, cuda=cuda, clear_workspaces=library.clear
+    )
     assert found.peak_bytes == library.size + 150
     assert found.split_bytes["workspaces"] == library.size
     assert found.split_bytes["activations"] == 150
@@ -145,15 +148,14 @@ def test_only_what_an_optimizer_did_itself_is_said_of_it() -> None:
         def run(self) -> None:
             cuda.num_ooms += 1
 
-    found = CudaMemory(SimpleNamespace(type="cuda"), cuda=cuda).measure(lambda: Starved(cuda, kept=1, passing=1))
+    found = cuda_memory(lambda: Starved(cuda, kept=1, passing=1), DEVICE, cuda=cuda)
     assert "nearly full" in found.missing["note"]
 
 
 def measure(cuda: FakeCuda, *, passing: list[int], gpu: Any = None) -> memory.Memory:
     each = iter(passing)
-    device = SimpleNamespace(type="cuda")
-    return CudaMemory(device, gpu=gpu, cuda=cuda).measure(
-        lambda: FakeSubject(cuda, kept=100, passing=next(each)), repeats=len(passing)
+    return cuda_memory(
+        lambda: FakeSubject(cuda, kept=100, passing=next(each)), DEVICE, gpu=gpu, repeats=len(passing), cuda=cuda
     )
 
 
@@ -187,13 +189,9 @@ def test_the_device_peak_is_nvmls_or_has_a_reason() -> None:
 
 
 def test_the_device_is_polled_while_something_runs() -> None:
-    fake = FakeGpu(used=MIB)
-    with DevicePeak(open_gpu(UUID, library=FakeNvml(fake)), every_seconds=0.001) as peak:
-        fake.used = 9 * MIB
-        asked = fake.readings["memory"]
-        for _ in range(1000):
-            if fake.readings["memory"] > asked + 1:
-                break
+    seen: list[float] = []
+    with Polling(lambda: seen.append(time.monotonic()), every_seconds=0.001):
+        while len(seen) < 3:
             time.sleep(0.001)
-        fake.used = 2 * MIB
-    assert peak.peak == 9 * MIB
+        ends = time.monotonic()
+    assert seen[-1] > ends  # and once more where it has run

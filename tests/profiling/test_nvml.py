@@ -9,9 +9,8 @@ import pytest
 
 from samcmp.cli import common
 from samcmp.profiling import nvml
-from samcmp.profiling.gpu_monitor import GpuMonitor, NoMonitor, monitor_for
-from samcmp.profiling.nvml import QUERIES, SUPPORTED, open_gpu
-from samcmp.profiling.visible_gpus import uuid_of, visible_gpus
+from samcmp.profiling.gpu_monitor import GpuMonitor
+from samcmp.profiling.nvml import QUERIES, open_gpu, uuid_of, visible_gpus
 from tests.profiling.fake_nvml import MACHINES, MIG_UUID, UUID, FakeGpu, FakeNvml
 
 ABSENT = {"driver mismatch", "no driver", "driver not loaded", "no NVML permission"}
@@ -27,7 +26,7 @@ def test_every_reading_is_a_value_or_has_a_reason(name: str) -> None:
     for query in QUERIES:
         value = gpu.read(query)
         assert value is not None or gpu.reason(query), f"{query} is None without a reason"
-        assert not (value == 0 and gpu.capabilities.get(query) != SUPPORTED)
+        assert value is None or query not in gpu.missing
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -48,7 +47,7 @@ def test_facts_never_turn_unknown_into_zero_or_alone(name: str) -> None:
 @pytest.mark.parametrize("name", MACHINES)
 def test_no_machine_raises(name: str) -> None:
     gpu = opened(name)
-    watch = monitor_for(gpu)
+    watch = GpuMonitor(gpu)
     watch.begin()
     watch.end()
     watch.summary()
@@ -61,7 +60,7 @@ def test_a_machine_without_nvml_says_why(name: str) -> None:
     assert gpu.absent is not None
     assert gpu.read("memory") is None
     assert gpu.reason("memory") == gpu.absent
-    assert isinstance(monitor_for(gpu), NoMonitor)
+    assert GpuMonitor(gpu).summary() == {}
 
 
 def test_bare_metal_is_known_to_be_exclusive() -> None:
@@ -99,9 +98,8 @@ def test_a_mig_slice_gives_its_own_memory_and_no_energy_of_the_whole_device() ->
 
 def test_missing_permission_is_named_for_each_query() -> None:
     gpu = opened("no permission")
-    assert gpu.capabilities["energy_millijoules"] == "no_permission"
-    assert gpu.reason("power_watts") == "no permission"
-    assert gpu.capabilities["memory"] == SUPPORTED
+    assert gpu.reason("energy_millijoules") == gpu.reason("power_watts") == "no permission"
+    assert "memory" not in gpu.missing
 
 
 def test_an_old_driver_falls_back_to_old_calls_and_leaves_reserved_unknown() -> None:
@@ -110,13 +108,13 @@ def test_an_old_driver_falls_back_to_old_calls_and_leaves_reserved_unknown() -> 
     assert memory["used"] == 3 << 30
     assert memory["reserved"] is None
     assert gpu.read("throttle") == 0
-    assert gpu.capabilities["mig_mode"].startswith("error(the driver is too old")
+    assert "the driver is too old" in gpu.reason("mig_mode")
 
 
 def test_a_lost_gpu_is_remembered_and_not_asked_again() -> None:
     library = MACHINES["lost GPU"]()
     gpu = open_gpu(UUID, library=library)
-    while gpu.lost is None:
+    while gpu.absent is None:
         gpu.read("sm_clock_mhz")
     asked = dict(library.gpus[0].readings)
     assert gpu.read("power_watts") is None
@@ -209,7 +207,7 @@ def test_where_nvml_cannot_tell_which_gpu_cuda_means_torch_is_asked(monkeypatch:
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with two unlike GPUs and a CUDA build of torch, as the command line sees it."""
     library = MACHINES["two GPUs in another order"]()
-    monkeypatch.setattr("samcmp.profiling.visible_gpus.load", lambda given: (library, None))
+    monkeypatch.setattr("samcmp.profiling.nvml.load", lambda given: (library, None))
     monkeypatch.setattr("importlib.metadata.version", lambda name: "2.11.0+cu130")
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
@@ -263,9 +261,7 @@ def test_the_unofficial_package_is_recognised(monkeypatch: pytest.MonkeyPatch) -
 
 
 def watched(gpu: FakeGpu) -> GpuMonitor:
-    found = monitor_for(open_gpu(UUID, library=FakeNvml(gpu)))
-    assert isinstance(found, GpuMonitor)
-    return found
+    return GpuMonitor(open_gpu(UUID, library=FakeNvml(gpu)))
 
 
 @pytest.mark.parametrize(("bit", "word"), [(0x8, "hardware"), (0x20, "thermal"), (0x40, "thermal"), (0x80, "brake")])

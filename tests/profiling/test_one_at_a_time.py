@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,10 @@ import pytest
 
 from samcmp.profiling import arms
 from samcmp.profiling import memory as memories
+from samcmp.profiling.clocks import HostClock
 from samcmp.profiling.memory import HostMemory
+from samcmp.profiling.nvml import Gpu
+from samcmp.profiling.results import Results
 from samcmp.profiling.session import SessionOptions, profile
 from samcmp.records import Case, Protocol, Record
 from samcmp.report import profile as profile_table
@@ -130,19 +132,10 @@ def test_the_time_to_build_is_shared_by_longer_blocks(setup: Setup, monkeypatch:
     from samcmp.profiling import session
 
     def steps(why: str | None) -> int:
-        options = SessionOptions(100.0)
-        run = session._Profile(
-            cases("adam"), setup, _absent(), options=options, say=lambda text: None, turn=lambda key: nullcontext()
-        )
-        arm = run.results.arms[0]
-        arm.seconds_per_step, arm.build_seconds, run.results.one_at_a_time = 0.01, 1.0, why
-        return run._block_steps([arm], 0.01, 100.0)
+        arm = arms.Arm("key", cases("adam")["0" * 64], seconds_per_step=0.01, build_seconds=1.0)
+        options, clock, gpu = SessionOptions(100.0), HostClock(), Gpu(absent="the device is a CPU")
+        run = Results(setup, [arm], [], options, clock, gpu, say=lambda text: None, start=0.0, one_at_a_time=why)
+        return session._block_steps(run, 0.01, 100.0)
 
     assert steps(None) == math.ceil(0.05 / 0.01)
     assert steps("no room") == 100
-
-
-def _absent() -> Any:
-    from samcmp.profiling.nvml import Gpu
-
-    return Gpu(absent="the device is a CPU")

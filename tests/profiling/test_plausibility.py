@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samcmp.profiling import plausibility
 from samcmp.profiling.arms import GRADIENT
-from samcmp.profiling.session_records import least_time
+from samcmp.profiling.session_records import implausible, least_time
 from samcmp.records import Throughput
 
 
@@ -22,7 +21,7 @@ def warned(seconds: Mapping[str, Any], *, passes: float = 2.0) -> list[str]:
     )
     least = least_time(results, SimpleNamespace(name="sam"), passes=passes)  # type: ignore[arg-type]
     speed = Throughput(1.0, passes, 1, 1, (1.0,), 1, "budget", details={"least_time": least, "step_kinds": {}})
-    return plausibility.warnings(results, {"sam": speed})  # type: ignore[arg-type]
+    return implausible(results, {"sam": speed})  # type: ignore[arg-type]
 
 
 def rounds(middle: float, noise: float, seed: int) -> np.ndarray:

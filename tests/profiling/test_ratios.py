@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samcmp.profiling import ratios
-from samcmp.profiling.ratios import noise, noise_is_stable, outliers, ratio
+from samcmp.profiling.ratios import noise, noise_is_stable, ratio
 from samcmp.records import speed_word
 
 
@@ -121,11 +121,3 @@ def test_noise_counts_as_stable_only_after_it_has_been_watched_long() -> None:
     assert noise_is_stable(x)
     growing = x * np.linspace(1, 6, 400)
     assert not noise_is_stable(growing[:120])
-
-
-def test_outliers_are_counted_and_kept() -> None:
-    t = np.concatenate([np.linspace(0.99, 1.01, 40), [1.05, 5.0]])
-    found = outliers(t)
-    assert found["severe"] == 2
-    assert found["modified_z"] == 1
-    assert len(t) == 42

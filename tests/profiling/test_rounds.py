@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from samcmp.profiling import rounds
-from samcmp.profiling.gpu_monitor import NoMonitor
+from samcmp.profiling.gpu_monitor import GpuMonitor
 from samcmp.profiling.rounds import MIN_ROUNDS, PRECISION, Part, Rounds, Session, TimedArm, orders
 from tests.profiling.world import World, patterned, steady
 
@@ -134,7 +134,7 @@ def test_every_arm_of_a_round_runs_on_the_same_batches() -> None:
 # ---------------------------------------------------------------------------------------------- bad days
 
 
-class Throttling(NoMonitor):
+class Throttling(GpuMonitor):
     """Says that every n-th block was spoiled."""
 
     def __init__(self, every: int) -> None:
@@ -158,7 +158,7 @@ def test_a_spoiled_round_is_measured_again_and_its_times_are_kept_aside() -> Non
     assert len(found.discarded) <= 0.2 * (found.rounds + len(found.discarded)) + 1
 
 
-class Clocked(NoMonitor):
+class Clocked(GpuMonitor):
     """A GPU whose clock is higher while the second arm runs; its blocks are told by what they last."""
 
     def __init__(self, world: World, *, slower: float) -> None:
