@@ -177,7 +177,7 @@ def test_mesas_memory_is_weighed_with_its_teacher(setup: Setup) -> None:
 
 
 def test_an_interval_grows_by_what_the_shares_leave_open_and_keeps_its_middle() -> None:
-    narrow = Ratio(1.5, 1.49, 1.51, 20, "")
+    narrow = Ratio(1.5, 1.49, 1.51)
     assert narrow.widened(0.0) == narrow
     wide = narrow.widened(0.02)
     assert wide.ratio == 1.5
