@@ -96,6 +96,11 @@ def content_of(code: Mapping[str, str]) -> str:
     return hashlib.sha256("\n".join(own).encode()).hexdigest()
 
 
+def package_of(name: str) -> str | None:
+    """Name the installed package whose version an entry of :func:`closure` is; None for a module or a file."""
+    return name.removeprefix(_VERSION) if name.startswith(_VERSION) else None
+
+
 def path_of(name: str) -> Path | None:
     """Return the file of a module, found without importing it, or a user's file itself; None where there is none."""
     if name.endswith(".py"):

@@ -64,6 +64,7 @@ def compare(
     equal: str | None = None,
     equal_cost: bool = False,
     device: str = "auto",
+    on: str | None = None,
     jobs: int | None = None,
     timeout: float | None = None,
     profile_seconds: float | None = None,
@@ -89,7 +90,8 @@ def compare(
         source: a folder, bundle or URL to take dataset files from (``--from``).
         settings: of optimizers and models, ``{"graphsam.rho": 0.05}``; several values are a sweep (``--set``).
         tune: trials an optimizer and split, chosen by validation.
-        jobs: training runs side by side; as many as cores where it is left out, one on a GPU.
+        on: where to run: ``"ray:HOST:PORT"``, ``"slurm"``, or a table [run.NAME] of benchmarks.toml; here if left out.
+        jobs: training runs side by side; as many as cores where it is left out, one a GPU.
         timeout: seconds a training run may take.
         profile_seconds: time to measure throughput, a dataset and model.
         budget: ``"90min"``: run the most informative part that fits.
@@ -104,6 +106,7 @@ def compare(
     """
     from samcmp.cli import compare as command
     from samcmp.cli import options, planning
+    from samcmp.cli.place import PlaceOptions
     from samcmp.experiment.budget import seconds_of
 
     with in_python(progress=progress, data=data):
@@ -113,30 +116,33 @@ def compare(
             "set_": overrides(settings), "init_from": path(init_from), "threads": threads, "epochs": epochs,
             "batch_size": batch_size, "split": split, "split_file": path(split_file), "split_column": split_column,
             "tune": tune, "equal": equal, "equal_cost": equal_cost, "folds": folds, "repeats": repeats, "seed": seed,
-            "jobs": jobs, "timeout": timeout, "profile_seconds": profile_seconds, "margin": margin,
+            "on": on, "jobs": jobs, "timeout": timeout, "profile_seconds": profile_seconds, "margin": margin,
         }  # fmt: skip
         read = checked(command.compare, given)
         chosen = planning.Chosen(
             suite, names(dataset, "dataset"), names(model, "model"), names(optimizers, "optimizers"),
             read["folds"], read["repeats"], read["seed"], read["profile_seconds"],
         )  # fmt: skip
-        job = planning.compare(
+        kept, place = _store(store), group(PlaceOptions, read)
+        with planning.compare(
             chosen,
+            kept,
             settings=group(options.SettingOptions, read),
             training=group(options.TrainingOptions, read),
             splitting=group(options.SplitOptions, read),
             data=group(options.DataOptions, read),
             tuning=group(options.TuningOptions, read),
             device=device,
-        )
-        kept = _store(store)
-        winners = command.winners_of(job.planned, kept, path(save_best))
-        missing = planning.to_do(job.planned, kept, equal=read["equal"], retry=retry_failed)
-        planned = command.carry_out(
-            job, kept, winners=winners, missing=missing, equal=read["equal"], jobs=read["jobs"],
-            timeout=read["timeout"], budget=None if budget is None else seconds_of(budget), retry=retry_failed,
-            plain=False,
-        )  # fmt: skip
+            place=place,
+        ) as job:
+            winners = command.winners_of(job, kept, path(save_best))
+            missing = planning.to_do(job.planned, kept, equal=read["equal"], retry=retry_failed)
+            done = command.carry_out(
+                job, kept, winners=winners, missing=missing, equal=read["equal"], place=place,
+                timeout=read["timeout"], budget=None if budget is None else seconds_of(budget), retry=retry_failed,
+                plain=False,
+            )  # fmt: skip
+            planned = done or job.planned
         records, comparison = planning.compared(
             planned, kept, margin=read["margin"], equal=read["equal"], published=published
         )

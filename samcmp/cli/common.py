@@ -147,6 +147,18 @@ def pick_device(name: str) -> str:
     return f"cuda:{int(index or 0)}"
 
 
+def pick_remote(name: str, option: str) -> str:
+    """Return cpu or cuda:0 for the ``--device`` of other machines: a GPU is not needed here. Raises UsageError."""
+    text = name.strip().lower()
+    if text in {"cpu", "cuda"}:
+        return "cpu" if text == "cpu" else "cuda:0"
+    raise UsageError(
+        "says nothing of other machines" if text == "auto" else "a worker uses the device that its engine gives it",
+        where=f"--device {name} {option}",
+        remedy="Say --device cpu or --device cuda.",
+    )
+
+
 def cuda_is_likely() -> bool:
     """Say whether a GPU is there for torch, asking NVML: importing torch would cost seconds."""
     if "+cpu" in importlib.metadata.version("torch"):
@@ -278,18 +290,6 @@ def _content(path: Path, *, option: str) -> bytes:
         raise UsageError(
             f"cannot be read: {error.strerror}", where=f"{option} {path}", remedy="Check the path."
         ) from None
-
-
-def fingerprint(device: str) -> str:
-    """Name the hardware whose speed is measured: records of another machine, or of another GPU, are not this plan's."""
-    from samcmp import machine
-    from samcmp.profiling.nvml import uuid_of, visible_gpus
-
-    parts = [machine.processor() or "unknown processor", f"{len(machine.affinity() or ())} cores"]
-    if device != "cpu":
-        index = int(device.partition(":")[2] or 0)
-        parts.append(uuid_of(index, visible_gpus()) or f"unknown GPU {index}")
-    return ", ".join(parts)
 
 
 def fetch_all(names: Iterable[str], options: Options) -> None:

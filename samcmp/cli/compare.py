@@ -10,14 +10,14 @@ import typer
 from samcmp.cli import common, options, output, planning
 from samcmp.cli import figures as drawing
 from samcmp.cli import gate as gates
-from samcmp.cli.options import DATA
+from samcmp.cli.options import DATA, RUNNING
+from samcmp.cli.place import PlaceOptions
+from samcmp.errors import UsageError
 
 if TYPE_CHECKING:
     from samcmp.cli.winners import Winners
     from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
-
-RUNNING = "Running"
 
 
 @options.grouped
@@ -57,16 +57,7 @@ def compare(
     data: options.DataOptions,
     tuning: options.TuningOptions,
     device: options.Device = "auto",
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            parser=options.whole("--jobs", most=options.CORES),
-            help="Training runs side by side.",
-            show_default="the cores; 1 on a GPU",
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
+    place: PlaceOptions,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -131,6 +122,8 @@ def compare(
 
       samcmp compare --tune 8 --equal-cost
 
+      samcmp compare --suite paper-table2 --device cuda --on ray:node1:6379
+
       samcmp compare --suite smoke --baseline baseline.json --gate-junit gate.xml --summary "$GITHUB_STEP_SUMMARY"
     """
     from samcmp.experiment.budget import seconds_of
@@ -141,26 +134,26 @@ def compare(
     drawing.check(figures)
     before = gates.baseline(gate)
     chosen = planning.Chosen(suite, dataset or (), model or (), optimizer or (), folds, repeats, seed, profile_seconds)
-    job = planning.compare(
-        chosen, settings=settings, training=training, splitting=splitting, data=data, tuning=tuning, device=device
-    )
-    planned = job.planned
     kept = Store(common.store_folder(store))
-    winners = winners_of(planned, kept, save_best)
-    missing = planning.to_do(planned, kept, equal=tuning.equal, retry=retry_failed, all_=dry_run)
-    if dry_run:
-        from samcmp.cli import dryrun
-        from samcmp.engines import local
+    with planning.compare(
+        chosen, kept, settings=settings, training=training, splitting=splitting, data=data, tuning=tuning,
+        device=device, place=place,
+    ) as job:  # fmt: skip
+        winners = winners_of(job, kept, save_best)
+        missing = planning.to_do(job.planned, kept, equal=tuning.equal, retry=retry_failed, all_=dry_run)
+        if dry_run:
+            from samcmp.cli import dryrun
 
-        beside = jobs or local.default_jobs(len(planned.train), device=job.device)
-        dryrun.show(planned, kept, retry=retry_failed, jobs=beside)
-        if winners is not None:
-            common.stdout().print(winners.announced(), markup=False)
+            dryrun.show(job.planned, kept, job.run, retry=retry_failed)
+            if winners is not None:
+                common.stdout().print(winners.announced(), markup=False)
+            return
+        planned = carry_out(
+            job, kept, winners=winners, missing=missing, equal=tuning.equal, place=place, timeout=timeout,
+            budget=seconds, retry=retry_failed, plain=plain,
+        )  # fmt: skip
+    if planned is None:
         return
-    planned = carry_out(
-        job, kept, winners=winners, missing=missing, equal=tuning.equal, jobs=jobs, timeout=timeout, budget=seconds,
-        retry=retry_failed, plain=plain,
-    )  # fmt: skip
     records, comparison = planning.compared(
         planned, kept, margin=out.margin, equal=tuning.equal, published=out.published
     )
@@ -173,40 +166,50 @@ def compare(
         raise typer.Exit(1)
 
 
-def winners_of(planned: Plan, kept: Store, folder: Path | None) -> Winners | None:
+def winners_of(job: planning.Comparing, kept: Store, folder: Path | None) -> Winners | None:
     """Return what keeps the best models, where a folder for them is named. Raises UsageError."""
     if folder is None:
         return None
+    if job.run.setting.where.is_remote:
+        raise UsageError(
+            "models stay on the machines that train them",
+            where=f"--save-best {folder}",
+            remedy=f"Leave it or {job.run.setting.where.option} out; `samcmp train --save FILE` trains one model here.",
+        )
     from samcmp.cli.winners import Winners
 
-    return Winners(planned, kept, folder)
+    return Winners(job.planned, kept, folder)
 
 
 def carry_out(
-    job: planning.Job,
+    job: planning.Comparing,
     kept: Store,
     *,
     winners: Winners | None,
     missing: bool,
     equal: str | None,
-    jobs: int | None,
+    place: PlaceOptions,
     timeout: float | None,
     budget: float | None,
     retry: bool,
     plain: bool,
-) -> Plan:
-    """Run what is missing, save the best models, and return the plan that was carried out."""
+) -> Plan | None:
+    """Run what is missing, save the best models, and return the plan that was carried out; None: it was submitted."""
     planned = job.planned
     running = job.sources.options(job.device, planned.code, keep=None if winners is None else winners.waiting)
     if missing:
         from samcmp.cli import execute
 
         how = execute.How(
-            running, jobs=jobs, timeout=timeout, plain=plain, retry=retry,
+            running, job.run.engine, job.run.pool, timeout=timeout, detach=place.detach, plain=plain, retry=retry,
             measured=output.refuse_without_speeds if equal == "seconds" else None,
             finished=None if winners is None else winners.offer,
         )  # fmt: skip
-        planned = execute.run(planned, kept, how=how, budget=budget)
+        try:
+            planned = execute.run(planned, kept, how=how, budget=budget)
+        except execute.Detached as submitted:
+            common.stdout().print(str(submitted), markup=False, soft_wrap=True)
+            return None
     if winners is not None:
-        winners.save(running, jobs=jobs or 1, timeout=timeout)
+        winners.save(running, jobs=place.jobs or 1, timeout=timeout)
     return planned

@@ -13,6 +13,9 @@ from samcmp.cli.common import counted
 from samcmp.experiment import cost
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from samcmp.cli.planning import Run
     from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
     from samcmp.records import Case
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 Row = tuple[str, str, str, str, str]  # dataset, model, optimizer, split, epochs
 
 
-def show(planned: Plan, kept: Store, *, retry: bool, jobs: int = 1) -> None:
+def show(planned: Plan, kept: Store, run: Run, *, retry: bool) -> None:
     """Print the plan; nothing is run or written, and torch is not imported."""
     console = common.stdout()
     todo = planned.missing_train(kept, retry=retry)
@@ -37,12 +40,27 @@ def show(planned: Plan, kept: Store, *, retry: bool, jobs: int = 1) -> None:
     if planned.trials > 1:
         console.print(_trials(planned))
     expected = cost.lines(
-        todo, sessions=len(sessions), seconds=planned.profile_seconds, history=kept.records(), jobs=jobs
+        todo, sessions=len(sessions), seconds=planned.profile_seconds, history=kept.records(), slots=run.pool.slots
     )
+    for line in _where(run, todo):
+        console.print(line, markup=False, soft_wrap=True)
     for line in expected:
         console.print(line, markup=False)
     for line in _power(planned):
         console.print(line, markup=False)
+
+
+def _where(run: Run, todo: Mapping[str, Case]) -> list[str]:
+    """Say on which machines the plan runs, and how."""
+    pool = run.pool
+    lines = []
+    if run.setting.where.option:
+        lines.append(
+            f"On {run.setting.where.engine}: {counted(len(pool.used), 'node')}, "
+            f"{counted(pool.slots, 'slot')}: {'; '.join(f'{n} of {kind}' for kind, n in pool.kinds.items())}."
+        )
+    lines += [f"Not used: {node.name} ({node.kind}): {node.left_out}." for node in pool.nodes if node.left_out]
+    return [*lines, *run.engine.announce(todo, pool)]
 
 
 def _cases(planned: Plan, todo: dict[str, Case]) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -12,7 +12,7 @@ from rich.text import Text
 from samcmp import child, modules
 from samcmp.cli import common, views
 from samcmp.cli.common import counted
-from samcmp.engines import local
+from samcmp.engines import Engine, Finished, Pool, Work
 from samcmp.experiment import cost
 from samcmp.experiment.budget import fit
 from samcmp.training.checks import check_splits, check_weights
@@ -26,16 +26,22 @@ if TYPE_CHECKING:
     from samcmp.training.setup import Options
 
 
+class Detached(Exception):
+    """Everything was submitted and runs without this process: what is to be said of it."""
+
+
 PROMISE_SECONDS = 120.0  # for a user's optimizer to be tried in
 
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How to run a plan; nothing here changes a result."""
+    """How and where to run a plan; nothing here changes a result."""
 
     options: Options
-    jobs: int | None = None  # as many as cores
+    engine: Engine
+    pool: Pool
     timeout: float | None = None
+    detach: bool = False
     plain: bool = False
     retry: bool = False
     measured: Callable[[Sequence[str]], None] | None = None  # given the arms without a speed, before any training
@@ -45,7 +51,7 @@ class How:
 def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) -> Plan:
     """Run the missing cases and return the plan that was carried out: all of it, or what fits ``budget`` seconds.
 
-    What is finished is kept, also when this is interrupted or a later case fails.
+    What is finished is kept, also when this is interrupted or a later case fails. Raises Detached with ``how.detach``.
     """
     kept.check_writable()
     console = common.stderr()
@@ -66,9 +72,11 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     modules.hold(how.options.code)
     began = time.perf_counter()
     notes = _promises(cases)
+    if how.detach:
+        raise Detached(_detached(planned, kept, how=how, notes=notes))
     view = views.Lines(console) if how.plain or not console.is_interactive else views.Live(console)
     with view.open():
-        _profile(view, sessions, kept, options=how.options, seconds=planned.profile_seconds, notes=notes)
+        _profile(view, sessions, kept, how=how, seconds=planned.profile_seconds, notes=notes)
         if how.measured is not None:
             how.measured(planned.without_speed(kept))
         if budget is not None:
@@ -101,9 +109,12 @@ def _promises(cases: Sequence[Case]) -> dict[str, str]:
     return notes
 
 
-def _noted(record: Record, notes: Mapping[str, str]) -> Record:
-    note = notes.get(record.case.optimizer)
-    return record if note is None else replace(record, notes=(*record.notes, note))
+def _detached(planned: Plan, kept: Store, *, how: How, notes: Mapping[str, str]) -> str:
+    work = Work(planned.missing_train(kept, retry=how.retry), kept, notes=notes)
+    return how.engine.detach(
+        work, planned.missing_sessions(kept, retry=how.retry), how.options,
+        pool=how.pool, seconds=planned.profile_seconds, timeout=how.timeout,
+    )  # fmt: skip
 
 
 def _broken(source: str) -> list[str]:
@@ -116,10 +127,9 @@ def _expect(
     console: Console, training: Mapping[str, Case], kept: Store, *, sessions: int, seconds: float, how: How
 ) -> None:
     """Say how long it will take where earlier runs tell."""
-    known, unknown = cost.total(training, history=kept.records())
+    known, unknown = cost.total(training, history=kept.records(), slots=how.pool.slots)
     if training and not unknown:
-        jobs = how.jobs or local.default_jobs(len(training), device=how.options.device)
-        console.print(Text(f"about {cost.duration(known / jobs + sessions * seconds)}, by earlier runs"))
+        console.print(Text(f"about {cost.duration(known + sessions * seconds)}, by earlier runs"))
 
 
 def _work(training: Sized, sessions: Sized) -> str:
@@ -141,16 +151,14 @@ def _train(
 ) -> None:
     if not cases:
         return
-    jobs = how.jobs or local.default_jobs(len(cases), device=how.options.device)
-    view.expect(cases, jobs)
-    if local.is_apart(cases, jobs=jobs, timeout=how.timeout):
-        view.starting(min(jobs, len(cases)))
-    done = local.train(cases, how.options, listen=view.epoch, began=view.began, jobs=jobs, timeout=how.timeout)
+    view.expect(cases, how.pool.slots)
+    work = Work(cases, kept, notes=notes)
+    done = how.engine.train(work, how.options, pool=how.pool, listen=view.listen, timeout=how.timeout)
     for result in done:
-        kept.add(_noted(result.record, notes), result.predictions)
+        record = work.keep(result)
         if how.finished is not None:
-            how.finished(result.record)
-        view.done(result.record)
+            how.finished(record)
+        view.done(record)
 
 
 def _profile(
@@ -158,22 +166,17 @@ def _profile(
     sessions: list[Mapping[str, Case]],
     kept: Store,
     *,
-    options: Options,
+    how: How,
     seconds: float,
     notes: Mapping[str, str],
 ) -> None:
-    if not sessions:
-        return
     for cases in sessions:
         first = next(iter(cases.values()))
         view.measuring(f"{first.dataset} {first.model}: throughput of {len(cases)} optimizers")
-        from samcmp.profiling.processes import measure  # here: torch is imported, which takes a while
-        from samcmp.profiling.results import SessionOptions
-
-        records = measure(cases, options, session=SessionOptions(seconds), say=view.say)
+        records = how.engine.profile(cases, how.options, pool=how.pool, seconds=seconds, say=view.say)
+        work = Work({}, kept, notes=notes)
         for record in records:
-            kept.add(_noted(record, notes))
-            view.done(record)
+            view.done(work.keep(Finished(record, None)))
         view.measured()
         if any(record.status == "partial" for record in records):
             raise KeyboardInterrupt  # the session kept what it had measured; nothing further is started

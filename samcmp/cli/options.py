@@ -85,6 +85,7 @@ DATA = "Data"
 TRAINING = "Training"
 TUNING = "Tuning and equal cost"
 OUTPUT = "Output"
+RUNNING = "Running"
 
 # ---------------------------------------------------------------------------------------------- what is run
 

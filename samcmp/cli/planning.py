@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from samcmp.cli import common, output
 from samcmp.errors import UsageError
+from samcmp.experiment.kinds import fingerprint
 from samcmp.records import Json, Protocol
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from samcmp.analysis.comparison import Comparison
     from samcmp.cli import options
+    from samcmp.cli.place import PlaceOptions
+    from samcmp.engines import Engine, Pool, Setting
     from samcmp.experiment.config import Config
     from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
@@ -32,6 +36,22 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """An engine that has been reached, and what it offers."""
+
+    setting: Setting
+    engine: Engine
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparing(Job):
+    """A comparison's plan, and where it is to be run."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """What is compared, and on how many splits; None and empty mean: as the suite says."""
 
@@ -45,8 +65,10 @@ class Chosen:
     profile_seconds: float | None = None
 
 
+@contextlib.contextmanager
 def compare(
     chosen: Chosen,
+    kept: Store,
     *,
     settings: options.SettingOptions,
     training: options.TrainingOptions,
@@ -54,11 +76,14 @@ def compare(
     data: options.DataOptions,
     tuning: options.TuningOptions,
     device: str,
-) -> Job:
-    """Plan a comparison. Raises SamcmpError for what does not fit together."""
+    place: PlaceOptions,
+) -> Iterator[Comparing]:
+    """Plan a comparison and reach its engine, which is closed in the end.
+
+    Raises SamcmpError for what does not fit together.
+    """
     from samcmp.experiment import config, plan, suites
 
-    where = common.pick_device(device)
     found = common.sources(chosen.datasets, data, splitting, init_from=settings.init_from)
     request = config.Request(
         suite=chosen.suite,
@@ -75,13 +100,37 @@ def compare(
         tune=tuning.tune,
         equal_cost=tuning.equal_cost,
         profile_seconds=chosen.profile_seconds,
-        device=where.partition(":")[0],
-        inputs=found.inputs(common.fingerprint(where)),
     )
-    planned = plan.build(config.read(request, suites.read(settings.config, cards=found.catalogue.folders)))
-    if tuning.equal is not None and planned.trials == 1:
-        output.refuse_untuned(tuning.equal)
-    return Job(planned, found, where)
+    known = suites.read(settings.config, cards=found.catalogue.folders)
+    with _reached(place, known, device=device, kept=kept) as run:
+        request = replace(
+            request, device=run.setting.device.partition(":")[0], inputs=found.inputs(run.pool.fingerprint)
+        )
+        planned = plan.build(config.read(request, known))
+        if tuning.equal is not None and planned.trials == 1:
+            output.refuse_untuned(tuning.equal)
+        yield Comparing(planned, found, run.setting.device, run)
+
+
+@contextlib.contextmanager
+def _reached(place: PlaceOptions, known: Suites, *, device: str, kept: Store) -> Iterator[Run]:
+    """Make the engine that is asked for and look at its machines. Raises SamcmpError."""
+    from samcmp import engines
+    from samcmp.experiment.where import read_on
+
+    where = read_on(place.on, known.run, path=known.path)
+    if place.jobs is not None and where.option:
+        raise UsageError(
+            "says how many runs this machine has side by side, and --on names where they run",
+            where=f"--jobs {place.jobs} {where.option}",
+            remedy="Leave --jobs out: the engine knows its machines.",
+        )
+    if place.detach and not where.is_remote:
+        raise engines.undetachable("local")
+    devices = (common.pick_remote(device, where.option),) if where.is_remote else (common.pick_device(device),)
+    setting = engines.Setting(where, devices, kept, place.jobs, kept.records)
+    with contextlib.closing(engines.make(setting)) as engine:
+        yield Run(setting, engine, engine.look())
 
 
 def _protocol(
@@ -222,7 +271,7 @@ def profile(
             seed=seed,
             profile_seconds=seconds,
             device=where.partition(":")[0],
-            inputs=found.inputs(common.fingerprint(where)),
+            inputs=found.inputs(fingerprint(where)),
         )
         read = config.read(request, known)
         _refuse_without_cost(read)

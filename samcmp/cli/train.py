@@ -13,6 +13,7 @@ from samcmp.cli.options import OUTPUT
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from samcmp.engines.work import Event
     from samcmp.experiment.run import Progress
     from samcmp.experiment.store import Store
     from samcmp.records import Case, Record
@@ -111,8 +112,9 @@ def _save_split(case: Case, how: Options, path: Path) -> None:
 
 def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -> Record:
     from samcmp.cli import said, views
-    from samcmp.engines import local
+    from samcmp.engines import Work, local
     from samcmp.experiment.cost import duration
+    from samcmp.experiment.run import Progress
 
     name = f"{case.dataset} {case.model} {case.arm}"
     with views.bars(console, transient=not console.is_interactive) as bars:
@@ -124,14 +126,16 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -
             else:
                 console.print(f"{name}: {text}", markup=False)
 
-        def listen(now: Progress) -> None:
+        def listen(now: Event) -> None:
+            if not isinstance(now, Progress):
+                return
             more = now.epochs - now.epoch
             left = f"{duration(more * now.seconds / now.epoch)} left" if more else ""
             bars.update(line, completed=now.epoch, left=left, shown=_shown(now))
             say(_shown(now) + (f", about {left}" if now.epoch == 1 and more else ""))
 
         say(views.BEGINS)
-        finished = next(iter(local.train({key: case}, how, listen=listen)))
+        finished = next(iter(local.train(Work({key: case}), how, listen=listen)))
     kept.add(finished.record, finished.predictions)
     return finished.record
 

@@ -14,11 +14,13 @@ from rich.text import Text
 
 from samcmp.cli import common, said
 from samcmp.cli.common import counted
+from samcmp.engines.work import Began, Said
 from samcmp.experiment.cost import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from samcmp.engines.work import Event
     from samcmp.experiment.run import Progress
     from samcmp.records import Case, Record
 
@@ -104,13 +106,24 @@ class View:
     def expect(self, training: Mapping[str, Case], jobs: int = 1) -> None:
         self.remaining = Remaining(training, jobs)
 
-    def starting(self, workers: int) -> None:
-        """Worker processes are started, which import torch."""
-        said.log(f"starting {counted(workers, 'worker process', 'worker processes')}")
+    def listen(self, event: Event) -> None:
+        """Show what an engine says."""
+        if isinstance(event, Said):
+            self.said(event)
+        elif isinstance(event, Began):
+            self.began(event.case, event.place)
+        else:
+            self.epoch(event)
 
-    def began(self, case: Case) -> None:
+    def said(self, event: Said) -> None:
+        if event.news:
+            self.console.print(Text(event.text), soft_wrap=True)
+        else:
+            said.log(event.text)
+
+    def began(self, case: Case, place: str = "") -> None:
         """A run has begun: its first epoch may be a while."""
-        said.log(f"{name_of(case)}: {BEGINS}")
+        said.log(f"{name_of(case)}{f' on {place}' if place else ''}: {BEGINS}")
 
     def epoch(self, now: Progress) -> None:
         self.remaining.epoch(now)
@@ -145,6 +158,7 @@ class Lines(View):
         self.finished = 0
         self.total = 0
         self.begun = self.estimated = False
+        self.last = ""  # that an engine said
 
     def _print(self, text: str) -> None:
         self.console.print(Text(text), soft_wrap=True)
@@ -153,14 +167,16 @@ class Lines(View):
         super().expect(training, jobs)
         self.total = len(training)
 
-    def starting(self, workers: int) -> None:
-        self._print(f"starting {counted(workers, 'worker process', 'worker processes')}")
+    def said(self, event: Said) -> None:
+        if event.text != self.last:
+            self._print(event.text)
+        self.last = event.text
 
-    def began(self, case: Case) -> None:
+    def began(self, case: Case, place: str = "") -> None:
         if self.begun:  # the first is news
-            super().began(case)
+            super().began(case, place)
         else:
-            self._print(f"{name_of(case)}: {BEGINS}")
+            self._print(f"{name_of(case)}{f' on {place}' if place else ''}: {BEGINS}")
         self.begun = True
 
     def epoch(self, now: Progress) -> None:
@@ -212,13 +228,13 @@ class Live(View):
     def _left(self) -> str:
         return f"{counted(self.runs_left, 'run')} left"
 
-    def starting(self, workers: int) -> None:
-        super().starting(workers)
-        if self.overall is not None:
-            self.bars.update(self.overall, left=f"starting {counted(workers, 'worker')}")
+    def said(self, event: Said) -> None:
+        super().said(event)
+        if self.overall is not None and not event.news:
+            self.bars.update(self.overall, left=event.text)
 
-    def began(self, case: Case) -> None:
-        super().began(case)
+    def began(self, case: Case, place: str = "") -> None:
+        super().began(case, place)
         if self.overall is not None and self.remaining.seconds() is None:
             self.bars.update(self.overall, left="")
         self._line(case, BEGINS)

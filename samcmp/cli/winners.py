@@ -104,9 +104,9 @@ class Winners:
             console.print(f"  {name}  {record.case.arm}, {_score(record)}", markup=False, soft_wrap=True)
 
     def _train(self, cases: Mapping[str, Case], options: Options, *, jobs: int, timeout: float | None) -> None:
-        from samcmp.engines import local
+        from samcmp.engines import Work, local
 
-        for result in local.train(cases, options, listen=lambda now: None, jobs=jobs, timeout=timeout):
+        for result in local.train(Work(cases), options, listen=lambda event: None, jobs=jobs, timeout=timeout):
             record, before = result.record, self.best[name_of(result.record.case)]
             if record.accuracy is None:
                 what = f"{record.status}: {record.reason}"

@@ -1,4 +1,4 @@
-"""Where training Cases run: in this process, or in worker processes of their own.
+"""This machine: cases run in this process, or in worker processes of their own, one a card where several are named.
 
 Training results do not depend on where or in which order they run, so cases may run side by side. A worker that dies,
 or takes longer than the limit, costs its own case: that becomes a Record with the cause, and the others go on. Code
@@ -8,111 +8,137 @@ that is not the project's runs in workers alone, and no other case runs in a pro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from samcmp import machine
 from samcmp.child import Child, Died, ready
+from samcmp.engines import Node, Pool, Setting, undetachable
+from samcmp.engines.work import Began, Finished, Said, Work
+from samcmp.experiment import kinds
 from samcmp.records import Case, Record
 from samcmp.training.setup import failed, foreign
 
 if TYPE_CHECKING:
-    from samcmp.experiment.run import Listener, Predictions
+    from samcmp.engines.work import Listen
     from samcmp.training.setup import Options
 
-Beginner = Callable[[Case], None]
 LOOK_SECONDS = 0.2  # between two looks at the clock
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A case that has ended, whatever way."""
+class Local:
+    """This machine as an engine."""
 
-    record: Record
-    predictions: Predictions | None
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+
+    def look(self) -> Pool:
+        device = self.setting.device
+        slots = self.setting.jobs or default_jobs(self.setting.devices)
+        return Pool((Node("this machine", slots, kinds.here(device), kinds.fingerprint(device)),))
+
+    def announce(self, cases: Mapping[str, Case], pool: Pool) -> Sequence[str]:
+        devices = self.setting.devices
+        return [f"One worker a card: {', '.join(devices)}."] if len(devices) > 1 else []
+
+    def train(
+        self, work: Work, options: Options, *, pool: Pool, listen: Listen, timeout: float | None
+    ) -> Iterator[Finished]:
+        return train(work, options, listen=listen, devices=self.setting.devices, jobs=pool.slots, timeout=timeout)
+
+    def profile(
+        self, session: Mapping[str, Case], options: Options, *, pool: Pool, seconds: float, say: Callable[[str], None]
+    ) -> list[Record]:
+        from samcmp.profiling.processes import measure  # here: torch is imported, which takes a while
+        from samcmp.profiling.results import SessionOptions
+
+        return measure(session, options, session=SessionOptions(seconds), say=say)
+
+    def detach(self, *_: object, **__: object) -> str:
+        raise undetachable("local")
+
+    def close(self) -> None:
+        pass
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
-    """A worker has imported what it needs and begins with its case."""
-
-
-def default_jobs(runs: int, *, device: str) -> int:
-    """As many runs side by side as there are cores that this process may use; one where they share a GPU."""
-    if device != "cpu":
-        return 1
-    return max(1, min(int(machine.usable_cores()), runs))
-
-
-def is_apart(cases: Mapping[str, Case], *, jobs: int, timeout: float | None) -> bool:
-    """Whether the cases run in worker processes."""
-    return jobs > 1 or timeout is not None or any(map(foreign, cases.values()))
+def default_jobs(devices: Sequence[str]) -> int:
+    """As many runs side by side as there are cores that this process may use; one a GPU."""
+    return max(1, int(machine.usable_cores())) if devices[0] == "cpu" else len(devices)
 
 
 def train(
-    cases: Mapping[str, Case],
+    work: Work,
     options: Options,
     *,
-    listen: Listener,
-    began: Beginner = lambda case: None,
+    listen: Listen,
+    devices: Sequence[str] = (),
     jobs: int = 1,
     timeout: float | None = None,
 ) -> Iterator[Finished]:
     """Run cases, here where the project's own run one at a time and without a limit, else in workers.
 
     Args:
-        began: told of each case as its process begins with it.
+        devices: of the workers in turn; none: that of ``options``.
         timeout: seconds a case may take before its worker is ended and the case recorded as ``timeout``.
 
     Raises SamcmpError for what the user can mend.
     """
-    if is_apart(cases, jobs=jobs, timeout=timeout):
-        return run_apart(cases, options, listen=listen, began=began, jobs=jobs, timeout=timeout)
-    return run_here(cases, options, listen=listen, began=began)
+    jobs = max(1, min(jobs, len(work.cases)))
+    devices = devices or (options.device,)
+    if jobs > 1 or timeout is not None or any(map(foreign, work.cases.values())):
+        return run_apart(work, options, listen=listen, devices=devices, jobs=jobs, timeout=timeout)
+    return run_here(work, replace(options, device=devices[0]), listen=listen)
 
 
-def run_here(
-    cases: Mapping[str, Case], options: Options, *, listen: Listener, began: Beginner = lambda case: None
-) -> Iterator[Finished]:
+def run_here(work: Work, options: Options, *, listen: Listen) -> Iterator[Finished]:
     """Run cases one after the other in this process."""
     from samcmp.experiment import run
 
-    for key, case in cases.items():
-        began(case)
+    while work.more:
+        taken = work.take()
+        if taken is None:
+            time.sleep(LOOK_SECONDS)
+            continue
+        key, case = taken
+        listen(Began(case))
         record, predictions = run.train(case, options, key=key, listen=listen)
         yield Finished(record, predictions)
 
 
 def run_apart(
-    cases: Mapping[str, Case],
+    work: Work,
     options: Options,
     *,
-    listen: Listener,
-    began: Beginner = lambda case: None,
+    listen: Listen,
+    devices: Sequence[str] = (),
     jobs: int,
     timeout: float | None = None,
 ) -> Iterator[Finished]:
     """Run cases in ``jobs`` worker processes."""
-    waiting = list(cases.items())[::-1]
-    workers = [_Worker(options) for _ in range(min(jobs, len(waiting)))]
+    devices = devices or (options.device,)
+    several = len(devices) > 1
+    listen(Said(f"starting {jobs} worker process{'' if jobs == 1 else 'es'}"))
+    workers = [_Worker(replace(options, device=devices[n % len(devices)])) for n in range(jobs)]
     try:
-        while waiting or any(worker.busy for worker in workers):
+        while work.more or any(worker.busy for worker in workers):
             for worker in workers:
-                if waiting and not worker.busy:
-                    worker.give(*waiting.pop())
-            yield from _finished(
-                [worker for worker in workers if worker.busy], listen=listen, began=began, timeout=timeout
-            )
+                if not worker.busy and (taken := work.take()) is not None:
+                    worker.give(*taken)
+            busy = [worker for worker in workers if worker.busy]
+            if busy:
+                yield from _finished(busy, listen=listen, several=several, timeout=timeout)
+            else:
+                time.sleep(LOOK_SECONDS)
     finally:
         for worker in workers:
             worker.child.end()
 
 
 def _finished(
-    busy: list[_Worker], *, listen: Listener, began: Beginner = lambda case: None, timeout: float | None
+    busy: list[_Worker], *, listen: Listen, several: bool = False, timeout: float | None
 ) -> Iterator[Finished]:
     """Wait a moment for what workers send; yield the cases that have ended by it."""
     said = ready([worker.child for worker in busy], seconds=LOOK_SECONDS)
@@ -123,15 +149,14 @@ def _finished(
             except Died as death:
                 yield worker.failed(death)
                 continue
-            if isinstance(event, Began):
-                worker.since = time.monotonic()
-                if worker.case is not None:
-                    began(worker.case)
-            elif isinstance(event, Finished):
+            if isinstance(event, Finished):
                 worker.case = None
                 yield event
-            else:
-                listen(event)
+                continue
+            if isinstance(event, Began):
+                worker.since = time.monotonic()
+                event = replace(event, place=worker.options.device if several else "")
+            listen(event)
         if worker.busy and timeout is not None and worker.seconds > timeout:
             yield worker.failed(Died("timeout", f"took longer than {timeout:g} s"))
 
@@ -184,6 +209,6 @@ def _work(pipe: Connection, options: Options) -> None:
     with suppress(EOFError):  # the parent has no more
         while True:
             key, case = pipe.recv()
-            pipe.send(Began())
+            pipe.send(Began(case))
             record, predictions = run.train(case, options, key=key, listen=pipe.send)
             pipe.send(Finished(record, predictions))

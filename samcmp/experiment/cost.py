@@ -13,33 +13,32 @@ EVALUATION = 1.15  # scoring validation and test rows and loading, on top of the
 
 
 def lines(
-    todo: Mapping[str, Case], *, sessions: int, seconds: float, history: Sequence[Record], jobs: int = 1
+    todo: Mapping[str, Case], *, sessions: int, seconds: float, history: Sequence[Record], slots: int = 1
 ) -> list[str]:
     """Say the expected time of the missing runs, and how many of them it rests on no earlier run."""
     if not todo and not sessions:
         return ["Nothing to do: the table is printed at once."]
-    known, unknown = total(todo, history=history)
-    known = known / jobs + sessions * seconds
+    known, unknown = total(todo, history=history, slots=slots)
+    known += sessions * seconds
     if unknown == len(todo) and todo:
         what = "the profile session takes" if sessions == 1 else f"the {sessions} profile sessions take"
         measured = f"; {what} about {duration(sessions * seconds)}" if sessions else ""
         return [f"No earlier run here to estimate the training time from{measured}."]
     rest = f", and {unknown} runs like none before" if unknown else ""
-    beside = f", {jobs} runs side by side" if jobs > 1 and todo else ""
+    beside = f", {min(slots, len(todo))} runs side by side" if min(slots, len(todo)) > 1 else ""
     return [f"Expected time: about {duration(known)}{beside}{rest}."]
 
 
-def total(todo: Mapping[str, Case], *, history: Sequence[Record]) -> tuple[float, int]:
-    """Return the expected seconds of the cases that resemble earlier runs, and how many do not."""
+def total(todo: Mapping[str, Case], *, history: Sequence[Record], slots: int = 1) -> tuple[float, int]:
+    """Return the expected seconds of the cases that resemble earlier runs, side by side, and how many do not."""
     per_epoch = rates(history)
-    known, unknown = 0.0, 0
-    for case in todo.values():
-        rate = seconds_of(case, per_epoch)
-        if rate is None:
-            unknown += 1
-        else:
-            known += rate
-    return known, unknown
+    each = [seconds_of(case, per_epoch) for case in todo.values()]
+    return side_by_side([one for one in each if one is not None], slots), each.count(None)
+
+
+def side_by_side(seconds: Sequence[float], slots: int) -> float:
+    """The least time that runs take in so many slots: max(Σ e / slots, max e)."""
+    return max(sum(seconds) / slots, max(seconds)) if seconds else 0.0
 
 
 Rates = Mapping[tuple[object, ...], float]

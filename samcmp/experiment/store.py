@@ -80,14 +80,8 @@ class Store:
         prediction: NDArray[np.float64],
     ) -> Path:
         """Keep a run's test predictions: rows (n,), truth and prediction (n, T), original units or probabilities."""
-        import io
-
-        import numpy as np
-
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, rows=rows, truth=truth, prediction=prediction.astype(np.float32))
         path = self.path(key, "predictions", ".npz")
-        files.write(path, buffer.getvalue(), remedy=_REMEDY)
+        files.write(path, packed(rows, truth, prediction), remedy=_REMEDY)
         return path
 
     def predictions(self, key: str) -> dict[str, NDArray[np.generic]] | None:
@@ -95,23 +89,17 @@ class Store:
 
         Raises :class:`Damaged` where the file is there and does not hold them.
         """
-        import numpy as np
-
         path = self.path(key, "predictions", ".npz")
         if not os.path.lexists(path):
             return None
         try:
             if not path.is_file():
                 raise ValueError(_kind(path))
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in ("rows", "truth", "prediction")}
-            if unfit := _misfit(**arrays):
-                raise ValueError(unfit)
-        except Exception as error:  # zip, zlib, numpy and the system each have their own for a damaged file
+            return unpacked(path.read_bytes())
+        except Exception as error:
             why = in_one_line(error) or "cut short"
             self.damaged.append((path, why))
             raise Damaged(f"predictions of {key[:16]} are damaged: {why}") from None
-        return arrays
 
     def get(self, key: str) -> Record | None:
         """Return the Record with this key, or None where there is none or its file is damaged.
@@ -164,6 +152,33 @@ class Store:
                 where=str(path),
                 remedy="Upgrade samcmp, or name another store with --store DIR.",
             )
+
+
+def packed(rows: NDArray[np.int64], truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> bytes:
+    """Write test predictions as npz; equal arrays give equal bytes."""
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, rows=rows, truth=truth, prediction=prediction.astype(np.float32))
+    return buffer.getvalue()
+
+
+def unpacked(data: bytes) -> dict[str, NDArray[np.generic]]:
+    """Read what :func:`packed` wrote. Raises ValueError for anything else."""
+    import io
+
+    import numpy as np
+
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in ("rows", "truth", "prediction")}
+    except Exception as error:  # zip, zlib and numpy each have their own for damaged bytes
+        raise ValueError(in_one_line(error) or "cut short") from None
+    if unfit := _misfit(**arrays):
+        raise ValueError(unfit)
+    return arrays
 
 
 def _listed(folder: Path) -> list[Path]:

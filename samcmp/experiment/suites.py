@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from samcmp import files
 from samcmp.errors import ConfigError, nearest
 from samcmp.experiment import ranges
+from samcmp.experiment import where as places
 from samcmp.experiment.ranges import SearchRanges
+from samcmp.experiment.tables import Table, said
 from samcmp.records import BASES, OWN, SCHEDULES, Json, Protocol, arm_name, differing, misfit
 
 MOST = 1000.0  # times the length, the learning rates or the weight decay that make sense
@@ -36,11 +38,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ProtocolTable(_Table):
+class ProtocolTable(Table):
     """Keys of [protocol] and of a suite's own protocol; see :class:`samcmp.records.Protocol`."""
 
     epochs: Count | None = None
@@ -57,7 +55,7 @@ class ProtocolTable(_Table):
     threads: Count | None = None
 
 
-class SuiteTable(_Table):
+class SuiteTable(Table):
     """Keys of [suites.NAME]."""
 
     title: str
@@ -75,7 +73,7 @@ class SuiteTable(_Table):
     table: int | None = None  # of the GraphSAM paper, for published numbers beside ours
 
 
-class TuningTable(_Table):
+class TuningTable(Table):
     """Keys of [tuning]; the ranges themselves are read by :mod:`samcmp.experiment.ranges`."""
 
     learning_rate: Any = Field(default_factory=lambda: {"low": 0.1, "high": 10.0})  # a factor on the schedule
@@ -83,11 +81,12 @@ class TuningTable(_Table):
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-class FileTable(_Table):
+class FileTable(Table):
     protocol: ProtocolTable = Field(default_factory=ProtocolTable)
     tuning: TuningTable = Field(default_factory=TuningTable)
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     suites: dict[str, SuiteTable]
+    run: dict[str, Any] = Field(default_factory=dict)  # read by samcmp.experiment.where
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +111,7 @@ class Suites:
     settings: Mapping[str, Mapping[str, Json]]  # optimizer -> settings
     ranges: SearchRanges
     suites: Mapping[str, SuiteTable]
+    run: Mapping[str, places.RunTable] = field(default_factory=dict)
 
 
 def read(path: Path | None = None, *, cards: Sequence[Path] = ()) -> Suites:
@@ -124,7 +124,8 @@ def read(path: Path | None = None, *, cards: Sequence[Path] = ()) -> Suites:
     except ValidationError as error:
         raise _explained(path, error) from None
     tuned = ranges.read(table.tuning.model_dump(), where=f"{path}: tuning")
-    suites = Suites(path, _set(table.protocol), table.optimizers, tuned, table.suites)
+    run = {name: places.check(name, content, path=path) for name, content in table.run.items()}
+    suites = Suites(path, _set(table.protocol), table.optimizers, tuned, table.suites, run)
     _check_names(suites, cards)
     return suites
 
@@ -147,24 +148,6 @@ def _set(table: ProtocolTable) -> dict[str, Json]:
     return table.model_dump(exclude_none=True)
 
 
-_SAID = {  # pydantic's kinds of complaint, in the words of a file's writer
-    "bool_type": "expected true or false",
-    "dict_type": "expected a table",
-    "finite_number": "expected a finite number",
-    "float_type": "expected a number",
-    "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "int_parsing_size": "is larger than any number here",
-    "int_type": "expected a whole number",
-    "less_than_equal": "must be at most {le:g}",
-    "literal_error": "must be {expected}",
-    "list_type": "expected a list in [ ]",
-    "model_type": "expected a table",
-    "string_type": "expected text in quotes",
-    "too_short": "must name at least {min_length}",
-}
-
-
 def _explained(path: Path, error: ValidationError) -> ConfigError:
     """Turn pydantic's first complaint into file, key, what was found, what is allowed, nearest match."""
     complaints = error.errors(include_url=False)
@@ -178,10 +161,9 @@ def _explained(path: Path, error: ValidationError) -> ConfigError:
         return ConfigError("this key is missing", where=where, remedy=f"Keys here: {', '.join(_keys_of(table))}.")
     found = f"found {first['input']!r}"
     if table[2:3] == ["optimizers"] and len(table) == 4:  # an entry: the key is the branch that pydantic tried
-        said = "expected a name, or a table { name = ..., setting = value }"
-        return ConfigError(f"{said}, {found}", where=f"{path}: {'.'.join(table[:3])}, entry {int(table[3]) + 1}")
-    said = _SAID[first["type"]].format(**first.get("ctx", {}))
-    return ConfigError(f"{said}, {found}", where=where, remedy="Correct the value and run again.")
+        expected = "expected a name, or a table { name = ..., setting = value }"
+        return ConfigError(f"{expected}, {found}", where=f"{path}: {'.'.join(table[:3])}, entry {int(table[3]) + 1}")
+    return ConfigError(said(first), where=where, remedy="Correct the value and run again.")
 
 
 def _meant(key: str, table: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from samcmp.cli import views
+from samcmp.engines import Said
 from samcmp.experiment.run import Progress
 from samcmp.records import Case, Protocol
 from tests.commands import TINY, Run
@@ -80,7 +81,7 @@ def test_a_log_of_lines_says_the_first_steps_and_the_estimate_before_the_first_r
     view = views.Lines(console)
     every = cases()
     view.expect(every, jobs=1)
-    view.starting(2)
+    view.listen(Said("starting 2 worker processes"))
     view.began(every["0"])
     view.began(every["1"])
     view.epoch(progress(every["0"], 1))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from samcmp import child, machine
-from samcmp.engines import local
+from samcmp.engines import Finished, Work, local
 from samcmp.errors import UsageError
 from samcmp.profiling import processes
 from samcmp.profiling.session import SessionOptions
@@ -41,14 +41,14 @@ def case(optimizer: str, deed: str | None = None, *, model: str = "gcn", kind: A
     return Case(kind, "demo", model, optimizer, protocol=TINY, **{own: settings})
 
 
-def trained(cases: list[Case], **more: Any) -> list[local.Finished]:
+def trained(cases: list[Case], **more: Any) -> list[Finished]:
     """Train in this order, one after the other, and return what came of it in this order."""
     keyed = {f"{n:064x}": case for n, case in enumerate(cases)}
-    found = {f.record.key: f for f in local.train(keyed, Options(), listen=lambda _: None, **more)}
+    found = {f.record.key: f for f in local.train(Work(keyed), Options(), listen=lambda _: None, **more)}
     return [found[key] for key in keyed]
 
 
-def bits(finished: local.Finished) -> tuple[Any, ...]:
+def bits(finished: Finished) -> tuple[Any, ...]:
     assert finished.predictions is not None, finished.record.reason
     return finished.record.accuracy, [e.train_loss for e in finished.record.history], finished.predictions.prediction
 

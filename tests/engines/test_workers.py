@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from samcmp.engines import local
+from samcmp.engines import Work, local
 from samcmp.records import Case, Protocol
 from samcmp.training.setup import Options
 
@@ -49,7 +49,7 @@ def sick(tmp_path: Path) -> str:
 
 
 def run(models: list[str], **more: Any) -> dict[str, Any]:
-    done = local.run_apart(cases(models), Options(), listen=lambda _: None, jobs=1, **more)
+    done = local.run_apart(Work(cases(models)), Options(), listen=lambda _: None, jobs=1, **more)
     return {f.record.case.model: f.record for f in done}
 
 
@@ -78,7 +78,7 @@ def test_stopping_early_leaves_no_worker_behind(sick: str, monkeypatch: pytest.M
 
     monkeypatch.setenv("SAMCMP_TEST_DO", "sleep")
     before = {p.pid for p in psutil.Process().children(recursive=True)}
-    running = local.run_apart(cases([sick]), Options(), listen=lambda _: None, jobs=1, timeout=3.0)
+    running = local.run_apart(Work(cases([sick])), Options(), listen=lambda _: None, jobs=1, timeout=3.0)
     next(running)
     running.close()
     left = {p.pid for p in psutil.Process().children(recursive=True)} - before
@@ -89,11 +89,11 @@ def test_stopping_early_leaves_no_worker_behind(sick: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("cores", "runs", "device", "jobs"),
-    [(2.5, 10, "cpu", 2), (64.0, 3, "cpu", 3), (0.5, 10, "cpu", 1), (8.0, 9, "cuda:0", 1)],
+    ("cores", "devices", "jobs"),
+    [(2.5, ["cpu"], 2), (64.0, ["cpu"], 64), (0.5, ["cpu"], 1), (8.0, ["cuda:0"], 1), (8.0, ["cuda:1", "cuda:2"], 2)],
 )
-def test_as_many_runs_side_by_side_as_the_process_has_cores(
-    cores: float, runs: int, device: str, jobs: int, monkeypatch: pytest.MonkeyPatch
+def test_as_many_runs_side_by_side_as_the_process_has_cores_or_cards(
+    cores: float, devices: list[str], jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("samcmp.machine.usable_cores", lambda: cores)
-    assert local.default_jobs(runs, device=device) == jobs
+    assert local.default_jobs(devices) == jobs

@@ -25,7 +25,7 @@ from samcmp.data import cards as dataset_cards
 from samcmp.data.cards import DatasetCard
 from samcmp.data.catalogue import Catalogue, identity
 from samcmp.data.user_table import user_card
-from samcmp.engines import local
+from samcmp.engines import Work, local
 from samcmp.errors import SamcmpError
 from samcmp.experiment import suites
 from samcmp.experiment.config import Request, read, read_value
@@ -476,5 +476,5 @@ def test_a_file_that_is_put_back_is_the_one_the_comparison_began_with(tmp_path: 
     edit()
     for path, data in kept.items():
         path.write_bytes(data)
-    records = [f.record for f in local.run_here(cases, options, listen=lambda now: None)]
+    records = [f.record for f in local.run_here(Work(cases), options, listen=lambda event: None)]
     assert [record.status for record in records] == ["ok"] * 3

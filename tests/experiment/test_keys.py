@@ -101,7 +101,7 @@ def test_a_model_of_an_installed_package_is_code_too(tmp_path: Path, monkeypatch
 PROGRAM = '''
 import json, sys
 from pathlib import Path
-from samcmp.engines import local
+from samcmp.engines import Work, local
 from samcmp.errors import SamcmpError
 from samcmp.experiment.keys import Inputs
 from samcmp.records import Case, Protocol
@@ -143,7 +143,7 @@ class Net(nn.Module):
     more = {"jobs": 1} if how == "run_apart" else {}
     done = []
     try:
-        for result in getattr(local, how)(cases, options, listen=lambda now: None, **more):
+        for result in getattr(local, how)(Work(cases), options, listen=lambda now: None, **more):
             done.append([result.record.parameters, result.record.accuracy.test, result.record.history[0].rho])
             if moment == "running" and len(done) == 1:
                 edit()

@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from samcmp.errors import SamcmpError
-from samcmp.experiment.suites import _SAID, DEFAULT_FILE, FileTable, ProtocolTable, SuiteTable, read
+from samcmp.experiment.suites import DEFAULT_FILE, FileTable, ProtocolTable, SuiteTable, read
+from samcmp.experiment.tables import said
 from tests.places import ROOT
 
 GOOD = """
@@ -112,7 +113,7 @@ def test_every_complaint_about_every_key_is_in_our_own_words(table: type[BaseMod
             except ValidationError as error:
                 for complaint in error.errors():
                     if complaint["type"] not in {"extra_forbidden", "missing"}:
-                        assert _SAID[complaint["type"]].format(**complaint.get("ctx", {}))
+                        assert said(complaint)
 
 
 @pytest.mark.parametrize("text", ["[suites.mine", "\x00", "suites = 3", "[suites.a]\n[suites.a]"])

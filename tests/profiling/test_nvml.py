@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from samcmp.cli import common
+from samcmp.experiment import kinds
 from samcmp.profiling import nvml
 from samcmp.profiling.gpu_monitor import GpuMonitor
 from samcmp.profiling.nvml import QUERIES, open_gpu, uuid_of, visible_gpus
@@ -215,7 +216,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_fingerprint_follows_the_card_and_not_its_number(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def fingerprint(visible: str, device: str = "cuda:0") -> str:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        return common.fingerprint(device)
+        return kinds.fingerprint(device)
 
     assert UUID in fingerprint("1")
     assert fingerprint("1") == fingerprint("1,0") == fingerprint("0,1", "cuda:1") == fingerprint(UUID[:12])
