@@ -26,7 +26,7 @@ Jobs = Annotated[
         metavar="N",
         parser=whole("--jobs", most=CORES),
         help="Training runs side by side.",
-        show_default="the cores; 1 a GPU",
+        show_default="the cores; 1 on a GPU",
         rich_help_panel=RUNNING,
     ),
 ]

@@ -25,7 +25,7 @@ from samcmp.experiment.store import Store
 from samcmp.experiment.where import SlurmTable, Where
 from samcmp.records import Case, Protocol, Record
 from samcmp.training.setup import Options
-from tests.commands import TINY, Run
+from tests.commands import Run
 from tests.places import ROOT
 
 SUITE = """
@@ -348,11 +348,3 @@ def test_the_local_engine_keeps_the_contract(tmp_path: Path) -> None:
     assert [type(event).__name__ for event in heard] == ["Began", "Progress"]
     engine.close()
     engine.close()
-
-
-def test_a_comparison_on_the_named_local_engine_is_that_of_this_machine(run: Run) -> None:
-    code, _, err = run("compare", "-o", "adam", "--subset", "40", "--batch-size", "8", "--epochs", "1",
-                       "--repeats", "2", "--profile-seconds", "1", "--device", "cpu", "--on", "local")  # fmt: skip
-    assert code == 0, err
-    code, out, err = run("compare", "-o", "adam", *TINY, "--dry-run")
-    assert "2 in the store, 0 to do" in out
