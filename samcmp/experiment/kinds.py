@@ -60,8 +60,7 @@ def here(device: str) -> Kind:
 
 def _gpu_name(index: int) -> str | None:
     """The trade name of CUDA's device ``index``; None where it cannot be told without starting CUDA."""
-    from samcmp.profiling.nvml import load, text_of
-    from samcmp.profiling.visible_gpus import visible_gpus
+    from samcmp.profiling.nvml import load, text_of, visible_gpus
 
     library, _ = load(None)
     uuids = visible_gpus()
@@ -107,7 +106,7 @@ def counted(records: Iterable[Record]) -> Counter[Kind]:
 
 def fingerprint(device: str) -> str:
     """Name the hardware whose speed is measured: records of another machine, or of another GPU, are not this plan's."""
-    from samcmp.profiling.visible_gpus import uuid_of, visible_gpus
+    from samcmp.profiling.nvml import uuid_of, visible_gpus
 
     parts = [machine.processor() or "unknown processor", f"{len(machine.affinity() or ())} cores"]
     if device != "cpu":
