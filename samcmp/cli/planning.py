@@ -133,6 +133,42 @@ def _reached(place: PlaceOptions, known: Suites, *, device: str, kept: Store) ->
         yield Run(setting, engine, engine.look())
 
 
+def inspect(
+    chosen: Chosen,
+    *,
+    settings: options.SettingOptions,
+    training: options.TrainingOptions,
+    splitting: options.SplitOptions,
+    data: options.DataOptions,
+    device: str,
+    epochs: int,
+) -> Job:
+    """Plan the training runs that are looked into. Raises SamcmpError.
+
+    Args:
+        epochs: of a run, where no option says so.
+    """
+    from samcmp.experiment import config, plan, suites
+
+    where = common.pick_device(device)
+    found = common.sources(chosen.datasets, data, splitting, init_from=settings.init_from)
+    request = config.Request(
+        datasets=found.datasets,
+        models=tuple(chosen.models),
+        optimizers=tuple(chosen.optimizers),
+        overrides=tuple(settings.set_ or ()),
+        protocol={**_protocol(found, settings, data, training), "epochs": training.epochs or epochs},
+        split=found.split(splitting.split),
+        splits=found.splits,
+        repeats=chosen.repeats,
+        seed=chosen.seed,
+        device=where.partition(":")[0],
+        inputs=found.inputs(""),
+    )
+    known = suites.read(settings.config, cards=found.catalogue.folders)
+    return Job(plan.build(config.read(request, known), profile=False), found, where)
+
+
 def _protocol(
     found: common.Sources,
     settings: options.SettingOptions,

@@ -1,0 +1,253 @@
+"""``samcmp inspect``: what the optimizers do to a training, and where they end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from samcmp.cli import common, completion, options, output, planning
+from samcmp.cli import figures as drawing
+from samcmp.cli.options import DATA, OUTPUT
+from samcmp.errors import UsageError, unknown
+from samcmp.inspect import WHAT, Settings
+from samcmp.inspect.drawing import FIGURES
+
+if TYPE_CHECKING:
+    from samcmp.inspect.results import Results
+
+MEASURING = "What is measured"
+FORMATS = ("table", "markdown", "csv", "json")
+EPOCHS = 10
+OPTIMIZERS = ("adam", "sam", "graphsam")
+
+
+def molecules(text: object) -> int | None:
+    """Read a number of molecules, or all. Raises UsageError."""
+    return None if str(text) == "all" else options.whole("--molecules", least=2)(text)
+
+
+def points(text: object) -> int:
+    """Read a number of points of which one lies in the middle. Raises UsageError."""
+    value = options.whole("--points", least=3, most=1001)(text)
+    if value % 2 == 0:
+        raise UsageError(f"an odd number has a point at the weights themselves, got {value}", where="--points")
+    return value
+
+
+def one_of(option: str, *allowed: str) -> Any:
+    """Make the reader of one of a few words."""
+
+    def read(text: object) -> str:
+        if text not in allowed:
+            raise unknown("value", str(text), allowed, where=option)
+        return str(text)
+
+    return read
+
+
+def _option(*names: str, metavar: str, help_: str, parser: Any = None, offers: Any = None, shown: Any = True) -> Any:
+    return typer.Option(
+        *names, metavar=metavar, help=help_, parser=parser, autocompletion=offers, show_default=shown,
+        rich_help_panel=MEASURING,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class InspectOptions:
+    """What is measured, and where."""
+
+    what: Annotated[
+        list[str] | None,
+        _option("--what", metavar="NAME", help_=f"{', '.join(WHAT)}. Repeat for several.",
+                offers=lambda: [(name, m.summary) for name, m in WHAT.items()],
+                shown="gradients, landscape, sharpness; attention where a model has it"),
+    ] = None  # fmt: skip
+    weights: Annotated[
+        str,
+        _option("--weights", metavar="WHICH", help_="best: of the epoch that the test score rests on; or last.",
+                parser=one_of("--weights", "best", "last"), offers=completion.among("best", "last")),
+    ] = "best"  # fmt: skip
+    molecules: Annotated[
+        str,
+        _option("--molecules", metavar="N", help_="Training molecules for the loss at weights, or all."),
+    ] = "256"  # fmt: skip
+    every: Annotated[
+        int,
+        _option("--every", metavar="S", help_="True gradients at the steps t with t mod S in {0, 1}.",
+                parser=options.whole("--every")),
+    ] = 1  # fmt: skip
+    directions: Annotated[
+        int,
+        _option("--directions", metavar="N", help_="Of the landscape.",
+                parser=options.whole("--directions", most=1000)),
+    ] = 5  # fmt: skip
+    points: Annotated[
+        int, _option("--points", metavar="N", help_="Along a direction or a path.", parser=points)
+    ] = 21  # fmt: skip
+    direction: Annotated[
+        str,
+        _option("--direction", metavar="KIND", help_="filter (normalised, Li et al. 2018), or gaussian.",
+                parser=one_of("--direction", "filter", "gaussian"), offers=completion.among("filter", "gaussian")),
+    ] = "filter"  # fmt: skip
+    radius: Annotated[
+        float,
+        _option("--radius", metavar="R", help_="Of the sharpness, the same for every optimizer.",
+                parser=options.number("--radius", least=1e-6, most=1e3)),
+    ] = 0.05  # fmt: skip
+    row: Annotated[
+        int | None,
+        _option("--row", metavar="N", help_="Row of the molecule whose attention is drawn.",
+                parser=options.whole("--row", least=0), shown="one of median size"),
+    ] = None  # fmt: skip
+
+    def settings(self) -> Settings:
+        return Settings(
+            weights=self.weights, molecules=molecules(self.molecules), every=self.every,  # type: ignore[arg-type]
+            directions=self.directions, points=self.points, direction=self.direction,  # type: ignore[arg-type]
+            radius=self.radius, row=self.row,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class InspectFigures:
+    """Which figures, and how they look."""
+
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=FILE", help=f"Draw {', '.join(FIGURES)} into an svg, png or pdf. Repeat for several.",
+            rich_help_panel=drawing.PANEL, autocompletion=completion.among(*(f"{kind}=" for kind in FIGURES)),
+        ),
+    ] = None  # fmt: skip
+    width: Annotated[
+        float | None,
+        typer.Option(
+            metavar="84mm", parser=drawing.inches, help="Of a whole figure: in, cm, mm or pt.",
+            show_default="as its panels need", rich_help_panel=drawing.PANEL,
+        ),
+    ] = None  # fmt: skip
+    font_size: Annotated[
+        float,
+        typer.Option(
+            metavar="POINTS", parser=options.number("--font-size", least=4, most=30), help="Of a figure's text.",
+            rich_help_panel=drawing.PANEL,
+        ),
+    ] = 9.0  # fmt: skip
+
+
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar="NAME", help=f"{', '.join(FORMATS)}.", rich_help_panel=OUTPUT,
+        autocompletion=completion.among(*FORMATS),
+    ),
+]  # fmt: skip
+
+
+@options.grouped
+def inspect(
+    *,
+    dataset: options.Datasets = None,
+    model: options.Models = None,
+    optimizer: options.Optimizers = None,
+    measuring: InspectOptions,
+    settings: options.SettingOptions,
+    training: options.TrainingOptions,
+    splitting: options.SplitOptions,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            metavar="N", parser=options.whole("--repeats"), help="Random splits, each with its own seeds.",
+            rich_help_panel=DATA,
+        ),
+    ] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", parser=options.whole("--seed", least=0), help="Of the first split; the next ones count up.",
+            rich_help_panel=DATA,
+        ),
+    ] = 0,
+    data: options.DataOptions,
+    device: options.Device = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and its passes, do nothing.")] = False,
+    format_: Format = "table",
+    output_file: options.Output = None,
+    figures: InspectFigures,
+    store: options.StoreDir = None,
+) -> None:
+    """Look inside the training: how gradients change and where they point, how flat the weights are where it ends,
+    what attention looks like.
+
+    Every run is bit for bit the one that `samcmp compare` makes. What is measured, and by which definition, is in
+    docs/inspect.md. Runs follow one another. What has been measured is kept in the store: interrupted and started
+    again it goes on, and another --what trains nothing anew (gradients aside, which are watched while a run trains).
+
+    Without options: built-in molecules, gcn, adam, sam and graphsam, one split, 10 epochs.
+
+    Exit code: 0 everything was measured, 1 a run or a measurement failed (the table says why), 2 wrong input.
+
+    Examples:
+
+      samcmp inspect
+
+      samcmp inspect --figure changes=fig3a.svg --figure pairs=fig3c.svg --figure landscape=fig2.svg
+
+      samcmp inspect -d bbbp -m grover -o adam -o sam -o graphsam --what gradients --what landscape --dry-run
+
+      samcmp inspect -d bbbp -m compt --what attention --figure attention=fig10.svg
+
+      samcmp inspect -o sam -o my_sam.py:MySAM --what gradients --what path --format json --output inside.json
+
+      samcmp inspect --repeats 5 --figure generalisation=flat.svg
+    """
+    from samcmp.cli import inspecting
+    from samcmp.experiment.store import Store
+    from samcmp.inspect import drawing as kinds
+    from samcmp.inspect import units
+    from samcmp.inspect.kept import Kept
+
+    output.check(format_, output_file, allowed=FORMATS)
+    wanted = drawing.read(figures.figure or (), FIGURES)
+    chosen = planning.Chosen(
+        datasets=tuple(dataset or (() if data.data else ("demo",))), models=tuple(model or ("gcn",)),
+        optimizers=tuple(optimizer or OPTIMIZERS), repeats=repeats, seed=seed,
+    )  # fmt: skip
+    job = planning.inspect(
+        chosen, settings=settings, training=training, splitting=splitting, data=data, device=device, epochs=EPOCHS
+    )
+    asked = measuring.settings()
+    cases = job.planned.train
+    what = units.chosen(tuple(measuring.what or ()), list(cases.values()))
+    for kind, path in wanted:
+        kinds.check(kind, where=f"--figure {kind}={path}", what=what, runs=len(cases))
+    kept = Kept(Store(common.store_folder(store)))
+    every = units.units(cases, what, asked)
+    if dry_run:
+        inspecting.show(job, every, kept, asked)
+        return
+    results = inspecting.run(job, every, kept, what=what, settings=asked)
+    drawn = _drawn(wanted, figures, results)
+    inspecting.deliver(results, form=format_, path=output_file)
+    drawing.save(drawn)
+    if results.failed:
+        raise typer.Exit(1)
+
+
+def _drawn(wanted: list[tuple[str, Path]], figures: InspectFigures, results: Results) -> list[tuple[Path, Any]]:
+    if not wanted:
+        return []
+    from samcmp.inspect import drawing as kinds
+    from samcmp.report.canvas import Options
+
+    made = Options(figures.width, figures.font_size)
+    drawn = []
+    for kind, path in wanted:
+        try:
+            drawn.append((path, kinds.draw(kind, results, made)))
+        except UsageError as error:
+            raise UsageError(error.what, where=f"--figure {kind}={path}", remedy=error.remedy) from None
+    return drawn
