@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("samcmp.cli.train", "train", "Train one model with one optimizer."),
     "predict": ("samcmp.cli.predict", "predict", "Predict new molecules with trained models."),
     "profile": ("samcmp.cli.profile", "profile", "Measure throughput, memory and energy only, no accuracy."),
-    "inspect": ("samcmp.cli.inspect", "inspect", "Look inside the training: gradients, landscape, sharpness, attention."),
+    "inspect": ("samcmp.cli.inspect", "inspect", "Look inside trainings: gradients, landscape, sharpness, attention."),
     "report": ("samcmp.cli.report", "report", "Render stored results again: tables, files, figures."),
     "fetch": ("samcmp.cli.fetch", "fetch", "Download datasets into the cache, or look into one."),
     "list": ("samcmp.cli.list", "list_", "Show the datasets, models, optimizers and suites."),

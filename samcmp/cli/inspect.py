@@ -160,20 +160,26 @@ def inspect(
     repeats: Annotated[
         int,
         typer.Option(
-            metavar="N", parser=options.whole("--repeats"), help="Random splits, each with its own seeds.",
+            metavar="N",
+            parser=options.whole("--repeats"),
+            help="Random splits, each with its own seeds.",
             rich_help_panel=DATA,
         ),
     ] = 1,
     seed: Annotated[
         int,
         typer.Option(
-            metavar="N", parser=options.whole("--seed", least=0), help="Of the first split; the next ones count up.",
+            metavar="N",
+            parser=options.whole("--seed", least=0),
+            help="Of the first split; the next ones count up.",
             rich_help_panel=DATA,
         ),
     ] = 0,
     data: options.DataOptions,
     device: options.Device = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and its passes, do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done and its passes, do nothing.")
+    ] = False,
     format_: Format = "table",
     output_file: options.Output = None,
     figures: InspectFigures,

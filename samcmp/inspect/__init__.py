@@ -98,7 +98,7 @@ WHAT: dict[str, Measurement] = {
     ),
     "landscape": Measurement(
         "samcmp.inspect.landscape:measure", "the loss along random directions",
-        (*_AT_WEIGHTS, "directions", "points", "direction"), lambda s: 1 + s.directions * s.points / 3,
+        (*_AT_WEIGHTS, "directions", "points", "direction"), lambda s: 4 / 3 + s.directions * (s.points - 1) / 3,
     ),
     "surface": Measurement(
         "samcmp.inspect.surface:measure", "the loss over two random directions",
@@ -110,7 +110,7 @@ WHAT: dict[str, Measurement] = {
     ),
     "sharpness": Measurement(
         "samcmp.inspect.sharpness:measure", "m-sharpness, adaptive sharpness, extreme eigenvalues and trace",
-        (*_AT_WEIGHTS, "radius"), lambda s: 1 + 8 + 40,
+        (*_AT_WEIGHTS, "radius"), lambda s: 52,
     ),
     "attention": Measurement(
         "samcmp.inspect.attention:measure", "the entropy of attention, and one molecule's map",

@@ -1,0 +1,183 @@
+"""How ``samcmp inspect`` carries its units out, says how far it is, and prints what came of them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from samcmp.cli import common, output, said, views
+from samcmp.cli.common import counted
+from samcmp.experiment.cost import duration
+from samcmp.inspect import Settings, units
+from samcmp.inspect.units import Passes, Unit
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from samcmp.cli.planning import Job
+    from samcmp.inspect.kept import Kept
+    from samcmp.inspect.results import Results
+    from samcmp.inspect.work import Event, Work
+
+
+def show(job: Job, every: Sequence[Unit], kept: Kept, settings: Settings) -> None:
+    """Print what would be done; nothing is run or written, and torch is not imported."""
+    from rich import box
+    from rich.table import Table
+
+    todo = {unit.key for unit in units.missing(every, kept)}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("dataset", "model", "optimizer", "measurement", "runs", "to do"):
+        table.add_column(title, justify="right" if title in {"runs", "to do"} else "left")
+    rows = Counter((u.case.dataset, u.case.model, _arm(u), u.what) for u in every)
+    left = Counter((u.case.dataset, u.case.model, _arm(u), u.what) for u in every if u.key in todo)
+    for row, count in rows.items():
+        table.add_row(*map(Text, row), str(count), str(left[row]))
+    console = common.stdout()
+    console.print(table)
+    missing = [unit for unit in every if unit.key in todo]
+    runs = units.runs_to_train(missing, kept, settings)
+    console.print(
+        f"{counted(len(every), 'measurement')}, {len(every) - len(missing)} in the store, {len(missing)} to do; "
+        f"{counted(len(runs), 'run')} to train."
+    )
+    if missing:
+        console.print(sentence(units.expected(missing, kept, settings)), markup=False)
+    common.print_damaged(kept.store)
+
+
+def _arm(unit: Unit) -> str:
+    return unit.case.arm if unit.other_case is None else f"{unit.case.arm} to {unit.other_case.arm}"
+
+
+def sentence(passes: Passes | None) -> str:
+    """Say what is to be expected."""
+    if passes is None:
+        return "How many passes it takes is not known: the table's size is not."
+    watching = f", at most {passes.watching:,.0f} for true gradients" if passes.watching else ""
+    return (
+        f"Expected: about {passes.total:,.0f} passes over a batch, forward and backward: {passes.training:,.0f} of "
+        f"training{watching}, {passes.measuring:,.0f} at weights."
+    )
+
+
+def run(job: Job, every: Sequence[Unit], kept: Kept, *, what: Sequence[str], settings: Settings) -> Results:
+    """Carry out what is missing, each unit stored as soon as it is done, and return all results."""
+    from samcmp.inspect import results
+
+    todo = units.missing(every, kept)
+    failed: list[str] = []
+    common.print_damaged(kept.store, "measured again, damaged")
+    if todo:
+        failed = _carry_out(job, todo, kept, settings)
+    found = results.gather(job.planned.train, every, kept, what=what, settings=settings, failed=failed)
+    common.print_damaged(kept.store)
+    return found
+
+
+def _carry_out(job: Job, todo: Sequence[Unit], kept: Kept, settings: Settings) -> list[str]:
+    from samcmp.inspect import work
+    from samcmp.training.checks import check_splits, check_weights
+
+    console = common.stderr()
+    kept.store.check_writable()
+    job.planned.check_settings()
+    for note in job.planned.notes:
+        console.print(Text(note), soft_wrap=True)
+    how = job.sources.options(job.device, job.planned.code)
+    cases = list(job.planned.train.values())
+    common.fetch_all({case.dataset for case in cases}, how)
+    for note in check_splits(cases, how):
+        console.print(Text(note))
+    check_weights(cases, how)
+    runs = units.runs_to_train(todo, kept, settings)
+    done = "" if len(runs) == len(cases) else f" ({len(cases) - len(runs)} of {len(cases)} runs are trained already)"
+    console.print(Text(f"{counted(len(todo), 'measurement')}, {counted(len(runs), 'run')} to train{done}"))
+    console.print(Text(sentence(units.expected(todo, kept, settings))))
+    began = time.perf_counter()
+    pieces = work.plan(todo, kept, settings)
+    with Display(pieces, kept, settings) as display:
+        for piece in pieces:
+            display.begin(piece)
+            work.carry_out(piece, how, kept.store.folder, settings, display.tell)
+            display.end(piece)
+    console.print(Text(f"{counted(len(todo), 'measurement')} in {duration(time.perf_counter() - began)}."))
+    return display.failed
+
+
+class Display:
+    """What the user sees meanwhile: a bar over all measurements, or a line for each, with the time that is left."""
+
+    def __init__(self, pieces: Sequence[Work], kept: Kept, settings: Settings) -> None:
+        self.console = common.stderr()
+        self.bars = views.bars(self.console)
+        self.failed: list[str] = []
+        self.count = sum(len(piece.units) for piece in pieces)
+        self.finished = 0
+        costs = [units.expected(piece.units, kept, settings) for piece in pieces]
+        self.costs = {id(piece): cost.total for piece, cost in zip(pieces, costs, strict=True) if cost is not None}
+        self.spent = 0.0  # passes of the pieces that are done
+        self.began = time.perf_counter()
+        self.line: TaskID | None = None
+
+    def __enter__(self) -> Display:
+        self.bars.start()
+        self.line = self.bars.add_task("measurements", total=self.count, left="", shown="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def begin(self, piece: Work) -> None:
+        what = "training, then measuring" if piece.train else "measuring"
+        self._show(f"{views.name_of(piece.case)}: {what}")
+
+    def end(self, piece: Work) -> None:
+        self.spent += self.costs.get(id(piece), 0.0)
+
+    def _left(self) -> str:
+        whole = sum(self.costs.values())
+        if not self.spent or not whole:
+            return ""
+        seconds = (time.perf_counter() - self.began) / self.spent * max(0.0, whole - self.spent)
+        return f"{duration(seconds)} left" if seconds > views.WORTH_SAYING_SECONDS else ""
+
+    def _show(self, text: str) -> None:
+        said.log(text)
+        if self.line is not None:
+            self.bars.update(self.line, completed=self.finished, shown=text, left=self._left())
+
+    def tell(self, event: Event) -> None:
+        from samcmp.inspect.work import Failed, Finished, Measuring
+
+        if isinstance(event, Measuring):
+            self._show(f"{views.name_of(event.unit.case)}: {event.unit.what} {event.done}/{event.total}")
+        elif isinstance(event, Finished):
+            self.finished += 1
+            left = self._left()
+            text = f"[{self.finished}/{self.count}] {views.name_of(event.unit.case)}: {event.unit.what}"
+            if not self.console.is_interactive:
+                self.console.print(Text(text + (f", about {left}" if left else "")), soft_wrap=True)
+            self._show(text)
+        elif isinstance(event, Failed):
+            text = f"{views.name_of(event.case)}: {event.what}: {event.status}: {event.reason}"
+            self.failed.append(text)
+            self.console.print(Text(text, style="yellow"), soft_wrap=True)
+        else:
+            self._show(f"{views.name_of(event.case)}: epoch {event.epoch}/{event.epochs}")
+
+
+def deliver(results: Results, *, form: str, path: Path | None) -> None:
+    """Print or write what was measured. A file appears whole or not at all."""
+    from samcmp.inspect import render
+
+    if form == "table":
+        output.show(render.terminal(results), path)
+    else:
+        make = {"markdown": render.markdown, "csv": render.to_csv, "json": render.to_json_text}[form]
+        output.put(make(results), path)
