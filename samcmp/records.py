@@ -14,7 +14,7 @@ import json
 import math
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -63,22 +63,6 @@ def arm_name(optimizer: str, settings: Mapping[str, Json], own: Mapping[str, Jso
     changed = ", ".join(f"{key}={value}" for key, value in sorted({**settings, **own}.items()))
     name = f"{optimizer}[{changed}]" if changed else optimizer
     return name if times is None else f"{name} ×{times:g}"
-
-
-def short_names(arms: Iterable[str]) -> dict[str, str]:
-    """Name users' own optimizers by their classes; where that is no name for one of two, by their files, too."""
-    arms = tuple(dict.fromkeys(arms))
-    by_class: dict[str, str] = {}
-    by_file: dict[str, str] = {}
-    for arm in arms:
-        name, bracket, settings = arm.partition("[")
-        place, _, of_class = name.rpartition(":")
-        by_class[arm] = f"{of_class}{bracket}{settings}"
-        by_file[arm] = f"{place.replace(chr(92), '/').rpartition('/')[2]}:{by_class[arm]}" if place else arm
-    for shown in (by_class, by_file):
-        if len({text.lower() for text in shown.values()}) == len(arms):  # not SAM beside sam
-            return shown
-    return {arm: arm for arm in arms}
 
 
 @dataclass(frozen=True, slots=True)

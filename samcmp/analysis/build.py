@@ -10,6 +10,7 @@ from typing import TypeVar
 from samcmp.analysis.comparison import Across, Cell, Comparison, Role, Row, Settings, SplitName, Untuned
 from samcmp.analysis.grouping import Group, groups, machine_of, split_name, test_over_train
 from samcmp.analysis.molecules import Predictions
+from samcmp.analysis.names import plain, short_names
 from samcmp.analysis.pareto import with_best, with_front
 from samcmp.analysis.recommendation import RULE, RULE_OVER_CELLS, recommend, recommend_over
 from samcmp.analysis.rows import row_of
@@ -21,7 +22,7 @@ from samcmp.analysis.verdicts import verdicts
 from samcmp.data import coverage
 from samcmp.data.coverage import span
 from samcmp.errors import UsageError
-from samcmp.records import LOWER_IS_BETTER, Record, arm_name, short_names, to_json
+from samcmp.records import LOWER_IS_BETTER, Record, arm_name, to_json
 
 V = TypeVar("V")
 
@@ -96,6 +97,8 @@ def _distinct(values: Iterable[Mapping[str, V]]) -> tuple[Mapping[str, V], ...]:
 
 def _tell_apart(cells: Sequence[Cell]) -> list[Cell]:
     """Name cells by what sets them apart: dataset and model, then what differs; what they share when nothing shows."""
+    shown = short_names(cell.model for cell in cells)
+    cells = [dataclasses.replace(cell, name=f"{cell.dataset} / {shown[cell.model]}") for cell in cells]
     by_name: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         by_name[cell.name].append(cell)
@@ -186,7 +189,7 @@ def _cell(given: Group, settings: Settings, predictions: Predictions | None) -> 
         verdicts=tuple(judged),
         speed_session=group.session,
         speed_machine=group.machine,
-        notes=tuple(notes),
+        notes=tuple(_with_labels(notes, rows)),
         tuning=tuning,
     )
 
@@ -237,6 +240,14 @@ def _data_notes(group: Group) -> list[str]:
     if smallest and min(smallest) < SMALL:
         notes.append(f"smallest class of a scored task: {span(smallest)} test molecules, so scores move in large steps")
     return [*notes, *coverage.sentences([score.coverage for score in scores if score.coverage is not None])]
+
+
+def _with_labels(notes: Iterable[str], rows: Sequence[Row]) -> list[str]:
+    """Name classes from files in the notes as in the table."""
+    for row in rows:
+        if ":" in row.optimizer:
+            notes = [note.replace(row.optimizer, plain(row.label)) for note in notes]
+    return [*notes]
 
 
 def _settings_note(row: Row) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from samcmp.analysis import power
+from samcmp.analysis.names import are, plain, short_names
 from samcmp.cli import common
 from samcmp.cli.common import counted
 from samcmp.experiment import cost
+from samcmp.report.grid import Column, Entry, Grid
+from samcmp.report.terminal import Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from samcmp.cli.planning import Run
     from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
@@ -31,7 +33,12 @@ def show(planned: Plan, kept: Store, run: Run, *, retry: bool) -> None:
     sessions = planned.missing_sessions(kept, retry=retry)
     if planned.title:
         console.print(Text(planned.title, style="bold"))
-    console.print(_cases(planned, todo))
+    cases = planned.train.values()
+    names = short_names([*(case.model for case in cases), *(case.arm for case in cases)])
+    console.print(_cases(planned, todo, names))
+    if files := are({plain(short): plain(full) for full, short in names.items()}):
+        console.print(files, markup=False)
+    console.print()
     console.print(
         f"{counted(len(planned.train), 'training run')}, {len(planned.train) - len(todo)} in the store, "
         f"{len(todo)} to do; {counted(len(planned.sessions), 'profile session')}, "
@@ -63,22 +70,17 @@ def _where(run: Run, todo: Mapping[str, Case]) -> list[str]:
     return [*lines, *run.engine.announce(todo, pool)]
 
 
-def _cases(planned: Plan, todo: dict[str, Case]) -> object:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("dataset", "model", "optimizer", "split", "epochs", "runs", "to do"):
-        table.add_column(title, justify="right" if title in {"epochs", "runs", "to do"} else "left")
+def _cases(planned: Plan, todo: dict[str, Case], names: Mapping[str, str]) -> Screen:
     runs: Counter[Row] = Counter()
     left: Counter[Row] = Counter()
     for key, case in planned.train.items():
-        row = (case.dataset, case.model, case.arm, case.split, str(case.training.epochs))
+        row = (case.dataset, names[case.model], names[case.arm], case.split, str(case.training.epochs))
         runs[row] += 1
         left[row] += key in todo
-    for shown, count in runs.items():
-        table.add_row(*(Text(cell) for cell in shown), str(count), str(left[shown]))
-    return table
+    columns = [Column(title, right=False) for title in ("dataset", "model", "optimizer", "split")]
+    columns += [Column(title) for title in ("epochs", "runs", "to do")]
+    rows = [tuple(map(Entry, (*row, str(count), str(left[row])))) for row, count in runs.items()]
+    return Screen(Grid(tuple(columns), tuple(rows)))
 
 
 def _trials(planned: Plan) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from samcmp.training.setup import Options
 
 
-FORMATS = ("table", "markdown", "latex", "csv", "json", "parquet")
+FORMATS = ("table", "markdown", "latex", "html", "csv", "json", "parquet")
 WIDTH = 160  # columns
 
 
@@ -79,7 +79,7 @@ def profile(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="table, markdown, latex, csv, json or parquet.",
+            help="table, markdown, latex, html, csv, json or parquet.",
             rich_help_panel=OUTPUT,
             autocompletion=completion.among(*FORMATS),
         ),
@@ -96,7 +96,7 @@ def profile(
 
       samcmp profile -d bbbp -m compt -o adam -o sam -o graphsam --budget 60s --detail
 
-      samcmp profile -m gcn --batch-size 32,64,128 --format latex --output speeds.tex
+      samcmp profile -m gcn --batch-size 32,64,128 --format html --output speeds.html
     """
     from samcmp.experiment.budget import seconds_of
     from samcmp.experiment.store import Store

@@ -145,23 +145,24 @@ def _rows(entries: list[Entry]) -> list[dict[str, Any]]:
 
 
 def _list(entries: list[Entry], *, form: str, now: datetime.datetime) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    from samcmp.report.grid import Column, Entry, Grid
+    from samcmp.report.terminal import Screen
 
     rows = _rows(entries)
     if form == "json":
         typer.echo(json.dumps(rows, indent=1))
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("dataset", "model", "optimizer", "runs", "profiles", "failed", "size", "age"):
-        table.add_column(title, justify="left" if title in {"dataset", "model", "optimizer"} else "right")
+    columns = [Column(title, right=False) for title in ("dataset", "model", "optimizer")]
+    columns += [Column(title) for title in ("runs", "profiles", "failed", "size", "age")]
+    lines = []
     for row in rows:
         ages = [_age(now - datetime.datetime.fromisoformat(row[key])) for key in ("newest", "oldest")]
         shown = [row["dataset"], row["model"], row["optimizer"], row["runs"], row["profiles"], row["failed"]]
-        table.add_row(*(Text(str(cell)) for cell in shown), _bytes(row["bytes"]), " to ".join(dict.fromkeys(ages)))
+        shown += [_bytes(row["bytes"]), " to ".join(dict.fromkeys(ages))]
+        lines.append(tuple(Entry(str(cell)) for cell in shown))
     console = common.stdout()
-    console.print(table)
+    console.print(Screen(Grid(tuple(columns), tuple(lines))))
+    console.print()
     console.print(_total(entries), markup=False)
 
 

@@ -12,10 +12,11 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
+from samcmp.analysis.names import short_names
 from samcmp.cli import common, said
 from samcmp.cli.common import counted
 from samcmp.engines.work import Began, Said
-from samcmp.experiment.cost import duration
+from samcmp.experiment.cost import duration, epoch_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,9 +29,11 @@ BEGINS = "reading data and featurising, then the first epoch"
 WORTH_SAYING_SECONDS = 5.0
 
 
-def name_of(case: Case) -> str:
+def name_of(case: Case, shown: Mapping[str, str] | None = None) -> str:
+    """Name a run; ``shown`` has short names of optimizers and models for people."""
     trial = f" trial {case.trial}" if case.trial else ""
-    return f"{case.dataset} {case.model} {case.arm} {case.block}{trial}"
+    model, arm = ((shown or {}).get(name, name) for name in (case.model, case.arm))
+    return f"{case.dataset} {model} {arm} {case.block}{trial}"
 
 
 def bars(console: Console, *, transient: bool = True) -> Bars:
@@ -55,13 +58,23 @@ def bars(console: Console, *, transient: bool = True) -> Bars:
 
 
 class Remaining:
-    """The time left of training runs, by the epochs that have been timed; None before the first."""
+    """The time left of training runs, by the epochs that have been timed, and before them by speeds that were measured.
 
-    def __init__(self, cases: Mapping[str, Case], jobs: int) -> None:
+    Args:
+        measured: seconds of an epoch of a dataset, model and optimizer, by its measured speed.
+    """
+
+    def __init__(
+        self, cases: Mapping[str, Case], jobs: int, measured: Mapping[tuple[str, str, str], float] | None = None
+    ) -> None:
         self.jobs = jobs
         self.cases = {name_of(case): case for case in cases.values()}
         self.epochs = {name: case.training.epochs for name, case in self.cases.items()}  # that are still to come
-        self.rates: dict[tuple[str, str, str], float] = {}  # seconds an epoch
+        self.rates = {  # seconds an epoch
+            (case.dataset, case.model, case.arm): seconds
+            for case in cases.values()
+            if (seconds := (measured or {}).get((case.dataset, case.model, case.measured_as))) is not None
+        }
 
     def epoch(self, now: Progress) -> None:
         name = name_of(now.case)
@@ -98,13 +111,20 @@ class View:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.remaining = Remaining({}, 1)
+        self.measured_seconds: dict[tuple[str, str, str], float] = {}  # an epoch: dataset, model, optimizer
+        self.shown: dict[str, str] = {}  # short names of optimizers and models
 
     @contextmanager
     def open(self) -> Iterator[None]:
         yield
 
     def expect(self, training: Mapping[str, Case], jobs: int = 1) -> None:
-        self.remaining = Remaining(training, jobs)
+        self.remaining = Remaining(training, jobs, self.measured_seconds)
+        cases = training.values()
+        self.shown = short_names(case.model for case in cases) | short_names(case.arm for case in cases)
+
+    def name(self, case: Case) -> str:
+        return name_of(case, self.shown or short_names([case.model, case.arm]))
 
     def listen(self, event: Event) -> None:
         """Show what an engine says."""
@@ -123,20 +143,22 @@ class View:
 
     def began(self, case: Case, place: str = "") -> None:
         """A run has begun: its first epoch may be a while."""
-        said.log(f"{name_of(case)}{f' on {place}' if place else ''}: {BEGINS}")
+        said.log(f"{self.name(case)}{f' on {place}' if place else ''}: {BEGINS}")
 
     def epoch(self, now: Progress) -> None:
         self.remaining.epoch(now)
         said.log(
-            f"{name_of(now.case)}: epoch {now.epoch}/{now.epochs} loss {common.score(now.train_loss)} "
+            f"{self.name(now.case)}: epoch {now.epoch}/{now.epochs} loss {common.score(now.train_loss)} "
             f"valid {now.metric} {common.score(now.valid_score)} {now.graphs_per_second:,.0f} graphs/s"
         )
 
     def done(self, record: Record) -> None:
         self.remaining.done(record.case)
+        if record.case.kind == "profile" and (seconds := epoch_seconds(record)) is not None:
+            self.measured_seconds[record.case.dataset, record.case.model, record.case.arm] = seconds
         if record.status != "ok":
             what = "profile of " if record.case.kind == "profile" else ""
-            text = f"{record.status}: {what}{name_of(record.case)}: {record.reason}"
+            text = f"{record.status}: {what}{self.name(record.case)}: {record.reason}"
             self.console.print(Text(text, style="yellow"), soft_wrap=True)
 
     def measuring(self, what: str) -> None: ...
@@ -166,6 +188,7 @@ class Lines(View):
     def expect(self, training: Mapping[str, Case], jobs: int = 1) -> None:
         super().expect(training, jobs)
         self.total = len(training)
+        self._estimate("by the speeds that were measured")
 
     def said(self, event: Said) -> None:
         if event.text != self.last:
@@ -176,16 +199,20 @@ class Lines(View):
         if self.begun:  # the first is news
             super().began(case, place)
         else:
-            self._print(f"{name_of(case)}{f' on {place}' if place else ''}: {BEGINS}")
+            self._print(f"{self.name(case)}{f' on {place}' if place else ''}: {BEGINS}")
         self.begun = True
 
     def epoch(self, now: Progress) -> None:
         super().epoch(now)
+        self._estimate("by the first epoch")
+
+    def _estimate(self, by: str) -> None:
+        """Say once how long all runs take, as soon as that is known."""
         left = self.remaining.seconds()
         if not self.estimated and left is not None:
             self.estimated = True
             if left > WORTH_SAYING_SECONDS:
-                self._print(f"about {duration(left)} left for {counted(self.total, 'run')}, by the first epoch")
+                self._print(f"about {duration(left)} left for {counted(self.total, 'run')}, {by}")
 
     def done(self, record: Record) -> None:
         super().done(record)
@@ -193,7 +220,7 @@ class Lines(View):
             self.finished += 1
             if record.accuracy is not None:
                 score = f"{record.accuracy.metric} {common.score(record.accuracy.test)}"
-                text = f"[{self.finished}/{self.total}] {name_of(record.case)}: {score} in {record.seconds:.1f} s"
+                text = f"[{self.finished}/{self.total}] {self.name(record.case)}: {score} in {record.seconds:.1f} s"
                 left = self.remaining.seconds()
                 self._print(text + (f", about {duration(left)} left" if left and left > WORTH_SAYING_SECONDS else ""))
 
@@ -223,7 +250,9 @@ class Live(View):
         self.runs_left = len(training)
         total = sum(case.training.epochs for case in training.values())
         if total:
-            self.overall = self.bars.add_task("all epochs,", total=total, left="", shown=self._left())
+            self.overall = self.bars.add_task(
+                "all epochs,", total=total, left=self.remaining.text(), shown=self._left()
+            )
 
     def _left(self) -> str:
         return f"{counted(self.runs_left, 'run')} left"
@@ -235,14 +264,14 @@ class Live(View):
 
     def began(self, case: Case, place: str = "") -> None:
         super().began(case, place)
-        if self.overall is not None and self.remaining.seconds() is None:
-            self.bars.update(self.overall, left="")
+        if self.overall is not None:
+            self.bars.update(self.overall, left=self.remaining.text())
         self._line(case, BEGINS)
 
     def _line(self, case: Case, shown: str) -> TaskID:
         name = name_of(case)
         if name not in self.lines:
-            self.lines[name] = self.bars.add_task(name, total=case.training.epochs, left="", shown=shown)
+            self.lines[name] = self.bars.add_task(self.name(case), total=case.training.epochs, left="", shown=shown)
         return self.lines[name]
 
     def epoch(self, now: Progress) -> None:
@@ -265,7 +294,8 @@ class Live(View):
             return
         name = name_of(record.case)
         if record.accuracy is not None:
-            said.log(f"{name}: {record.accuracy.metric} {common.score(record.accuracy.test)} in {record.seconds:.1f} s")
+            score = f"{record.accuracy.metric} {common.score(record.accuracy.test)}"
+            said.log(f"{self.name(record.case)}: {score} in {record.seconds:.1f} s")
         self.runs_left -= 1
         if name in self.lines:
             self.bars.remove_task(self.lines.pop(name))

@@ -52,7 +52,7 @@ def rates(history: Sequence[Record]) -> Rates:
     trained: dict[tuple[object, ...], list[float]] = defaultdict(list)
     profiled: dict[tuple[object, ...], list[float]] = defaultdict(list)
     for record in history:
-        seconds = _epoch_seconds(record)
+        seconds = epoch_seconds(record)
         if seconds is not None:
             into = trained if record.case.kind == "train" else profiled
             into[(*_cell(record.case), record.case.arm)].append(seconds)
@@ -60,13 +60,16 @@ def rates(history: Sequence[Record]) -> Rates:
     return {cell: statistics.median(values) for cell, values in {**profiled, **trained}.items()}
 
 
-def _epoch_seconds(record: Record) -> float | None:
+def epoch_seconds(record: Record) -> float | None:
+    """Return the seconds that an epoch took, or takes at the speed that a profile session measured."""
     if record.status != "ok":
         return None
     if record.case.kind == "train":
         return record.seconds / len(record.history) if record.history else None
-    graphs = train_size(record.case)
-    if record.throughput is None or graphs is None:
+    if record.throughput is None:
+        return None
+    graphs = record.throughput.details.get("train_size") or train_size(record.case)
+    if not isinstance(graphs, (int, float)):
         return None
     return EVALUATION * graphs / record.throughput.graphs_per_second
 

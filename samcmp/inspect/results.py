@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from samcmp.analysis.names import short_names
 from samcmp.inspect import WHAT, Measured, Settings, Trained
 from samcmp.inspect.kept import Kept
 from samcmp.inspect.units import Unit
-from samcmp.records import Case, short_names
+from samcmp.records import Case
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,7 @@ def _details(results: Results, session: Session, arm: Arm, *, per_step: Floats) 
         "fixed_seconds": None if fixed is None else fixed[0],
         "least_time": least_time(results, arm, passes=mean_passes(results, arm)),
         "loader_seconds": results.loader_seconds,
+        "train_size": len(results.setup.split.train),  # graphs of an epoch
         **results.details.get(arm.name, {}),
     }
     if "flop_per_gradient" in details:

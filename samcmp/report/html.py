@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"([−-]?\d[\d,]*(?:\.\d+)?(?:e[+−-]?\d+)?)(?: (B|KiB|Mi
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A difference and its interval on the scale of its cell, from 0 to 100; zero is at 50."""
+    """A number and its interval on a scale from 0 to 100; what means no difference is at 50."""
 
     mean: float
     low: float | None
@@ -71,6 +71,34 @@ class Section:
 
 def render(comparison: Comparison, records: Sequence[Record] = ()) -> str:
     """Return the page; with the ``records`` behind the comparison it has their learning curves, too."""
+    layout = table(comparison)
+    known: dict[str, Any] = {
+        "layout": layout,
+        "cells": [cell.name for cell in comparison.cells],
+        "splits": list(dict.fromkeys(f"{s.name} {s.hash}".strip() for c in comparison.cells for s in c.splits)),
+        "machines": comparison.machines,
+        "versions": comparison.versions,
+        "suite": comparison.suite,
+        "records": comparison.records,
+    }
+    pictures = _pictures(comparison, records)
+    sections = [
+        _section(cell, pictures.get(cell.key, ()), alone=len(comparison.cells) == 1) for cell in comparison.cells
+    ]
+    text = fill("report.html", **known, sections=sections, notes=layout.remarks)
+    while len(text.encode()) > MOST_BYTES and any(section.figures for section in sections):
+        longest = max(sections, key=lambda section: sum(len(picture.svg) for picture in section.figures))
+        sections[sections.index(longest)] = dataclasses.replace(longest, figures=longest.figures[:-1])
+        left_out = sum(map(len, pictures.values())) - sum(len(section.figures) for section in sections)
+        note = f"{left_out} figures are left out to keep this page short; `samcmp report --figure` draws them."
+        text = fill("report.html", **known, sections=sections, notes=(*layout.remarks, note))
+    return text
+
+
+def fill(
+    template: str, *, machines: Sequence[Mapping[str, object]], versions: Sequence[Mapping[str, object]], **known: Any
+) -> str:
+    """Return a page: a template with what it shows, the style and the script; every text in it is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -83,32 +111,11 @@ def render(comparison: Comparison, records: Sequence[Record] = ()) -> str:
     )  # fmt: skip
     environment.filters["number"] = sort_value
     environment.filters["svg"] = Markup  # matplotlib's, which escapes names
-    script = (PAGE / "page.js").read_text(encoding="utf-8")
-    layout = table(comparison)
-    known: dict[str, Any] = {
-        "layout": layout,
-        "cells": [cell.name for cell in comparison.cells],
-        "splits": list(dict.fromkeys(f"{s.name} {s.hash}".strip() for c in comparison.cells for s in c.splits)),
-        "machines": [_facts(machine) for machine in comparison.machines],
-        "versions": [_facts(versions) for versions in comparison.versions],
-        "suite": comparison.suite,
-        "records": comparison.records,
-        "style": Markup((PAGE / "page.css").read_text(encoding="utf-8")),
-        "script": Markup(script),
-        "script_hash": _hash(script),
-    }
-    page = environment.get_template("page.html")
-    pictures = _pictures(comparison, records)
-    sections = [
-        _section(cell, pictures.get(cell.key, ()), alone=len(comparison.cells) == 1) for cell in comparison.cells
-    ]
-    text = page.render(known, sections=sections, left_out=0)
-    while len(text.encode()) > MOST_BYTES and any(section.figures for section in sections):
-        longest = max(sections, key=lambda section: sum(len(picture.svg) for picture in section.figures))
-        sections[sections.index(longest)] = dataclasses.replace(longest, figures=longest.figures[:-1])
-        left_out = sum(map(len, pictures.values())) - sum(len(section.figures) for section in sections)
-        text = page.render(known, sections=sections, left_out=left_out)
-    return text
+    style, script = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return environment.get_template(template).render(
+        known, style=Markup(style), script=Markup(script), script_hash=_hash(script),
+        machines=[_facts(machine) for machine in machines], versions=[_facts(one) for one in versions],
+    )  # fmt: skip
 
 
 def _hash(script: str) -> str:
@@ -165,15 +172,18 @@ def _line(verdict: Verdict, cell: Cell, scale: float) -> Line:
 
 
 def _bar(verdict: Verdict, cell: Cell, scale: float) -> Bar | None:
-    if verdict.mean is None:
-        return None
+    return None if verdict.mean is None else bar(verdict.mean, _limits(verdict), cell.margin, scale)
 
-    def place(value: float) -> float:
-        return round(50.0 + 46.0 * value / scale, 2)
 
-    low, high = (None if end is None else place(end) for end in _limits(verdict))
-    margin = None if cell.margin is None else (place(-cell.margin), round(92.0 * cell.margin / scale, 2))
-    return Bar(place(verdict.mean), low, high, margin)
+def bar(value: float, limits: tuple[float | None, float | None], margin: float | None, scale: float) -> Bar:
+    """Place a number, its limits and the margin around zero on a scale whose ends are ±``scale``."""
+
+    def place(number: float) -> float:
+        return round(50.0 + 46.0 * number / scale, 2)
+
+    low, high = (None if end is None else place(end) for end in limits)
+    around = None if margin is None else (place(-margin), round(92.0 * margin / scale, 2))
+    return Bar(place(value), low, high, around)
 
 
 # ---------------------------------------------------------------------------------------------- figures

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from samcmp.analysis.comparison import Cell, Comparison
+from samcmp.analysis.names import columns_of
 from samcmp.analysis.sentences import form_of, metric_name
 from samcmp.report.grid import Entry, Grid
 from samcmp.report.table import table
@@ -116,12 +117,12 @@ def _paper(comparison: Comparison) -> list[str]:
     names = list(dict.fromkeys(row.label for cell in cells for row in cell.rows))
     bases = ", ".join(dict.fromkeys(row.label for cell in cells for row in cell.rows if row.role == "base"))
     several = len({cell.model for cell in cells}) > 1
-    heads = [cell.dataset + cell.name.removeprefix(f"{cell.dataset} / {cell.model}") for cell in cells]
+    heads, models = zip(*map(columns_of, cells), strict=True) if cells else ((), ())
     lines = [*_OPEN, rf"\caption{{{_paper_caption(comparison, bases, several=several)}}}", r"\label{tab:samcmp}"]
     lines += [rf"\begin{{tabular}}{{l{'r' * len(cells)}}}", r"\toprule"]
     lines.append(" & ".join(["optimizer", *map(escape, heads)]) + r" \\")
     if several:
-        lines.append(" & ".join(["", *(escape(cell.model) for cell in cells)]) + r" \\")
+        lines.append(" & ".join(["", *map(escape, models)]) + r" \\")
     lines.append(" & ".join(["", *(escape(metric_name(cell)) for cell in cells)]) + r" \\")
     lines.append(r"\midrule")
     lines += [" & ".join([f"{{}}{escape(name)}", *(_score(cell, name) for cell in cells)]) + r" \\" for name in names]
@@ -131,7 +132,7 @@ def _paper(comparison: Comparison) -> list[str]:
 def _paper_caption(comparison: Comparison, bases: str, *, several: bool) -> str:
     counts = sorted({row.score.n for cell in comparison.cells for row in cell.rows if row.score})
     runs = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0] if counts else 0)
-    of = "" if several or not comparison.cells else f" of {comparison.cells[0].model}"
+    of = "" if several or not comparison.cells else f" of {columns_of(comparison.cells[0])[1]}"
     margins = dict.fromkeys(cell.margin_text for cell in comparison.cells if cell.margin is not None)
     said = escape(
         f"Test score{of} at the best validation epoch, mean ± SD over {runs} runs (fewer: in brackets); bold: best. "

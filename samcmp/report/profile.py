@@ -1,4 +1,4 @@
-"""What profile sessions measured, a table each: on the screen, in Markdown, LaTeX, CSV, JSON or Parquet."""
+"""What profile sessions measured, a table each: on the screen, in Markdown, LaTeX, HTML, CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samcmp.analysis.names import are, plain, short_names
 from samcmp.analysis.numbers import memory, rate
 from samcmp.printable import csv_cell, printable_json
 from samcmp.profiling import WARNING
@@ -21,7 +22,6 @@ from samcmp.report.markdown import escape, grid_lines
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-FORMATS = ("table", "markdown", "latex", "csv", "json", "parquet")
 MISSING = "n/a"
 PHASES = ("loading", "forward", "backward", "optimizer")
 STYLES = {"faster": "green", "slower": "red", "ambiguous": "yellow"}
@@ -76,16 +76,22 @@ def table(records: Sequence[Record], *, title: str = "") -> Grid:
     energy = any(r.energy and r.energy.joules_per_graph is not None for r in records)
     titles = ["graphs/s", "with loading", *(f"× {peer}" for peer in peers), "passes", "of bound", "peak memory"]
     columns = [Column("optimizer", right=False), *map(Column, [*titles, *["J/graph"] * energy])]
-    lines = tuple(_line(record, peers, energy=energy) for record in records)
+    names = names_of(records)
+    lines = tuple(_line(record, names[record.case.arm], peers, energy=energy) for record in records)
     return Grid(tuple(columns), lines, title=title, remarks=tuple(remarks(records)))
 
 
-def _line(record: Record, peers: Sequence[str], *, energy: bool) -> tuple[Entry, ...]:
+def names_of(records: Iterable[Record]) -> dict[str, str]:
+    """Return the short name of each optimizer."""
+    return short_names(dict.fromkeys(record.case.arm for record in records))
+
+
+def _line(record: Record, name: str, peers: Sequence[str], *, energy: bool) -> tuple[Entry, ...]:
     speed, peak = record.throughput, record.memory
     if speed is None:
-        return (Entry(record.case.arm), Entry(record.status), *[Entry("")] * (len(peers) + 4 + energy))
+        return (Entry(name), Entry(record.status), *[Entry("")] * (len(peers) + 4 + energy))
     shown = [
-        Entry(record.case.arm),
+        Entry(name),
         Entry(_or_missing(rate(speed.graphs_per_second))),
         Entry(_or_missing(rate(speed.pipeline_graphs_per_second))),
         *(_ratio(speed.ratio_to.get(peer), same=record.case.arm == peer) for peer in peers),
@@ -114,7 +120,8 @@ def _ratio(ratio: Ratio | None, *, same: bool) -> Entry:
 def detail_table(records: Sequence[Record]) -> Grid:
     """Lay out where a step's time goes, for the optimizers whose phases were timed."""
     columns = ("optimizer", *(f"{name} ms" for name in PHASES), "sum/wall", "TFLOP/s", "atoms/s")
-    lines = [_details(record.case.arm, record.throughput) for record in records if record.throughput]
+    names = names_of(records)
+    lines = [_details(names[record.case.arm], record.throughput) for record in records if record.throughput]
     return Grid(tuple(Column(name, right=i > 0) for i, name in enumerate(columns)), tuple(filter(None, lines)))
 
 
@@ -139,16 +146,19 @@ def _details(arm: str, speed: Throughput) -> tuple[Entry, ...]:
 
 def remarks(records: Sequence[Record]) -> list[str]:
     """Return what stands below the table: how it ended, the device, and each warning once."""
+    names = names_of(records)
     timed = [r.throughput for r in records if r.throughput]
     said = [rounds(timed[0])] if timed else []
-    said += [text for r in records if (text := disagreement(r)) is not None]
-    said += [text for r in records if (text := mean_of(r)) is not None]
+    said += [f"{names[r.case.arm]}: {text}" for r in records if (text := disagreement(r)) is not None]
+    said += [f"{names[r.case.arm]}: {text}" for r in records if (text := mean_of(r)) is not None]
     said += device_lines(records[0].machine) if records else []
-    said += shared(records, {r.case.arm: f"{r.status}: {r.reason}" for r in records if r.status != "ok"})
-    unweighed = {r.case.arm: r.memory.missing.get("peak_bytes") for r in records if r.memory}
+    said += shared(records, {names[r.case.arm]: f"{r.status}: {r.reason}" for r in records if r.status != "ok"})
+    unweighed = {names[r.case.arm]: r.memory.missing.get("peak_bytes") for r in records if r.memory}
     said += shared(records, {arm: f"no peak memory: {why}" for arm, why in unweighed.items() if why})
     missing = {r.energy.missing for r in records if r.energy and r.energy.joules_per_graph is None}
     said += [f"energy n/a: {reason}" for reason in sorted(missing) if reason]
+    files = are({plain(names[r.case.arm]): plain(r.case.arm) for r in records})
+    said += [files] * bool(files)
     notes = dict.fromkeys(note for record in records for note in record.notes)
     warned = [f"warning: {note.removeprefix(WARNING)}" for note in notes if note.startswith(WARNING)]
     return said + [f"note: {note}" for note in notes if not note.startswith(WARNING)] + warned
@@ -176,7 +186,7 @@ def disagreement(record: Record) -> str | None:
         words = [MISSING if ratio is None else _word(ratio) for ratio in ratios]
         if len(set(words)) > 1:
             said.append(f"× {peer}: {', '.join(words)}")
-    return f"{record.case.arm}: processes differ, {'; '.join(said)}" if said else None
+    return f"processes differ, {'; '.join(said)}" if said else None
 
 
 def shared(records: Sequence[Record], said: Mapping[str, str]) -> list[str]:
@@ -191,26 +201,26 @@ def mean_of(record: Record) -> str | None:
     """Say of which steps a speed is the mean, where they differ in ways that a reader may not expect."""
     details = record.throughput.details if record.throughput else {}
     kinds = details.get("step_kinds") or {}
-    arm, epochs = record.case.arm, kinds.get("training_epochs")
+    epochs = kinds.get("training_epochs")
     if "first_epochs_share" in kinds:
         share = kinds["first_epochs_share"]
-        return f"{arm}: the mean over {epochs} epochs: {share:.0%} of the steps come before its term begins"
+        return f"the mean over {epochs} epochs: {share:.0%} of the steps come before its term begins"
     if kinds.get("share_is") == "counted":
-        return _counted(arm, kinds)
+        return _counted(kinds)
     if kinds:
         share = kinds["two_pass_share"]
-        return f"{arm}: {share:.2%} of its steps take two passes, as in a training of {epochs} epochs"
+        return f"{share:.2%} of its steps take two passes, as in a training of {epochs} epochs"
     undeclared = details.get("undeclared_passes")
     if undeclared:
-        return f"{arm}: steps of {undeclared[0]} to {undeclared[1]} passes, timed as they came: it declares no kinds"
+        return f"steps of {undeclared[0]} to {undeclared[1]} passes, timed as they came: it declares no kinds"
     return None
 
 
-def _counted(arm: str, kinds: Mapping[str, Any]) -> str:
+def _counted(kinds: Mapping[str, Any]) -> str:
     """A share that the gradients decide is that of a model at the beginning of its training."""
     thirds = [MISSING if x is None or math.isnan(x) else f"{x:.2f}" for x in kinds["passes_by_third"]]
     return (
-        f"{arm}: {kinds['two_pass_share']:.0%} of its steps take two passes, counted over {kinds['counted_steps']} "
+        f"{kinds['two_pass_share']:.0%} of its steps take two passes, counted over {kinds['counted_steps']} "
         f"steps ({', '.join(thirds)} passes in the thirds of a training's clock) of a model that was hardly trained; "
         "`samcmp compare` takes the share that its training runs had"
     )
@@ -251,12 +261,16 @@ def grids(records: Sequence[Record]) -> list[Grid]:
 
 
 def render(sessions: Sequence[Sequence[Record]], *, form: str) -> str:
-    """Return CSV, JSON, or Markdown or LaTeX with a table a session; all end in a line break."""
+    """Return CSV, JSON, an HTML page, or Markdown or LaTeX with a table a session; all end in a line break."""
     records = [record for session in sessions for record in session]
     if form == "json":
         return printable_json(json.dumps([to_json(record) for record in records], indent=1, ensure_ascii=False)) + "\n"
     if form == "csv":
         return _csv(records)
+    if form == "html":
+        from samcmp.report import profile_page
+
+        return profile_page.render(sessions)
     layouts = [grid for session in sessions for grid in grids(session)]
     if form == "latex":
         return latex.document(layouts)

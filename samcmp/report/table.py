@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from samcmp.analysis.comparison import Cell, Comparison, Interval, Row
+from samcmp.analysis.names import columns_of, in_full
 from samcmp.analysis.numbers import memory, rate
 from samcmp.analysis.sentences import form_of, headline, how_all_tuned, metric_name
 from samcmp.report.extras import extras
@@ -44,11 +45,12 @@ def table(comparison: Comparison) -> Table:
     for cell in comparison.cells:
         starts.add(len(rows))
         rows.extend(_row(row, cell, notes) for row in cell.rows)
-    remarks = [f"{cell.name}: {note}" for cell in comparison.cells for note in cell.notes]
+    remarks = _cell_notes(comparison)
     sessions = dict.fromkeys(cell.speed_session for cell in comparison.cells if cell.speed_session)
     if sessions:
         remarks.append(f"speed measured on {'; '.join(sessions)}")
-    remarks = _reading(comparison) + remarks
+    paths = in_full(comparison)
+    remarks = [*_reading(comparison), *[paths] * bool(paths), *remarks]
     return Table(
         recommendation=comparison.recommendation.text if comparison.recommendation else "",
         rule=comparison.rule,
@@ -84,6 +86,16 @@ def _legend(comparison: Comparison, base: str) -> tuple[str, ...]:
     return ("; ".join(said),) if said else ()
 
 
+def _cell_notes(comparison: Comparison) -> list[str]:
+    """Each note once, with the cells that it is about."""
+    about: dict[str, list[str]] = {}
+    for cell in comparison.cells:
+        for note in dict.fromkeys(cell.notes):
+            about.setdefault(note, []).append(cell.name)
+    every = len(comparison.cells)
+    return [f"{f'all {every} cells' if len(of) == every > 1 else ', '.join(of)}: {note}" for note, of in about.items()]
+
+
 def _reading(comparison: Comparison) -> list[str]:
     """Say what stands beside the words of the verdicts."""
     tested = max((v.comparisons for cell in comparison.cells for v in cell.verdicts), default=0)
@@ -108,10 +120,11 @@ def _splits(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _row(row: Row, cell: Cell, notes: Footnotes) -> tuple[Entry, ...]:
+    dataset, model = columns_of(cell)
     return (
-        Entry(cell.dataset + cell.name.removeprefix(f"{cell.dataset} / {cell.model}")),
+        Entry(dataset),
         Entry(metric_name(cell)),
-        Entry(cell.model),
+        Entry(model),
         Entry(row.label),
         _score(row, cell, notes),
         _number(row, "graphs_per_second", rate(row.graphs_per_second), notes, bold="speed" in row.best),

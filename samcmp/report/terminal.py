@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from samcmp.analysis.comparison import Comparison
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 GAP = 2  # characters between columns
 FOLDED = 9  # characters of a column that may be broken over lines
+LONGEST_SPLIT = 34  # characters, where two stand beside each other on 80
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -59,46 +60,78 @@ class Screen:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RichTable | Text]:
         from rich.text import Text
 
-        for i, chosen in enumerate(_fitting(self.layout, options.max_width)):
+        widths = _widths(self.layout, options.max_width)
+        for i, chosen in enumerate(_fitting(self.layout, widths, options.max_width)):
             if i:
                 yield Text()
-            yield _table(self.layout, chosen)
+            yield _table(self.layout, chosen, _widened(self.layout, chosen, widths, options.max_width))
 
 
-def _fitting(layout: Grid, width: int) -> list[list[int]]:
-    """Part the columns into tables of at most ``width``; the first ones, which name a row, stand in each."""
-    names = next((i for i, column in enumerate(layout.columns) if column.right), len(layout.columns))
-    taken = sum(_width(layout, i) + GAP for i in range(names))
+def _names(layout: Grid) -> range:
+    """The first columns, which name a row."""
+    return range(next((i for i, column in enumerate(layout.columns) if column.right), len(layout.columns)))
+
+
+def _widths(layout: Grid, width: int) -> list[int]:
+    """The least room of each column: names are folded where they take more than half, or what a column beside needs."""
+    whole = [_whole(layout, i) for i in range(len(layout.columns))]
+    widths = [min(w, FOLDED) if c.foldable else w for w, c in zip(whole, layout.columns, strict=True)]
+    names = _names(layout)
+    beside = [w + GAP for w in widths[len(names) :]]
+    room = min(width // 2, width - max(beside)) if beside else width + GAP
+    while sum(widths[i] + GAP for i in names) > room:
+        widest = max(names, key=lambda i: widths[i])
+        if widths[widest] <= FOLDED:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+def _fitting(layout: Grid, widths: Sequence[int], width: int) -> list[list[int]]:
+    """Part the columns into tables of at most ``width``; those that name a row stand in each."""
+    names = _names(layout)
+    taken = sum(widths[i] + GAP for i in names)
     tables: list[list[int]] = []
     room = 0
-    for i in range(names, len(layout.columns)):
-        needed = _width(layout, i) + GAP
+    for i in range(len(names), len(layout.columns)):
+        needed = widths[i] + GAP
         if not tables or needed > room:
-            tables.append([*range(names)])
+            tables.append([*names])
             room = width + GAP - taken
         tables[-1].append(i)
         room -= needed
-    return tables or [[*range(names)]]
+    return tables or [[*names]]
 
 
-def _width(layout: Grid, i: int) -> int:
-    column = layout.columns[i]
-    widest = max([len(column.title), *(_text(row[i]).cell_len for row in layout.rows)])
-    return min(widest, FOLDED) if column.foldable else widest
+def _widened(layout: Grid, chosen: Sequence[int], widths: Sequence[int], width: int) -> dict[int, int]:
+    """Give the room that a table leaves to its folded columns, the narrowest first."""
+    given = {i: widths[i] for i in chosen}
+    folded = [i for i in chosen if widths[i] < _whole(layout, i)]
+    for _ in range(width + GAP - sum(w + GAP for w in given.values())):
+        folded = [i for i in folded if given[i] < _whole(layout, i)]
+        if folded:
+            given[min(folded, key=lambda i: given[i])] += 1
+    return given
 
 
-def _table(layout: Grid, chosen: Sequence[int]) -> RichTable:
+def _whole(layout: Grid, i: int) -> int:
+    return max([len(layout.columns[i].title), *(_text(row[i]).cell_len for row in layout.rows)])
+
+
+def _table(layout: Grid, chosen: Sequence[int], widths: Mapping[int, int]) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
 
     drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for column in (layout.columns[i] for i in chosen):
+    for i in chosen:
+        column = layout.columns[i]
+        folded = widths[i] < _whole(layout, i)
         drawn.add_column(
             column.title,
             justify="right" if column.right else "left",
-            overflow="fold" if column.foldable else "ellipsis",
-            no_wrap=not column.foldable,
-            min_width=FOLDED if column.foldable else None,
+            overflow="fold" if folded else "ellipsis",
+            no_wrap=not folded,
+            width=widths[i] if folded else None,
         )
     for i, row in enumerate(layout.rows):
         if i in layout.starts and i:
@@ -130,6 +163,7 @@ def _foot(layout: Table) -> list[object]:
     if layout.remarks:
         parts += [Text(), *(Text(remark, style="dim") for remark in layout.remarks)]
     if layout.splits:
-        pairs = [" · ".join(layout.splits[i : i + 2]) for i in range(0, len(layout.splits), 2)]
-        parts += [Text(), Text("splits  " + "\n        ".join(pairs), style="dim")]
+        beside = 2 if max(map(len, layout.splits)) <= LONGEST_SPLIT else 1
+        lines = [" · ".join(layout.splits[i : i + beside]) for i in range(0, len(layout.splits), beside)]
+        parts += [Text(), Text("splits  " + "\n        ".join(lines), style="dim")]
     return parts

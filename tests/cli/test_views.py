@@ -12,8 +12,9 @@ from rich.console import Console
 
 from samcmp.cli import views
 from samcmp.engines import Said
+from samcmp.experiment import cost
 from samcmp.experiment.run import Progress
-from samcmp.records import Case, Protocol
+from samcmp.records import Case, Protocol, Record, Throughput
 from tests.commands import TINY, Run
 
 ARM = "graphsam"
@@ -74,6 +75,41 @@ def test_the_time_left_is_estimated_from_the_first_epoch_and_by_the_arm() -> Non
     left.done(sam)
     assert left.seconds() == pytest.approx(9 + 20)
     assert left.seconds(views.name_of(adam)) == pytest.approx(9)
+
+
+def test_a_speed_that_was_measured_tells_the_time_before_the_first_epoch() -> None:
+    every = cases(10)
+    speed = Throughput(100.0, 1.0, 1, 1, (1.0,), 1, "budget", details={"train_size": 1000})
+    profiled = dataclasses.replace(every["0"], kind="profile")
+    console = Console(file=io.StringIO(), width=80)
+    view = views.Lines(console)
+    view.done(Record("0" * 64, profiled, "ok", throughput=speed))
+    view.expect(every, jobs=1)
+    seconds = 30 * 10 * cost.EVALUATION * 1000 / 100.0
+    assert view.remaining.seconds() == pytest.approx(seconds)
+    said = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert said == [f"about {cost.duration(seconds)} left for 30 runs, by the speeds that were measured"]
+    longer = {"0": dataclasses.replace(every["0"], own={"times": 2.0})}  # its steps are those that were measured
+    view.expect(longer)
+    assert view.remaining.seconds() == pytest.approx(2 * seconds / 30)
+
+
+@pytest.mark.parametrize("kind", [views.Live, views.Lines])
+def test_a_class_from_a_file_is_shown_by_its_short_name(kind: type[views.View]) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=kind is views.Live, color_system=None)
+    mine, other = (
+        dataclasses.replace(cases()["0"], optimizer=f"some/very/long/directory/of/mine/{file}.py:MySharpnessAware")
+        for file in ("one", "two")
+    )
+    view = kind(console)
+    view.expect({"a": mine, "b": other})
+    view.began(mine)
+    view.done(Record("0" * 64, mine, "error", "it broke"))
+    said = "\n".join(frame(view, 80)) if isinstance(view, views.Live) else ""
+    said += file.getvalue()
+    assert "one.py:MySharpnessAware" in said
+    assert "directory" not in said
 
 
 def test_a_log_of_lines_says_the_first_steps_and_the_estimate_before_the_first_run_has_ended() -> None:

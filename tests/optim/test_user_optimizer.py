@@ -12,13 +12,14 @@ import torch
 
 from samcmp import optim
 from samcmp.analysis.build import compare
+from samcmp.analysis.names import short_names
 from samcmp.conformance import own
 from samcmp.conformance.optimizer import check_optimizer
 from samcmp.conformance.report import Report
 from samcmp.errors import ConfigError, UsageError
 from samcmp.experiment import config, plan, suites
 from samcmp.experiment.store import Store
-from samcmp.records import Record, content_key, short_names
+from samcmp.records import Record, content_key
 from tests.commands import TINY, Run
 from tests.report import made
 
@@ -233,13 +234,22 @@ def test_a_suite_names_a_file_as_seen_from_its_own_folder(here: Path, monkeypatc
         assert {case.arm for case in cases} == {"adam", f"{name}[rho=0.1]", f"{name}[rho=0.2]"}
 
 
-def test_arms_are_named_by_class_and_told_apart_by_file() -> None:
-    assert short_names(["adam", "a/b.py:My[rho=1]"]) == {"adam": "adam", "a/b.py:My[rho=1]": "My[rho=1]"}
-    two = ["sam", "x/a.py:My", "x/b.py:My"]
-    assert [*short_names(two).values()] == ["sam", "a.py:My", "b.py:My"]
-    same = ["x/a.py:My", "y/a.py:My"]
-    assert [*short_names(same).values()] == same
-    assert [*short_names(["sam", "mine.py:SAM"]).values()] == ["sam", "mine.py:SAM"]
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["adam", "a/b.py:My[rho=1]", "a/b.py:My ×2"], ["adam", "My[rho=1]", "My ×2"]),
+        (["sam", "x/a.py:My", "x/b.py:My"], ["sam", "a.py:My", "b.py:My"]),
+        (["p/q/x/a.py:My", "p/q/y/a.py:My", "z.py:Other"], ["x/a.py:My", "y/a.py:My", "Other"]),
+        (["x/a.py:My", "a.py:My"], ["x/a.py:My", "a.py:My"]),
+        (["x/a.py:My[rho=1]", "y/a.py:My[rho=2]"], ["x/a.py:My[rho=1]", "y/a.py:My[rho=2]"]),
+        (["sam", "some/where/mine.py:SAM"], ["sam", "mine.py:SAM"]),
+        (["A.py:My", "a.py:My"], ["A.py:My", "a.py:My"]),
+    ],
+)
+def test_arms_are_named_by_class_and_told_apart_by_as_much_of_the_path_as_it_takes(
+    names: list[str], short: list[str]
+) -> None:
+    assert [*short_names(names).values()] == short
 
 
 def test_a_comparison_runs_names_and_keeps_optimizers_from_files(here: Path, run: Run) -> None:

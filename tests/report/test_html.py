@@ -14,10 +14,11 @@ from samcmp.analysis.build import compare
 from samcmp.analysis.comparison import Comparison
 from samcmp.analysis.published_comparison import with_published
 from samcmp.records import Record
-from samcmp.report import html
+from samcmp.report import html, profile
+from samcmp.report.profile_page import render as html_of_speeds
 from samcmp.report.table import table
 from tests.report.browser import Page, look, needs_browser
-from tests.report.made import cell, run
+from tests.report.made import ARMS, cell, run
 
 HOSTILE = "<script>alert(1)</script>\"><img src=x onerror=alert(2)>' {{ 7*7 }} &amp; $x$ ]]> -->"
 EMPTY = {"meta", "link", "br", "img", "path", "rect", "circle", "use"}
@@ -268,6 +269,30 @@ def test_dark_mode_and_print_have_their_own_colours(report: Path, tmp_path: Path
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
 
 
+LOST = """() => {  // ink that is as dark as the page, and paper that is white
+  const lost = [];
+  for (const part of document.querySelectorAll('figure svg path, figure svg use, figure svg text')) {
+    if (part.closest('defs, clipPath')) continue;
+    const [fill, stroke] = ['fill', 'stroke'].map(
+      (kind) => (getComputedStyle(part)[kind].match(/^rgb\\((.*)\\)$/)?.[1] ?? '128,128,128').split(',').map(Number));
+    const paper = part.tagName == 'path' && part.getBoundingClientRect().width > 60 && Math.min(...fill) > 250;
+    const ink = Math.max(...stroke) < 60 && !part.outerHTML.includes('stroke: var(--back)');  // a marker's rim is paper
+    if (ink || paper || (part.tagName == 'text' && Math.max(...fill) < 200)) lost.push(part.outerHTML);
+  }
+  return lost;
+}"""
+
+
+@needs_browser
+def test_a_figure_has_the_page_s_colours_in_the_dark(report: Path) -> None:
+    async def see(page: Page) -> None:
+        assert len(await page.run(f"({LOST})()")) > 50  # by daylight: the axes, the black optimizer
+        await page.dark()
+        assert await page.run(f"({LOST})()") == []
+
+    assert look(report, see).complaints == []
+
+
 def brightness(colour: str) -> float:
     return sum(float(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]) / 3
 
@@ -302,3 +327,64 @@ def test_a_browser_takes_no_name_for_a_command(tmp_path: Path) -> None:
     page = look(tmp_path / "hostile.html", see)
     assert page.complaints == []
     assert len(page.asked) == 1
+
+
+# ---------------------------------------------------------------------------------------------- of speeds alone
+
+
+def sessions() -> list[list[Record]]:
+    arms = {**ARMS, "a/long/way/to/my_sam.py:MySAM": (0.0, 2.0, 1.5), HOSTILE: (0.0, 1.0, 1.0)}
+    made = []
+    for size in (32, 64):
+        records = [r for r in cell(arms=arms, blocks=1) if r.case.kind == "profile"]
+        for i, record in enumerate(records):
+            ratios = {
+                "sam": (1.9 / (i + 1), 1.8 / (i + 1), 2.0 / (i + 1)),
+                "adam": (1.0 / (i + 1), 0.9 / (i + 1), None),
+            }
+            ratios.pop(record.case.arm, None)
+            protocol = dataclasses.replace(record.case.protocol, batch_size=size)
+            records[i] = dataclasses.replace(
+                record,
+                case=dataclasses.replace(record.case, protocol=protocol),
+                throughput=dataclasses.replace(record.throughput, ratio_to=ratios),  # type: ignore[type-var]
+                notes=(HOSTILE,),
+            )
+        made.append(records)
+    return made
+
+
+def test_a_page_of_speeds_says_all_that_its_tables_say_and_draws_each_ratio() -> None:
+    done = sessions()
+    page = Read(html_of_speeds(done))
+    said = [e.text for records in done for grid in profile.grids(records) for row in grid.rows for e in row]
+    said += [text for records in done for text in profile.remarks(records)]
+    for text in said:
+        assert " ".join(text.split()) in page.text
+    assert len(page.all("circle")) == 2 * (4 + 4)  # two sessions; each optimizer over sam and over adam but itself
+    assert "MySAM is a/long/way/to/my_sam.py:MySAM" in page.text
+    assert page.text.count("a/long/way") == 1
+    assert len(page.all("script")) == 1
+    assert page.all("img") == []
+
+
+@needs_browser
+def test_speeds_sort_are_silent_and_never_too_wide(tmp_path: Path) -> None:
+    path = tmp_path / "speeds.html"
+    path.write_text(html_of_speeds(sessions()), encoding="utf-8")
+    box = "document.querySelector('[aria-labelledby=session-1-ratios]')"
+    ratios = f"[...{box}.querySelectorAll('tbody tr')].map((row) => parseFloat(row.cells[3].textContent))"
+    head = f"[...{box}.querySelectorAll('button')].find((b) => b.textContent == 'speed')"
+
+    async def see(page: Page) -> None:
+        await page.size(400)
+        assert await page.run("document.documentElement.scrollWidth") <= 400
+        await page.run(f"{head}.click()")
+        shown = await page.run(ratios)
+        assert shown == sorted(shown)
+        await page.dark()
+        assert brightness(await page.run("getComputedStyle(document.body).backgroundColor")) < 60
+
+    page = look(path, see)
+    assert page.complaints == []
+    assert page.asked == [path.resolve().as_uri()]

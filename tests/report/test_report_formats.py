@@ -58,6 +58,50 @@ def test_the_default_table_fits_100_columns_and_names_every_column() -> None:
     assert "graphsam " in shown  # no name broken or cut
 
 
+LONG = "some/long/directory/of/mine/my_sam.py:MySharpnessAwareMinimizerWithMomentum"
+MANY = (
+    "adam", "sam", "graphsam", "looksam", "ae-sam", "rst", "sam-k", "sam-one", "graphsam-released",
+    "adam-released-schedule", LONG, "other/my_sam.py:MySharpnessAwareMinimizerWithMomentum",
+)  # fmt: skip
+WIDE = ("tox21", "bbbp", "esol", "sider", "a-long-name-of-a-dataset-of-mine-2024", "freesolv")
+TASKS = {f"task {i}": 0.8 for i in range(12)}
+
+
+@pytest.fixture(scope="module")
+def wide() -> Comparison:
+    """12 optimizers on 6 datasets, two of the optimizers and a model from files far away; a dataset of 12 tasks."""
+    arms = {name: (0.001 * i, 1.0 + i / 5, 1.0 + i / 5) for i, name in enumerate(MANY)}
+    records: list[Record] = []
+    for k, dataset in enumerate(WIDE):
+        model = "grover" if k % 2 else "a/b/model.py:MyModelOfALongName"
+        records += cell(dataset=dataset, model=model, arms=arms, seed=k, blocks=3)
+    several = [
+        r if r.accuracy is None or r.case.dataset != "tox21"
+        else dataclasses.replace(r, accuracy=dataclasses.replace(r.accuracy, per_task=TASKS, tasks_total=12))
+        for r in records
+    ]  # fmt: skip
+    return with_published(compare(several))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_wide_suite_with_long_names_loses_no_column_and_no_character(wide: Comparison, width: int) -> None:
+    shown = screen(wide, width)
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    headers = " ".join(line for line in shown.splitlines() if line.startswith("dataset"))
+    for column in ("model", "optimizer", "ROC-AUC ↑", "graphs/s", "× sam", "× adam", "passes", "memory", "front"):
+        assert column in headers
+
+
+def test_a_class_from_a_file_has_a_short_name_and_its_path_once_in_a_note(wide: Comparison) -> None:
+    for form in ("table", "html"):
+        text = screen(wide, 400) if form == "table" else render(wide, form)
+        assert text.count(LONG) == 1
+        assert f"mine/my_sam.py:MySharpnessAwareMinimizerWithMomentum is {LONG}" in text
+        assert text.count("MyModelOfALongName is a/b/model.py:MyModelOfALongName") == 1
+    assert LONG in to_json_text(wide)
+
+
 def test_every_row_shows_mean_deviation_runs_speed_passes_and_memory() -> None:
     comparison = compare(cell())
     line = next(line for line in screen(comparison).splitlines() if " sam " in line and "±" in line)
