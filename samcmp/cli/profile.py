@@ -199,6 +199,10 @@ def _deliver(done: Sequence[Sequence[Record]], *, form: str, path: Path | None) 
 
     if form == "parquet" and path is not None:
         output.put_file(lambda temporary: profile_table.to_parquet(done, temporary), path)
+    elif form == "html":
+        from samcmp.report import profile_page
+
+        output.put(profile_page.render(done), path)
     elif form != "table":
         output.put(profile_table.render(done, form=form), path)
     else:

@@ -1,4 +1,4 @@
-"""What profile sessions measured, a table each: on the screen, in Markdown, LaTeX, HTML, CSV, JSON or Parquet."""
+"""What profile sessions measured, a table each: on the screen, in Markdown, LaTeX, CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
@@ -261,16 +261,12 @@ def grids(records: Sequence[Record]) -> list[Grid]:
 
 
 def render(sessions: Sequence[Sequence[Record]], *, form: str) -> str:
-    """Return CSV, JSON, an HTML page, or Markdown or LaTeX with a table a session; all end in a line break."""
+    """Return CSV, JSON, or Markdown or LaTeX with a table a session; all end in a line break."""
     records = [record for session in sessions for record in session]
     if form == "json":
         return printable_json(json.dumps([to_json(record) for record in records], indent=1, ensure_ascii=False)) + "\n"
     if form == "csv":
         return _csv(records)
-    if form == "html":
-        from samcmp.report import profile_page
-
-        return profile_page.render(sessions)
     layouts = [grid for session in sessions for grid in grids(session)]
     if form == "latex":
         return latex.document(layouts)

@@ -298,6 +298,7 @@ def test_the_catalogues_have_two_forms_only(run: Run) -> None:
 def test_a_profile_can_be_written_in_every_form(run: Run) -> None:
     words = ("profile", "--subset", "40", "-o", "adam", "-o", "sam", "--budget", "1s", "--device", "cpu")
     begins = {"table": "demo · gcn", "markdown": "**demo", "latex": "% needs", "csv": "dataset,", "json": "["}
+    begins["html"] = "<!DOCTYPE html>"
     for form, begin in begins.items():
         code, out, err = run(*words, "--format", form, "--output", f"speeds.{form}")
         assert (code, out) == (0, ""), err
