@@ -11,8 +11,7 @@ from torch import nn
 
 from samcmp import backbones
 from samcmp.backbones import surroundings
-from samcmp.conformance.backbone import check_backbone, check_config
-from samcmp.conformance.backbone_promises import PROMISES, Subject, second_derivative
+from samcmp.conformance.backbone import PROMISES, Subject, check_backbone, check_config, second_derivative
 from samcmp.conformance.report import Report
 from samcmp.graphs.batch import Columns, GraphBatch
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from samcmp import backbones
 from samcmp.backbones import surroundings
 from samcmp.backbones.layers import max_into
-from samcmp.conformance.backbone_promises import MOLECULES, Subject
+from samcmp.conformance.backbone import MOLECULES, Subject
 from samcmp.graphs.batch import Columns, GraphBatch
 from tests.backbones import gnn_twins
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from samcmp import backbones, optim
 from samcmp.backbones import names as model_names
 from samcmp.backbones.user import load_class
-from samcmp.conformance.backbone_promises import Subject
+from samcmp.conformance.backbone import Subject
 from samcmp.data import cards as dataset_cards
 from samcmp.data.cards import DatasetCard
 from samcmp.data.catalogue import Catalogue, identity

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from samcmp import backbones
-from samcmp.conformance.backbone_promises import MOLECULES, Subject
+from samcmp.conformance.backbone import MOLECULES, Subject
 from samcmp.graphs.batch import Columns, GraphBatch
 from samcmp.graphs.graphset import GraphSet
 from tests.gpu.cuda import GPU, MARKS, some_molecules

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from samcmp import backbones, optim
+from samcmp.conformance.parameters import state_across_devices
 from samcmp.conformance.report import NotApplicable
-from samcmp.conformance.states import state_across_devices
 from samcmp.conformance.trial import STEPS, STEPS_PER_EPOCH, Net, Subject, adam, batch
 from samcmp.graphs.batch import GraphBatch
 from samcmp.graphs.graphset import GraphSet

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samcmp import backbones
-from samcmp.conformance.backbone_promises import MOLECULES, Subject
+from samcmp.conformance.backbone import MOLECULES, Subject
 from samcmp.errors import UsageError
 from samcmp.inspect.attention import entropy, entropy_of_rows, heat_map, shares
 from tests.backbones.test_every_backbone import SMALL

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from samcmp import backbones
-from samcmp.conformance.backbone_promises import MOLECULES, Subject
+from samcmp.conformance.backbone import MOLECULES, Subject
 from samcmp.inspect.curvature import curvature, product
 from samcmp.inspect.sharpness import sharpness
 from samcmp.inspect.weights import MeanLoss, dot, norm
