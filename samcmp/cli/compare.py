@@ -137,7 +137,7 @@ def compare(
     kept = Store(common.store_folder(store))
     with planning.compare(
         chosen, kept, settings=settings, training=training, splitting=splitting, data=data, tuning=tuning,
-        device=device, place=place,
+        device=device, place=place, dry_run=dry_run,
     ) as job:  # fmt: skip
         winners = winners_of(job, kept, save_best)
         missing = planning.to_do(job.planned, kept, equal=tuning.equal, retry=retry_failed, all_=dry_run)

@@ -77,6 +77,7 @@ def compare(
     tuning: options.TuningOptions,
     device: str,
     place: PlaceOptions,
+    dry_run: bool = False,
 ) -> Iterator[Comparing]:
     """Plan a comparison and reach its engine, which is closed in the end.
 
@@ -102,7 +103,7 @@ def compare(
         profile_seconds=chosen.profile_seconds,
     )
     known = suites.read(settings.config, cards=found.catalogue.folders)
-    with _reached(place, known, device=device, kept=kept) as run:
+    with _reached(place, known, device=device, kept=kept, dry_run=dry_run) as run:
         request = replace(
             request, device=run.setting.device.partition(":")[0], inputs=found.inputs(run.pool.fingerprint)
         )
@@ -113,7 +114,7 @@ def compare(
 
 
 @contextlib.contextmanager
-def _reached(place: PlaceOptions, known: Suites, *, device: str, kept: Store) -> Iterator[Run]:
+def _reached(place: PlaceOptions, known: Suites, *, device: str, kept: Store, dry_run: bool) -> Iterator[Run]:
     """Make the engine that is asked for and look at its machines. Raises SamcmpError."""
     from samcmp import engines
     from samcmp.experiment.where import read_on
@@ -128,7 +129,7 @@ def _reached(place: PlaceOptions, known: Suites, *, device: str, kept: Store) ->
     if place.detach and not where.is_remote:
         raise engines.undetachable("local")
     devices = (common.pick_remote(device, where.option),) if where.is_remote else (common.pick_device(device),)
-    setting = engines.Setting(where, devices, kept, place.jobs, kept.records)
+    setting = engines.Setting(where, devices, kept, place.jobs, kept.records, dry_run)
     with contextlib.closing(engines.make(setting)) as engine:
         yield Run(setting, engine, engine.look())
 

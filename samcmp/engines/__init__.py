@@ -41,6 +41,7 @@ class Setting:
     store: Store | None = None
     jobs: int | None = None  # --jobs, of this machine
     history: Callable[[], Sequence[Record]] = lambda: ()  # earlier results, to estimate times; read when called
+    dry_run: bool = False  # nothing may be submitted or written
 
     @property
     def device(self) -> str:
