@@ -144,10 +144,14 @@ def main() -> int:
     for path, text in documents().items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    for name, path in FRONT.items():
-        with canvas.plain_matplotlib():
-            canvas.save(figures.draw("front", read(name)).figure, path)
+    for path, text in pictures().items():
+        path.write_text(text, encoding="utf-8")
     return 0
+
+
+def pictures() -> dict[Path, str]:
+    """Return the figures that are drawn of campaigns, as SVG."""
+    return {path: canvas.svg(figures.draw("front", read(name)).figure) for name, path in FRONT.items()}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -32,6 +34,14 @@ CAMPAIGNS: list[Path] = RENDER.campaigns()
 
 def test_documents_show_what_the_campaigns_hold() -> None:
     for path, text in RENDER.documents().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make results`"
+
+
+def test_the_first_page_s_figure_shows_what_its_campaign_holds() -> None:
+    pinned = re.search(r"^matplotlib==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    if pinned is None or version("matplotlib") != pinned[1]:
+        pytest.skip("another matplotlib than constraints.txt names draws another file of the same numbers")
+    for path, text in RENDER.pictures().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make results`"
 
 

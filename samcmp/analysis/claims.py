@@ -16,8 +16,8 @@ import numpy as np
 from samcmp.analysis import published
 from samcmp.analysis.comparison import Cell, Claim, Comparison, Interval, Outcome, Row
 from samcmp.analysis.numbers import signed, times
-from samcmp.analysis.paired import paired_difference
-from samcmp.analysis.sentences import form_of
+from samcmp.analysis.paired import Adjusted, paired_difference
+from samcmp.analysis.sentences import form_of, with_limits
 from samcmp.records import Protocol
 
 LEAST_BLOCKS = 3  # for a test of two deviations
@@ -118,11 +118,10 @@ def _difference(cell: Cell, first: Row, second: Row) -> tuple[Interval, str] | N
         margin=0.0,
         test_over_train=cell.test_over_train or 0.0,
     )
-    text = f"{first.label} over {second.label} {signed(d.mean, form_of(cell))}"
+    text, form = f"{first.label} over {second.label}", form_of(cell)
     if d.low is None or d.high is None:
-        return Interval(d.mean), f"{text} on a single split"
-    limits = f"[{signed(d.low, form_of(cell))}, {signed(d.high, form_of(cell))}]"
-    return Interval(d.mean, d.low, d.high), f"{text} {limits}, {d.n} splits"
+        return Interval(d.mean), f"{text} {signed(d.mean, form)} on a single split"
+    return Interval(d.mean, d.low, d.high), f"{text} {with_limits(d.mean, Adjusted(d.low, d.high), form)}, {d.n} splits"
 
 
 def _better(cell: Cell, first: Row | None, second: Row | None) -> Finding | None:

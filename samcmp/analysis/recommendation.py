@@ -17,6 +17,7 @@ RULE = (
     "if there is none, the base."
 )
 RULE_OVER_CELLS = "Over several: what is recommended most often and shown to be worse in none; else the base."
+NONE = "No recommendation: "
 MOST_NAMES = 3  # cells that are named before they are counted
 
 
@@ -25,11 +26,11 @@ def recommend(cell: Cell) -> Recommendation:
     base = next((row for row in cell.rows if row.role == "base"), None)
     against = [v for v in cell.verdicts if v.role == "base"]
     if base is None:
-        return Recommendation(None, "No recommendation: the base optimizer is not among those compared.")
+        return Recommendation(None, f"{NONE}the base optimizer is not among those compared.")
     if base.score is None:
-        return Recommendation(None, f"No recommendation: {base.label} has no score ({base.missing.get('score')}).")
+        return Recommendation(None, f"{NONE}{base.label} has no score ({base.missing.get('score', 'not run')}).")
     if not any(v.mean is not None for v in against):
-        return Recommendation(None, f"No recommendation: nothing is compared with {base.label}.")
+        return Recommendation(None, f"{NONE}nothing is compared with {base.label}.")
     rows = {row.arm: row for row in cell.rows}
     shown = [v for v in against if v.word == "better" or v.claim]
     if shown:
@@ -95,7 +96,9 @@ def recommend_over(cells: Sequence[Cell]) -> Recommendation | None:
     bases = Counter(row.arm for cell in cells for row in cell.rows if row.role == "base")
     able = [arm for arm in by_arm if arm is not None and arm not in worse]
     if not bases or set(by_arm) == {None}:
-        return Recommendation(None, f"Over {len(cells)} cells: no recommendation, see each.")
+        causes = dict.fromkeys(c.recommendation.text.removeprefix(NONE) for c in cells if c.recommendation)
+        why = next(iter(causes)) if len(causes) == 1 else "the reason is with each cell."
+        return Recommendation(None, f"Over {len(cells)} cells: no recommendation: {why}")
     usual = bases.most_common(1)[0][0]
     best = max(able, key=lambda arm: (len(by_arm[arm]), arm in bases), default=usual)
     label = {row.arm: row.label for cell in cells for row in cell.rows}

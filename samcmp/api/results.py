@@ -70,7 +70,7 @@ class Result:
 
     def figure(
         self, kind: str = "front", *, against: str = "base", x: str = "epochs", width: float | None = None,
-        font_size: float = 9.0,
+        font_size: float = 9.0, unit: str = "",
     ) -> Figure:  # fmt: skip
         """Draw a figure, as ``samcmp report --figure`` does; a notebook shows it, ``savefig`` writes it.
 
@@ -80,6 +80,7 @@ class Result:
             x: what curves are drawn by: epochs, passes or time.
             width: inches of the whole figure; as its panels need where it is left out.
             font_size: points.
+            unit: of RMSE and MAE on the axes; as the dataset's card says where it is left out.
 
         Raises:
             UsageError: there is no such figure, or the results do not hold what it shows.
@@ -93,7 +94,7 @@ class Result:
                 drawing.inches(width)
             drawing.against(against)
             drawing.scale(x)
-            options = Options(width, font_size, cast("Against", against), cast("Scale", x))
+            options = Options(width, font_size, cast("Against", against), cast("Scale", x), unit)
             drawn = figures.draw(kind, self.comparison, self.records, options)
         notebook.show_figures()
         return drawn.figure

@@ -106,6 +106,15 @@ class FigureOptions:
             autocompletion=completion.among(*SCALES),
         ),
     ] = "epochs"
+    unit: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Of RMSE and MAE on a figure's axes.",
+            show_default="as the dataset's card says",
+            rich_help_panel=PANEL,
+        ),
+    ] = ""
 
 
 def check(figures: FigureOptions) -> list[tuple[str, Path]]:
@@ -149,7 +158,9 @@ def draw(
     from samcmp.report import figures as drawings
     from samcmp.report.canvas import Options
 
-    options = Options(figures.width, figures.font_size, cast("Against", figures.against), cast("Scale", figures.x))
+    options = Options(
+        figures.width, figures.font_size, cast("Against", figures.against), cast("Scale", figures.x), figures.unit
+    )
     drawn = []
     for kind, path in wanted:
         try:

@@ -90,8 +90,8 @@ def predicted(
 
     where = common.pick_device(device)
     paths = model_files(models)
-    content = table.read(data)
     said = _described(paths)
+    content = table.read(data)
     column = smiles_column or said[0].smiles_column
     smiles = content.text(content.column(column))
     _refuse_taken(content, said[0].targets, several=len(paths) > 1)

@@ -48,6 +48,7 @@ class DatasetCard:
     dataset_hash: str | None = None
     compt_hash: str | None = None
     scaffold_partition: str | None = None  # first 16 digits, see splits.partition_hash
+    unit: str = ""  # of a regression's labels, for the axes of figures
     paper: str = ""
     licence: str = ""
     remarks: str = ""

@@ -13,7 +13,7 @@ from samcmp.records import content_key
 
 _NEUTRAL = {  # what a card says for people, to find its file and to check it (the name is part of dataset hashes)
     "title", "url", "sha256", "file_name", "split", "molecules", "file_rows", "dataset_hash", "compt_hash",
-    "scaffold_partition", "paper", "licence", "remarks", "built_in", "path", "data", "notes", "shortage",
+    "scaffold_partition", "unit", "paper", "licence", "remarks", "built_in", "path", "data", "notes", "shortage",
 }  # fmt: skip
 _DECIDES = (*(field.name for field in fields(DatasetCard) if field.name not in _NEUTRAL), "frozen")
 

@@ -37,6 +37,7 @@ class Options:
     font_size: float = 9.0  # points
     against: Against = "base"  # of differences
     x: Scale = "epochs"  # of curves
+    unit: str = ""  # of RMSE and MAE; empty: as the dataset's card says
     columns: int = 3  # panels side by side, at most
 
 

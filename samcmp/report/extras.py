@@ -22,7 +22,8 @@ from samcmp.analysis.comparison import (
 )
 from samcmp.analysis.draws import SHARED
 from samcmp.analysis.numbers import interval, signed, times
-from samcmp.analysis.sentences import form_of, how_all_tuned, how_tuned
+from samcmp.analysis.paired import Adjusted
+from samcmp.analysis.sentences import form_of, how_all_tuned, how_tuned, with_limits
 from samcmp.report.grid import Column, Entry, Grid
 
 
@@ -95,7 +96,7 @@ def _gain(gain: Interval | None, form: str) -> str:
         return "n/a"
     if gain.low is None or gain.high is None:
         return signed(gain.value, form)
-    return f"{signed(gain.value, form)} [{signed(gain.low, form)}, {signed(gain.high, form)}]"
+    return with_limits(gain.value, Adjusted(gain.low, gain.high), form)
 
 
 def _values(setting: TunedSetting) -> str:
@@ -242,11 +243,7 @@ def _letter(i: int) -> str:
 def _published_row(row: PublishedComparison, letters: dict[str, str]) -> tuple[Entry, ...]:
     form = ".1f" if row.paper >= 10 else ".4f" if row.paper < 0.05 else ".3f"
     paper = f"{row.paper:{form}}" + ("" if row.paper_sd is None else f" ± {row.paper_sd:{form}}")
-    difference = "n/a"
-    if row.difference is not None:
-        difference = signed(row.difference.value, form)
-        if row.difference.low is not None and row.difference.high is not None:
-            difference += f" [{signed(row.difference.low, form)}, {signed(row.difference.high, form)}]"
+    difference = "n/a" if row.difference is None else _gain(row.difference, form)
     speeds = (
         "n/a" if row.our_speed_to_sam is None else f"{row.our_speed_to_sam.value:.2f}",
         "n/a" if row.paper_speed_to_sam is None else f"{row.paper_speed_to_sam:.2f}",

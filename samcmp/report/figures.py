@@ -15,7 +15,7 @@ from samcmp.analysis.comparison import Cell, Comparison, Interval, Row, Verdict,
 from samcmp.analysis.curves import Curve, curves
 from samcmp.analysis.sentences import headline
 from samcmp.errors import unknown
-from samcmp.records import METRICS, Record
+from samcmp.records import Record
 from samcmp.report.canvas import (
     MOST_CHARACTERS,
     PANEL,
@@ -29,6 +29,7 @@ from samcmp.report.canvas import (
     tick,
 )
 from samcmp.report.styles import Style, styles
+from samcmp.report.units import metric_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,10 +68,6 @@ def draw(kind: str, comparison: Comparison, records: Sequence[Record] = (), opti
         return makers[kind](comparison, records, options)
 
 
-def _metric(cell: Cell) -> str:
-    return METRICS.get(cell.metric, cell.metric)
-
-
 def _used(comparison: Comparison, labels: Sequence[str]) -> dict[str, Style]:
     """The styles of what is drawn, in the order of drawing."""
     every = styles(comparison)
@@ -98,7 +95,7 @@ def _front(comparison: Comparison, records: Sequence[Record], options: Options) 
     used = _used(comparison, names)
     figure, axes = panels(len(cells), height=3.4, options=options, legend=list(used))
     for cell, one in zip(cells, axes, strict=True):
-        _front_panel(cell, shown[cell.key], one, used)
+        _front_panel(cell, shown[cell.key], one, used, unit=options.unit)
     legend(figure, used, options, lines=False)
     bases = ", ".join(dict.fromkeys(row.label for cell in cells for row in cell.rows if row.role == "base"))
     caption = _caption(
@@ -133,7 +130,7 @@ def _why_missing(row: Row) -> str:
 
 
 def _front_panel(
-    cell: Cell, placed: Mapping[str, tuple[Interval, Verdict]], axes: Axes, used: Mapping[str, Style]
+    cell: Cell, placed: Mapping[str, tuple[Interval, Verdict]], axes: Axes, used: Mapping[str, Style], *, unit: str
 ) -> None:
     base = next(row for row in cell.rows if row.role == "base")
     names = labels(cell)
@@ -163,7 +160,7 @@ def _front_panel(
         axes.plot(speed.value, verdict.mean or 0.0, **points(style), markersize=7, zorder=4)
     axes.plot(1.0, 0.0, **points(used[base.label]), markersize=7, zorder=4)
     axes.set_xlabel(f"speed of training over {tick(base.label)} (×)")
-    axes.set_ylabel(f"gain in {_metric(cell)} over {tick(base.label)}")
+    axes.set_ylabel(f"gain in {metric_in(cell, unit)} over {tick(base.label)}")
     axes.set_title(tick(cell.name))
 
 
@@ -218,7 +215,7 @@ def _differences(comparison: Comparison, records: Sequence[Record], options: Opt
     room = figure.get_figwidth() * 9.0 / options.font_size / beside(axes) - wider - 1.9  # without names and words
     bins = max(2, min(5, int(room / 0.45)))
     for cell, one in zip(cells, axes, strict=True):
-        _differences_panel(cell, sorted_[cell.key], one, used, bins=bins, size=0.85 * options.font_size)
+        _differences_panel(cell, sorted_[cell.key], one, used, bins=bins, options=options)
     references = ", ".join(dict.fromkeys(labels(cell)[sorted_[cell.key][0].reference] for cell in cells))
     untested = [
         (cell.name, labels(cell)[v.arm], v.why or "not compared")
@@ -240,7 +237,7 @@ def _against(cell: Cell, role: str) -> list[Verdict]:
 
 
 def _differences_panel(
-    cell: Cell, verdicts: Sequence[Verdict], axes: Axes, used: Mapping[str, Style], *, bins: int, size: float
+    cell: Cell, verdicts: Sequence[Verdict], axes: Axes, used: Mapping[str, Style], *, bins: int, options: Options
 ) -> None:
     names = labels(cell)
     axes.set_xlim(*_limits(verdicts, cell.margin))
@@ -255,10 +252,10 @@ def _differences_panel(
     axes.set_ylim(-0.6, len(verdicts) - 0.4)
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(len(verdicts)), [_word(v) for v in verdicts])
-    right.tick_params(length=0, labelsize=size)
+    right.tick_params(length=0, labelsize=0.85 * options.font_size)
     right.spines["right"].set_visible(False)
     axes.locator_params(axis="x", nbins=bins)
-    axes.set_xlabel(f"gain in {_metric(cell)} over {tick(names[verdicts[0].reference])}, better →")
+    axes.set_xlabel(f"gain in {metric_in(cell, options.unit)} over {tick(names[verdicts[0].reference])}, better →")
     axes.set_title(tick(cell.name))
 
 
@@ -286,7 +283,7 @@ def _curves(comparison: Comparison, records: Sequence[Record], options: Options)
             _curve(curve, one, part, style=used[curve.label], unit=unit[0])
         one.locator_params(axis="x", nbins=6, integer=options.x != "time")
         one.set_xlabel(along)
-        one.set_ylabel("training loss" if part == "train" else f"{PARTS[part]} {_metric(cell)}")
+        one.set_ylabel("training loss" if part == "train" else f"{PARTS[part]} {metric_in(cell, options.unit)}")
         one.set_title(tick(cell.name))
     legend(figure, used, options)
     by = {

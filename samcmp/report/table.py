@@ -56,7 +56,7 @@ def table(comparison: Comparison) -> Table:
         rule=comparison.rule,
         main=Grid(tuple(columns), tuple(rows), frozenset(starts), remarks=_legend(comparison, base)),
         footnotes=tuple(notes.texts),
-        verdicts=tuple((headline(cell), _said(cell, comparison)) for cell in comparison.cells if cell.sentences),
+        verdicts=tuple((headline(cell), said) for cell in comparison.cells if (said := _said(cell, comparison))),
         extras=extras(comparison),
         remarks=(*remarks, *comparison.notes),
         splits=_splits(comparison),

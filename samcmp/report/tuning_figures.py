@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from samcmp.analysis import tuning_curves
 from samcmp.analysis.comparison import Comparison
-from samcmp.analysis.sentences import headline, metric_name
+from samcmp.analysis.sentences import headline
 from samcmp.analysis.tuning_curves import Line
-from samcmp.records import METRICS, Record
+from samcmp.records import Record
 from samcmp.report.canvas import Drawn, Options, legend, panels, points, tick
 from samcmp.report.styles import Style, styles
+from samcmp.report.units import metric_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +73,7 @@ def _line_panels(
                 if line is not None and line.cell == name:
                     _line(line, one, used[line.label], steps=steps)
             one.set_xlabel(tick(title))
-            one.set_ylabel(f"test {metric_name(cells[name])}")
+            one.set_ylabel(f"test {metric_in(cells[name], options.unit)}")
             one.set_title(tick(name))
             if not cells[name].higher_is_better:
                 one.invert_yaxis()  # better is up in every panel
@@ -80,7 +82,7 @@ def _line_panels(
 
 
 def _two(options: Options) -> Options:
-    return Options(options.width, options.font_size, columns=min(2, options.columns))
+    return dataclasses.replace(options, columns=min(2, options.columns))
 
 
 def _line(line: Line, axes: Axes, style: Style, *, steps: bool) -> None:
@@ -98,7 +100,7 @@ def _sensitivity(comparison: Comparison, records: Sequence[Record], options: Opt
     every = styles(comparison)
     used = {dot.label: every[dot.label] for dot in dots}
     figure, axes = panels(len(wanted), height=3.0, options=options, legend=list(used))
-    metrics = {cell.name: METRICS.get(cell.metric, cell.metric) for cell in comparison.cells}
+    metrics = {cell.name: metric_in(cell, options.unit) for cell in comparison.cells}
     for (cell, setting), one in zip(wanted, axes, strict=True):
         one.axhline(0.0, color="#B0B0B0", linewidth=0.8)
         shown = [dot for dot in dots if (dot.cell, dot.setting) == (cell, setting)]

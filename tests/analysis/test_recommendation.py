@@ -10,6 +10,7 @@ from samcmp.analysis.build import compare
 from samcmp.analysis.comparison import Cell, Comparison, Recommendation, Settings
 from samcmp.records import Record
 from samcmp.report import render
+from samcmp.report.table import table
 from tests.analysis.test_tuned_comparison import tuned
 from tests.report.made import cell, run
 
@@ -81,6 +82,19 @@ def test_a_base_whose_runs_all_failed_is_not_recommended() -> None:
     (found,) = compare(records).cells
     assert said(found).arm is None
     assert "adam has no score (needs 9 GiB)" in said(found).text
+
+
+def test_cells_without_any_score_say_why_together_and_each() -> None:
+    def failed(dataset: str, reason: str) -> list[Record]:
+        return [run(0.0, arm, 0, dataset=dataset, status="error", reason=reason) for arm in ("adam", "sam")]
+
+    alike = compare([*failed("demo", "no such column"), *failed("bbbp", "no such column")])
+    assert said(alike).text == "Over 2 cells: no recommendation: adam has no score (no such column)."
+    apart = compare([*failed("demo", "no such column"), *failed("bbbp", "needs 9 GiB")])
+    assert said(apart).text == "Over 2 cells: no recommendation: the reason is with each cell."
+    shown = " ".join(text for _, texts in table(apart).verdicts for text in texts)
+    assert "adam has no score (no such column)" in shown
+    assert "adam has no score (needs 9 GiB)" in shown
 
 
 def test_a_tuned_comparison_recommends_by_its_tuned_verdict_and_says_so() -> None:

@@ -224,6 +224,11 @@ def test_wrong_words_are_refused_before_anything_is_predicted(run: Run, words: t
     assert (code, said in err) == ((2, True) if said else (0, True)), err
 
 
+def test_a_missing_model_is_named_before_a_missing_table(run: Run) -> None:
+    code, _, err = run("predict", "gone.safetensors", "--data", "gone.csv", "--device", "cpu")
+    assert (code, "gone.safetensors: cannot be read" in err) == (2, True), err
+
+
 def test_a_column_of_that_name_is_not_overwritten_and_no_molecule_is_no_table(run: Run) -> None:
     trained(run, "-m", "gcn", "-o", "adam")
     Path("new.csv").write_text("smiles,predicted_logS\nCCO,1\n")

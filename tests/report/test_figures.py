@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from matplotlib.text import Text
 from samcmp.analysis.build import compare
 from samcmp.analysis.comparison import Comparison
 from samcmp.analysis.curves import curves
+from samcmp.data import cards
 from samcmp.errors import UsageError
 from samcmp.optim import OPTIMIZERS
 from samcmp.records import Epoch, Record
@@ -259,6 +261,22 @@ def test_a_figure_has_the_width_and_the_letters_it_was_asked_for(options: Option
     sizes = {text.get_fontsize() for text in visible_texts(figure)}
     assert min(sizes) >= 0.8 * options.font_size
     assert max(sizes) <= 1.2 * options.font_size
+
+
+@pytest.mark.parametrize("kind", ["front", "differences", "curves"])
+def test_axes_have_the_unit_of_the_card_of_these_data_or_the_user_s(kind: str) -> None:
+    records = cell(dataset="esol", metric="rmse", level=1.0)
+    hashed = cards.find("esol").dataset_hash or ""
+    same = [dataclasses.replace(record, dataset_hash=hashed) for record in records]
+
+    def axes(records: Sequence[Record], unit: str = "") -> str:
+        figure = draw(kind, compare(records), records, Options(unit=unit)).figure
+        return " ".join(label for one in figure.axes for label in (one.get_xlabel(), one.get_ylabel()))
+
+    assert "RMSE (log mol/L)" in axes(same)
+    assert "RMSE (kJ/mol)" in axes(same, "kJ/mol")
+    assert "(" not in axes(records).replace("(×)", "")  # other data of that name
+    assert "kJ" not in axes(cell(), "kJ/mol")  # an AUC has no unit
 
 
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
