@@ -60,9 +60,19 @@ def check(terms: Terms, orders: Iterable[Order], catalogue: Catalogue, *, node: 
         catalogue: of :func:`samcmp.engines.order.options`.
         fingerprint: of the device, for orders of a profile session.
     """
+    check_code(terms, node=node)
+    check_keys(orders, Inputs(catalogue, fingerprint=fingerprint), node=node)
+
+
+def check_code(terms: Terms, *, node: str) -> None:
+    """Refuse other versions and other code, naming what differs. Raises SamcmpError."""
     check_versions(machine.versions(), node=node, ours=terms.versions)
     _check_code(terms.code, node=node)
-    inputs = Inputs(catalogue, fingerprint=fingerprint)
+
+
+def check_keys(orders: Iterable[Order], inputs: Inputs, *, node: str) -> None:
+    """Refuse orders whose data or key is not what this machine has. Raises SamcmpError."""
+    catalogue = inputs.datasets
     for order in orders:
         case = order.case
         if case.data and catalogue.identity(case.dataset) != case.data:

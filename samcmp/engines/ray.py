@@ -12,13 +12,15 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from samcmp import machine
 from samcmp.child import Child, Died
 from samcmp.engines import Node, Pool, Setting, handshake, node_from_json, order, ray_driver, undetachable
-from samcmp.engines.ray_driver import Delivered, Lines, Lost, Machine, Measured, Need, News
+from samcmp.engines.ray_cluster import Machine, Need
+from samcmp.engines.ray_driver import Delivered, Lines, Lost, Measured, News
 from samcmp.engines.work import Began, Finished, Said, Work
 from samcmp.errors import ConfigError, SamcmpError, UsageError
 from samcmp.experiment.kinds import Kind
@@ -130,10 +132,9 @@ class Ray:
         if child is None:
             return
         try:
-            child.pipe.send(("close",))
+            with suppress(OSError):  # it has ended
+                child.pipe.send(("close",))
             child.process.join(LAST_SECONDS)
-        except OSError:  # it has ended
-            pass
         finally:
             child.end()
 
@@ -158,6 +159,7 @@ class Ray:
             raise UsageError("Ray is not installed", where="--on ray", remedy='pip install "samcmp[ray]"')
         if address is not None:
             _probe(address, where)
+            _refuse_outside(address, where)
         need = Need(address, self.table.cpus, gpus, self.setting.device, where, max(1, int(machine.usable_cores())))
         self.child = Child(ray_driver.serve, need)
         return self.child
@@ -165,10 +167,8 @@ class Ray:
     def _send(self, request: str, *arguments: Any) -> None:
         if self.child is None:
             raise RuntimeError("look comes first")
-        try:
+        with suppress(OSError):  # it has ended: what it left in the pipe says why
             self.child.pipe.send((request, *arguments))
-        except OSError:  # it has ended: what it left in the pipe says why
-            pass
 
     def _receive(self) -> Any:
         """Return the next event. Raises SamcmpError."""
@@ -232,6 +232,18 @@ def _probe(address: str, where: str) -> None:
             where=where,
             remedy=f"Start it, `ray start --head --port={port}` on {host}, or correct the address.",
         ) from None
+
+
+def _refuse_outside(address: str, where: str) -> None:
+    """Raise SamcmpError where this machine is no node: Ray would look for its own part of the cluster for a minute."""
+    import psutil
+
+    if not any(process.info["name"] == "raylet" for process in psutil.process_iter(["name"])):
+        raise SamcmpError(
+            "this machine is not a node of the cluster, and Ray takes work from its nodes only",
+            where=where,
+            remedy=f"Join it first, `ray start --address={address} --num-cpus=0` (it then runs no cases itself).",
+        )
 
 
 def _tell(event: Lines | News, cases: Mapping[str, Case], listen: Listen) -> None:

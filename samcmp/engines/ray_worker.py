@@ -11,17 +11,18 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samcmp import files
 from samcmp.engines import handshake, node_to_json, order
-from samcmp.engines.order import Order, SentFile, Terms
+from samcmp.engines.order import SentFile
 from samcmp.engines.work import Finished
 from samcmp.errors import DeviceError, SamcmpError
 from samcmp.experiment import kinds
+from samcmp.experiment.keys import Inputs
 from samcmp.records import to_json
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def train(shared: Shared, stored: Mapping[str, Any], mailbox: Any, ordered: byte
 
     one = order.order_from(ordered)
     ready = _ready(shared, stored)
-    ready.check([one])
+    handshake.check_keys([one], ready.inputs, node=ready.node)
     say = _speaker(mailbox, one.key)
     say(began=True, node=ready.node)
     record, predictions = run.train(one.case, ready.options, key=one.key, listen=_listener(say))
@@ -104,7 +105,7 @@ def profile(
     signal.signal(signal.SIGINT, signal.default_int_handler)  # how ^C arrives; the session then keeps what it has
     orders = order.orders_from(ordered)
     ready = _ready(shared, stored)
-    ready.check(orders, fingerprint=fingerprint)
+    handshake.check_keys(orders, Inputs(ready.options.datasets, fingerprint=fingerprint), node=ready.node)
     say = _speaker(mailbox)
     records = measure(
         {one.key: one.case for one in orders},
@@ -142,13 +143,9 @@ _FUNCTIONS: Mapping[str, Callable[..., list[bytes | None]]] = {"describe": descr
 class _Ready:
     """Terms that this process has checked, with the files in place."""
 
-    terms: Terms
     options: Options
+    inputs: Inputs
     node: str
-
-    def check(self, orders: Iterable[Order], *, fingerprint: str = "") -> None:
-        """Refuse orders whose keys are not those that this machine would give them. Raises SamcmpError."""
-        handshake.check_keys(orders, self.options.datasets, node=self.node, fingerprint=fingerprint)
 
 
 _last: tuple[bytes, _Ready] | None = None
@@ -167,15 +164,15 @@ def _ready(shared: Shared, stored: Mapping[str, Any]) -> _Ready:
         folder = files.cache_folder() / "sent"
         code = [file for file in read.files if file.role == "code"]
         if code:
-            names = json.dumps([(file.name, file.sha256) for file in code])
-            home = folder / f"code-{hashlib.sha256(names.encode()).hexdigest()[:32]}"
+            content = json.dumps([(file.name, file.sha256) for file in code])
+            home = folder / f"code-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
             home.mkdir(parents=True, exist_ok=True)
             for file in code:
                 _put(file, order.code_path(file, home), stored)
             os.chdir(home)  # the names of users' files in the Cases lead to them from here
         handshake.check_code(read, node=node)
         options = order.options(read, lambda file: _put(file, folder / file.sha256 / Path(file.path).name, stored))
-        _last = terms, _Ready(read, options, node)
+        _last = terms, _Ready(options, Inputs(options.datasets), node)
     return _last[1]
 
 

@@ -1,0 +1,187 @@
+"""A cluster of Ray: joining it, what its nodes are, and the one function that is sent to them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from samcmp import machine
+from samcmp.errors import SamcmpError, in_one_line
+
+HANDSHAKE_SECONDS = 60.0  # for a node to say what it is: it may be busy with the work of others
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What is asked of a cluster."""
+
+    address: str | None  # None: a cluster of this machine alone
+    cpus: int  # a case
+    gpus: int
+    device: str
+    where: str  # the option, for errors
+    cores: int = 1  # of this machine, where it is the cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A node as Ray lists it."""
+
+    id: str
+    name: str
+    cpus: int
+    gpus: int
+    slots: int
+    description: bytes = b""  # what it says of itself, see samcmp.engines.handshake.here
+    silent: str = ""  # why there is none
+
+
+def connect(need: Need) -> None:
+    """Join a cluster, or start one of this machine. Raises SamcmpError."""
+    import ray
+
+    more: dict[str, Any] = {} if need.address else {"num_cpus": need.cores, "include_dashboard": False}
+    try:
+        ray.init(address=need.address or "local", log_to_driver=False, logging_level="ERROR", **more)
+    except ray.exceptions.AuthenticationError:
+        raise SamcmpError(
+            "the cluster refuses this command: it asks for a token, or for another one",
+            where=need.where,
+            remedy="Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of its head.",
+        ) from None
+    except (RuntimeError, ConnectionError, ValueError, OSError, ray.exceptions.RayError) as error:
+        text = in_one_line(error)
+        if "Version mismatch" in text:
+            versions = dict(re.findall(r"(Ray|Python): ([\w.+]+)", text.partition("This process")[0]))
+            here = {"Ray": ray.__version__, "Python": machine.versions()["python"]}
+            said = [f"{name} {theirs}, this machine {here[name]}" for name, theirs in versions.items()]
+            raise SamcmpError(
+                f"the cluster runs {'; '.join(said) or text}", where=need.where, remedy="Install the same on both."
+            ) from None
+        raise SamcmpError(
+            f"Ray does not connect: {text[:300]}",
+            where=need.where,
+            remedy="`ray status` on this machine must show the cluster; the remedy is then in its own message.",
+        ) from None
+
+
+def look(need: Need) -> list[Machine]:
+    """List the nodes with what each says of itself. Raises SamcmpError."""
+    import ray
+
+    nodes = [_machine(facts, need) for facts in ray.nodes() if facts["Alive"]]
+    nodes = [*_distinct(sorted(nodes, key=lambda node: (node.name, node.id)))]
+    able = [node for node in nodes if node.slots]
+    if not able:
+        offers = "; ".join(f"{node.name} has {resources(node.cpus, node.gpus)}" for node in nodes)
+        raise SamcmpError(
+            f"no node offers {resources(need.cpus, need.gpus)}",
+            where=need.where,
+            remedy=f"Ask for less with cpus and gpus of a table [run.NAME], or add nodes: {offers}.",
+        )
+    waiting = {
+        node.id: call(fresh=need.gpus > 0)
+        .options(num_cpus=0, num_gpus=need.gpus, label_selector=one_of({node.id}))
+        .remote("describe", node.name, node.slots, need.device)
+        for node in able
+    }
+    ray.wait(list(waiting.values()), num_returns=len(waiting), timeout=HANDSHAKE_SECONDS)
+    described = [_described(node, waiting.get(node.id), need) for node in nodes]
+    if all(node.silent for node in described):
+        raise SamcmpError(
+            f"no node answered within {HANDSHAKE_SECONDS:.0f} s: others use "
+            f"{'their GPUs' if need.gpus else 'them'}, or they cannot start a process",
+            where=need.where,
+            remedy="`ray status` says what is in use.",
+        )
+    return described
+
+
+def _machine(facts: Mapping[str, Any], need: Need) -> Machine:
+    total = facts.get("Resources", {})
+    cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
+    slots = min(cpus // need.cpus, gpus // need.gpus if need.gpus else cpus)
+    return Machine(facts["NodeID"], facts["NodeManagerHostname"], cpus, gpus, slots)
+
+
+def _distinct(nodes: Iterable[Machine]) -> Iterable[Machine]:
+    """Name nodes of one host apart."""
+    nodes = list(nodes)
+    hosts = Counter(node.name for node in nodes)
+    return (node if hosts[node.name] == 1 else replace(node, name=f"{node.name}/{node.id[:6]}") for node in nodes)
+
+
+def resources(cpus: int, gpus: int) -> str:
+    named = [f"{gpus} GPU{'' if gpus == 1 else 's'}"] if gpus else []
+    return " and ".join([*named, f"{cpus} CPU{'' if cpus == 1 else 's'}"])
+
+
+def _described(node: Machine, ref: Any, need: Need) -> Machine:
+    """Add what a node says of itself, or why it says nothing. Raises SamcmpError."""
+    import ray
+
+    if ref is None:
+        return replace(node, silent=f"has {resources(node.cpus, node.gpus)}")
+    try:
+        answered = taken(ray.get(ref, timeout=0), need.where)
+        return replace(node, description=answered[0] or b"")
+    except ray.exceptions.GetTimeoutError:
+        ray.cancel(ref, force=True)
+        return replace(node, silent=f"did not answer within {HANDSHAKE_SECONDS:.0f} s")
+    except ray.exceptions.RayTaskError as error:
+        raise broken(error, node.name) from None
+    except ray.exceptions.RayError:
+        return replace(node, silent="ended, or cannot start a process")
+
+
+# ---------------------------------------------------------------------------------------------- what is sent there
+
+
+@cache
+def call(*, fresh: bool = False) -> Any:
+    """The one function that Ray sends to nodes: it calls what is installed there, by name."""
+    import ray
+
+    def on_this_node(function: str, *arguments: Any) -> Any:
+        import importlib
+
+        worker = importlib.import_module("samcmp.engines.ray_worker")
+        return worker.answer(function, *arguments)
+
+    options = {"max_calls": 1} if fresh else {}
+    return ray.remote(max_retries=0, **options)(on_this_node)
+
+
+def one_of(nodes: Iterable[str]) -> dict[str, str]:
+    return {"ray.io/node-id": f"in({','.join(sorted(nodes))})"}
+
+
+def taken(answer: Any, where: str) -> list[bytes | None]:
+    """Return what a worker sent. Raises the SamcmpError that it met."""
+    outcome, parts = answer
+    if outcome == "done":
+        return list(parts)
+    said = json.loads(parts[0])
+    raise SamcmpError(said["what"], where=said["where"] or where, remedy=said["remedy"])
+
+
+def broken(error: Any, node: str) -> SamcmpError:
+    """Build the error for a worker that could not run our code."""
+    cause = error.cause if isinstance(error.cause, BaseException) else error
+    where = f"node {node}" if node else "a node"
+    if isinstance(cause, ModuleNotFoundError):
+        return SamcmpError(
+            f"cannot import {cause.name}",
+            where=where,
+            remedy='Install the same samcmp there, `pip install "samcmp[ray]"`, in the Python that starts Ray.',
+        )
+    return SamcmpError(
+        f"{type(cause).__name__}: {in_one_line(cause)[:300]}",
+        where=where,
+        remedy="The log of its worker, in the folder session_latest/logs of Ray there, says more.",
+    )
