@@ -102,7 +102,6 @@ class Ray:
         self, session: Mapping[str, Case], options: Options, *, pool: Pool, seconds: float, say: Callable[[str], None]
     ) -> list[Record]:
         node = pool.used[0]
-        say(f"waiting for node {node.name} to have nothing else to do")
         self._send("share", order.terms(session.values(), options))
         orders = [order.Order(*one) for one in session.items()]
         self._send("profile", orders, node.name, pool.fingerprint, seconds)

@@ -23,6 +23,7 @@ from samcmp.records import Json, Status
 
 WAIT_SECONDS = 0.05  # for a result, before the command is listened to
 DRAIN_SECONDS = 1.0  # between two looks at what workers say
+PATIENCE_SECONDS = 15.0  # for anything to begin, before it is said that others are waited for
 NODES_SECONDS = 5.0  # between two looks at which nodes are left
 LINES = 10_000  # that are kept of what workers say, where nobody reads it
 NODE_LOSSES, CRASHES = 3, 1  # after which a case is tried again
@@ -144,6 +145,8 @@ class _Driver:
     mailbox: Any = None
     draining: Any = None
     next_drain: float = 0.0
+    last_sign: float = 0.0  # when something began or ended
+    waited: bool = False  # and it was said
     next_look: float = 0.0
     closed: bool = False
 
@@ -206,6 +209,8 @@ class _Driver:
         )
 
     def _submit(self, flight: _Flight) -> None:
+        if not self.flights:
+            self.last_sign = time.monotonic()
         function, *arguments = flight.call
         sent = call(fresh=flight.fresh).options(
             num_cpus=flight.cpus,
@@ -241,6 +246,7 @@ class _Driver:
         import ray
 
         flight = self.flights.pop(ref)
+        self.last_sign = time.monotonic()
         try:
             parts = taken(ray.get(ref), self.need.where)
         except ray.exceptions.RayTaskError as error:
@@ -292,6 +298,7 @@ class _Driver:
             flight = by_key.get(line["key"])
             if flight is not None and "began" in line:
                 flight.began, flight.node = time.monotonic(), line["node"]
+                self.last_sign, self.waited = flight.began, False
         if lines:
             self.pipe.send(Lines(lines))
 
@@ -300,6 +307,13 @@ class _Driver:
         import ray
 
         now = time.monotonic()
+        if (
+            not self.waited
+            and now - self.last_sign > PATIENCE_SECONDS
+            and all(flight.began is None for flight in self.flights.values())
+        ):
+            self.waited = True
+            self.pipe.send(News("waiting for the work of others on the cluster: nothing of this command has begun"))
         for ref, flight in list(self.flights.items()):
             if self.timeout is not None and flight.began is not None and now - flight.began > self.timeout:
                 ray.cancel(ref, force=True)

@@ -107,6 +107,7 @@ def profile(
     ready = _ready(shared, stored)
     handshake.check_keys(orders, Inputs(ready.options.datasets, fingerprint=fingerprint), node=ready.node)
     say = _speaker(mailbox)
+    say(began=True, node=ready.node)
     records = measure(
         {one.key: one.case for one in orders},
         replace(ready.options, device=_device(ready.options.device, fingerprint, ready.node)),
