@@ -23,7 +23,7 @@ LAYERS: dict[str, int] = {  # docs/architecture.md draws them
     "api": 7,
 }
 STRANGERS = {"optim", "backbones"}  # an optimizer never sees a model, a model never an optimizer
-HEAVY = ("torch", "pandas", "scipy", "sklearn", "matplotlib", "rdkit", "torch_geometric")
+HEAVY = ("torch", "pandas", "scipy", "sklearn", "matplotlib", "rdkit", "torch_geometric", "ray")
 
 
 def rooms() -> list[Path]:

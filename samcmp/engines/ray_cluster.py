@@ -48,26 +48,36 @@ def connect(need: Need) -> None:
     more: dict[str, Any] = {} if need.address else {"num_cpus": need.cores, "include_dashboard": False}
     try:
         ray.init(address=need.address or "local", log_to_driver=False, logging_level="ERROR", **more)
-    except ray.exceptions.AuthenticationError:
-        raise SamcmpError(
-            "the cluster refuses this command: it asks for a token, or for another one",
-            where=need.where,
-            remedy="Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of its head.",
-        ) from None
     except (RuntimeError, ConnectionError, ValueError, OSError, ray.exceptions.RayError) as error:
-        text = in_one_line(error)
-        if "Version mismatch" in text:
-            versions = dict(re.findall(r"(Ray|Python): ([\w.+]+)", text.partition("This process")[0]))
-            here = {"Ray": ray.__version__, "Python": machine.versions()["python"]}
-            said = [f"{name} {theirs}, this machine {here[name]}" for name, theirs in versions.items()]
-            raise SamcmpError(
-                f"the cluster runs {'; '.join(said) or text}", where=need.where, remedy="Install the same on both."
-            ) from None
-        raise SamcmpError(
-            f"Ray does not connect: {text[:300]}",
+        raise unconnected(error, need, ray=ray.__version__) from None
+
+
+def unconnected(error: BaseException, need: Need, *, ray: str) -> SamcmpError:
+    """Build the error for a cluster that cannot be joined. Ray says why in the error or in what it came from."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and len(causes) < 10:
+        causes.append(cause)
+    text = " ".join(map(in_one_line, causes))
+    if "AuthenticationError" in text or "InvalidAuthToken" in text:
+        return SamcmpError(
+            "the cluster asks for a token, and this command has none or another one",
             where=need.where,
-            remedy="`ray status` on this machine must show the cluster; the remedy is then in its own message.",
-        ) from None
+            remedy="Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, as they are on its head.",
+        )
+    if "Version mismatch" in text:
+        theirs = dict(re.findall(r"(Ray|Python): ([\w.+]+)", text.partition("This process")[0]))
+        ours = {"Ray": ray, "Python": machine.versions()["python"]}
+        different = [f"{name} {theirs[name]}, this machine {ours[name]}" for name in ours if name in theirs]
+        return SamcmpError(
+            f"the cluster runs {'; '.join(different) or 'another version'}",
+            where=need.where,
+            remedy="Install the same on both.",
+        )
+    return SamcmpError(
+        f"Ray does not connect: {in_one_line(error)[:300]}",
+        where=need.where,
+        remedy="`ray status` on this machine must show the cluster; its message says what is wrong.",
+    )
 
 
 def look(need: Need) -> list[Machine]:
