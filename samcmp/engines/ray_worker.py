@@ -122,7 +122,7 @@ def _device(device: str, fingerprint: str, node: str) -> str:
     if device == "cpu":
         names = ["cpu"]
     else:
-        from samcmp.profiling.visible_gpus import visible_gpus
+        from samcmp.profiling.nvml import visible_gpus
 
         names = [f"cuda:{index}" for index in range(len(visible_gpus()))]
     found = next((name for name in names if kinds.fingerprint(name) == fingerprint), None)
