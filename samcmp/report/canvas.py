@@ -90,7 +90,7 @@ def save(figure: Figure, path: Path | io.BytesIO, *, form: str | None = None, ca
     # no date, fixed ids: the same numbers give the same file
     metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[ending]
     if caption:
-        metadata["Subject" if ending == "pdf" else "Description"] = caption
+        metadata["Subject" if ending == "pdf" else "Description"] = printable(caption)
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "samcmp", "svg.fonttype": "none"}):
@@ -178,6 +178,50 @@ def legend(figure: Figure, styles: Mapping[str, Style], options: Options, *, lin
     ]
     per_line = _per_line(list(styles), figure.get_figwidth(), options.font_size)
     figure.legend(handles=handles, loc="lower center", ncols=per_line, frameon=False, fontsize=size)
+
+
+def foot(figure: Figure, text: str, options: Options) -> None:
+    """Write ``text`` below panels and legend, in as many lines as it takes; the figure becomes taller by them."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    size = 0.8 * options.font_size
+    wide, tall = figure.get_size_inches()
+    lines = _wrapped(printable(text), inches=0.92 * wide, size=size)
+    extra = (len(lines) * 1.25 * size + 0.6 * options.font_size) / 72.0
+    whole = tall + extra
+    figure.set_size_inches(wide, whole)
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        _, strip, _, _ = engine.get()["rect"]
+        low = (strip * tall + extra) / whole
+        engine.set(rect=(0, low, 1, 1 - low))
+    for one in figure.legends:
+        one.set_bbox_to_anchor((0, extra / whole, 1, 1 - extra / whole), transform=figure.transFigure)
+    figure.text(
+        0.04, 0.3 * options.font_size / 72.0 / whole, "\n".join(lines), fontsize=size, color="#404040", va="bottom",
+        linespacing=1.25, parse_math=False,
+    )  # fmt: skip
+
+
+def _wrapped(text: str, *, inches: float, size: float) -> list[str]:
+    """Break a text into lines that are no longer than ``inches`` at that size."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties()))
+    font.set_size(size, 72)
+
+    def length(line: str) -> float:
+        font.set_text(line, 0.0)
+        return float(font.get_width_height()[0]) / 64.0 / 72.0
+
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and length(longer) > inches:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def points(style: Style) -> Style:
