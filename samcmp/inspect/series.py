@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -204,7 +205,7 @@ def per_epoch(one: Series, name: str, of: Callable[[Array], Any] = np.nanmedian)
 
 def two_columns(options: Options) -> Options:
     """The same options with at most two panels side by side."""
-    return Options(options.width, options.font_size, options.against, options.x, min(2, options.columns))
+    return dataclasses.replace(options, columns=min(2, options.columns))
 
 
 def finished(figure: Figure, text: str, options: Options) -> Drawn:

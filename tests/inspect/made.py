@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from samcmp.analysis.names import short_names
 from samcmp.inspect import WHAT, Inspection, Measured, Settings
 from samcmp.inspect.results import Arm, Results
 from samcmp.inspect.work import of_record
-from samcmp.records import short_names
 from tests.report.made import run
 
 EPOCHS, STEPS = 6, 12
