@@ -12,9 +12,12 @@ from rich.text import Text
 from samcmp import child, modules
 from samcmp.cli import common, views
 from samcmp.cli.common import counted
-from samcmp.engines import Engine, Finished, Pool, Work
+from samcmp.engines import Engine, Finished, Pool, Said, Work
+from samcmp.engines.work import sessions as shared_sessions
 from samcmp.experiment import cost
 from samcmp.experiment.budget import fit
+from samcmp.experiment.claims import Claims
+from samcmp.experiment.sharing import POLL_SECONDS
 from samcmp.training.checks import check_splits, check_weights
 
 if TYPE_CHECKING:
@@ -24,6 +27,32 @@ if TYPE_CHECKING:
     from samcmp.experiment.store import Store
     from samcmp.records import Case, Record
     from samcmp.training.setup import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """This process's share of a plan: what it runs with, where Records go, and who else is at work."""
+
+    view: views.View
+    kept: Store
+    claims: Claims
+    how: How
+    notes: Mapping[str, str]
+    by_others: list[Record]
+
+    def say(self, text: str) -> None:
+        self.view.listen(Said(text, news=True))
+
+    def done(self, record: Record) -> None:
+        """Note a run that has ended, wherever it ran."""
+        if self.how.finished is not None and record.case.kind == "train":
+            self.how.finished(record)
+        self.view.done(record)
+
+    def note(self, record: Record) -> None:
+        """Note a Record of another process."""
+        self.by_others.append(record)
+        self.done(record)
 
 
 class Detached(Exception):
@@ -75,16 +104,19 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     if how.detach:
         raise Detached(_detached(planned, kept, how=how, notes=notes))
     view = views.Lines(console) if how.plain or not console.is_interactive else views.Live(console)
-    with view.open():
-        _profile(view, sessions, kept, how=how, seconds=planned.profile_seconds, notes=notes)
+    by_others: list[Record] = []
+    with Claims(kept.folder) as claims, view.open():
+        share = Share(view, kept, claims, how, notes, by_others)
+        _profile(share, sessions, seconds=planned.profile_seconds)
         if how.measured is not None:
             how.measured(planned.without_speed(kept))
         if budget is not None:
             planned, said = fit(planned, kept, seconds=budget - (time.perf_counter() - began))
             console.print(Text(said))
             training = planned.missing_train(kept, retry=how.retry)
-        _train(view, training, kept, how=how, notes=notes)
-    console.print(Text(f"{_work(training, sessions)} in {_spent(began)}."))
+        _train(share, training)
+    others = f", {counted(len(by_others), 'result')} of them by other processes" if by_others else ""
+    console.print(Text(f"{_work(training, sessions)} in {_spent(began)}{others}."))
     return planned
 
 
@@ -141,42 +173,41 @@ def _spent(began: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
-def _train(
-    view: views.View,
-    cases: Mapping[str, Case],
-    kept: Store,
-    *,
-    how: How,
-    notes: Mapping[str, str],
-) -> None:
+def _train(share: Share, cases: Mapping[str, Case]) -> None:
     if not cases:
         return
+    how, view = share.how, share.view
     view.expect(cases, how.pool.slots)
-    work = Work(cases, kept, notes=notes)
-    done = how.engine.train(work, how.options, pool=how.pool, listen=view.listen, timeout=how.timeout)
-    for result in done:
-        record = work.keep(result)
-        if how.finished is not None:
-            how.finished(record)
-        view.done(record)
+    work = Work(cases, share.kept, notes=share.notes, claims=share.claims, by_others=share.note, say=share.say)
+    for result in how.engine.train(work, how.options, pool=how.pool, listen=view.listen, timeout=how.timeout):
+        share.done(work.keep(result))
 
 
-def _profile(
-    view: views.View,
-    sessions: list[Mapping[str, Case]],
-    kept: Store,
-    *,
-    how: How,
-    seconds: float,
-    notes: Mapping[str, str],
-) -> None:
-    for cases in sessions:
+def _profile(share: Share, sessions: Sequence[Mapping[str, Case]], *, seconds: float) -> None:
+    """Measure, before any training, what no other process measures; wait for what one does."""
+
+    def measured_elsewhere(session: Mapping[str, Case]) -> None:
+        for key in session:
+            if (record := share.kept.get(key)) is not None:
+                share.note(record)
+
+    how, view = share.how, share.view
+    todo = shared_sessions(
+        sessions, share.kept, retry=how.retry, claims=share.claims, by_others=measured_elsewhere, say=share.say
+    )
+    while todo.more:
+        taken = todo.take()
+        if taken is None:
+            time.sleep(POLL_SECONDS)
+            continue
+        name, cases = taken
         first = next(iter(cases.values()))
         view.measuring(f"{first.dataset} {first.model}: throughput of {len(cases)} optimizers")
         records = how.engine.profile(cases, how.options, pool=how.pool, seconds=seconds, say=view.say)
-        work = Work({}, kept, notes=notes)
+        work = Work({}, share.kept, notes=share.notes)
         for record in records:
-            view.done(work.keep(Finished(record, None)))
+            share.done(work.keep(Finished(record, None)))
+        todo.end(name)
         view.measured()
         if any(record.status == "partial" for record in records):
             raise KeyboardInterrupt  # the session kept what it had measured; nothing further is started

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from samcmp.experiment.sharing import Shared, sentence
 from samcmp.records import Case, Record
 
 if TYPE_CHECKING:
+    from samcmp.experiment.claims import Claims
     from samcmp.experiment.kinds import Kind
     from samcmp.experiment.run import Predictions, Progress
     from samcmp.experiment.store import Store
@@ -45,37 +47,55 @@ if TYPE_CHECKING:
 
 
 class Work:
-    """Training runs by key, taken one at a time.
+    """Training runs by key, taken one at a time; what another process on the store runs is waited for.
 
     Args:
         cases: what was missing in the store when this was made.
         store: where Records go; None: nowhere, they are the caller's.
         notes: of a user's optimizer, what its Records are to keep.
+        claims: of this process in the store; None: nobody else is there.
+        by_others: given each Record that another process has stored meanwhile.
+        say: given who is waited for.
     """
 
     def __init__(
-        self, cases: Mapping[str, Case], store: Store | None = None, *, notes: Mapping[str, str] | None = None
+        self,
+        cases: Mapping[str, Case],
+        store: Store | None = None,
+        *,
+        notes: Mapping[str, str] | None = None,
+        claims: Claims | None = None,
+        by_others: Callable[[Record], None] = lambda record: None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.cases = dict(cases)
         self.store = store
         self.notes = dict(notes or {})
-        self._waiting = list(self.cases.items())[::-1]
+        self._by_others = by_others
+        self._before = {} if store is None else {key: store.state(key) for key in self.cases}
+        self._shared: Shared[Case] = Shared(
+            self.cases,
+            None if store is None else claims,
+            done=lambda key, _: self._record(key) is not None,
+            by_others=self._pass_on,
+            say=lambda owners: say(sentence(owners, "run")),
+        )
 
     def take(self, kind: Kind | None = None) -> tuple[str, Case] | None:
         """Return the next case to run on a machine of this kind; None: there is none now.
 
         Whoever takes a case ends it by :meth:`keep` or :meth:`give_back`.
         """
-        return self._waiting.pop() if self._waiting else None
+        return self._shared.take()
 
     def give_back(self, key: str) -> None:
         """Leave a case that was taken, and was not run, to others."""
-        self._waiting.append((key, self.cases[key]))
+        self._shared.give_back(key)
 
     @property
     def more(self) -> bool:
         """Whether :meth:`take` may still return a case, now or later."""
-        return bool(self._waiting)
+        return self._shared.more
 
     def keep(self, finished: Finished) -> Record:
         """Store a Record with the note of its optimizer; return it as it is stored. Raises WriteError."""
@@ -85,8 +105,43 @@ class Work:
             record = replace(record, notes=(*record.notes, note))
         if self.store is not None and not finished.stored:
             self.store.add(record, finished.predictions)
+        self._shared.end(record.key)
         return record
 
-    def by_others(self) -> Iterator[Record]:
-        """Yield the Records that other processes have stored since the last call."""
-        yield from ()
+    def _record(self, key: str) -> Record | None:
+        """What another process has stored since this was made. A failure is a result; a part of one is none."""
+        if self.store is None or self.store.state(key) == self._before.get(key):
+            return None
+        record = self.store.get(key)
+        return None if record is None or record.status == "partial" else record
+
+    def _pass_on(self, key: str, _: Case) -> None:
+        if (record := self._record(key)) is not None:
+            self._by_others(record)
+
+
+def sessions(
+    things: Sequence[Mapping[str, Case]],
+    store: Store,
+    *,
+    retry: bool = False,
+    claims: Claims | None = None,
+    by_others: Callable[[Mapping[str, Case]], None] = lambda session: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Shared[Mapping[str, Case]]:
+    """Make profile sessions something to be shared with other processes: each is measured whole, by one of them."""
+    before = {key: store.state(key) for session in things for key in session}
+
+    def done(key: str) -> bool:
+        record = store.get(key)
+        if record is None or record.status == "partial":
+            return False
+        return record.status == "ok" or not retry or store.state(key) != before[key]
+
+    return Shared(
+        {min(session): session for session in things},
+        claims,
+        done=lambda _, session: all(map(done, session)),
+        by_others=lambda _, session: by_others(session),
+        say=lambda owners: say(sentence(owners, "profile session")),
+    )

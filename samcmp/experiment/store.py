@@ -111,6 +111,14 @@ class Store:
             raise StoreError(_kind(path), where=str(path), remedy="Remove it; a record belongs there.")
         return self._read(path) if path.is_file() else None
 
+    def state(self, key: str) -> tuple[int, int, int] | None:
+        """Return what changes when the Record with this key is written again; None where there is none."""
+        try:
+            facts = os.stat(self.path(key))
+        except OSError:
+            return None
+        return facts.st_ino, facts.st_mtime_ns, facts.st_size
+
     def records(self) -> list[Record]:
         """Return every readable Record, in the order of keys; the others are listed in :attr:`damaged`."""
         return [record for path in self._files() if (record := self._read(path)) is not None]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from samcmp.errors import UsageError
+from samcmp.experiment import claims
 from samcmp.experiment.store import Store
 from samcmp.records import Record
 
@@ -98,7 +99,10 @@ def survey(store: Store) -> Contents:
         predictions = files.pop(store.path(key, "predictions", ".npz"), None)
         found.entries.append(Entry(record, own, predictions))
     for file in files.values():
-        (found.leftovers if _left_behind(file, store) else found.others).append(file)
+        if _left_behind(file, store):
+            found.leftovers.append(file)
+        elif not _in_use(file, store):
+            found.others.append(file)
     return found
 
 
@@ -112,14 +116,22 @@ def _walk(folder: Path) -> Iterable[Path]:
 
 
 def _left_behind(file: File, store: Store) -> bool:
-    """Whether a killed process left this: half a file, or predictions whose Record was never written."""
+    """Whether a killed process left this: a claim, half a file, or predictions whose Record was never written."""
     parts = file.path.relative_to(store.folder).parts
+    if parts[0] == "claims" and len(parts) == 2 and parts[1].endswith((claims.ENDING, claims.GUARD)):
+        owner = claims.read(file.path)
+        return _is_settled(file) or (owner is not None and owner.has_ended)
     if len(parts) != 3 or parts[0] not in {"records", "predictions"} or file.path.is_symlink():
         return False
     shelf, name = parts[1:]
     orphan = parts[0] == "predictions" and name.endswith(".npz") and KEY.fullmatch(name[:-4]) is not None
     whole = orphan and name.startswith(shelf) and not store.path(name[:-4]).exists()
     return (whole or LEFT_BEHIND.fullmatch(name) is not None) and _is_settled(file)
+
+
+def _in_use(file: File, store: Store) -> bool:
+    """Whether this is what processes at work know each other by, and engines their jobs."""
+    return file.path.relative_to(store.folder).parts[0] in {"claims", "run"} and not file.path.is_symlink()
 
 
 def _is_settled(file: File) -> bool:
