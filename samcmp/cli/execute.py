@@ -115,7 +115,7 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
             console.print(Text(said))
             training = planned.missing_train(kept, retry=how.retry)
         _train(share, training)
-    others = f", {counted(len(by_others), 'result')} of them by other processes" if by_others else ""
+    others = f"; {counted(len(by_others), 'result')} by other processes" if by_others else ""
     console.print(Text(f"{_work(training, sessions)} in {_spent(began)}{others}."))
     return planned
 

@@ -48,8 +48,8 @@ class Shared(Generic[T]):
 
     def take(self, fits: Callable[[T], bool] = lambda thing: True) -> tuple[str, T] | None:
         """Return the next thing to do, which is ours until :meth:`end` or :meth:`give_back`; None: none now."""
+        found = self._of_others(fits)
         passed: list[str] = []
-        found = None
         while self._waiting and found is None:
             key = self._waiting.pop()
             if not fits(self.things[key]):
@@ -57,14 +57,6 @@ class Shared(Generic[T]):
             elif self._is_ours(key):
                 found = key
         self._waiting += passed[::-1]
-        if found is None and time.monotonic() - self._looked > POLL_SECONDS:
-            self._looked = time.monotonic()
-            for key in list(self._others):
-                if fits(self.things[key]):
-                    del self._others[key]
-                    if self._is_ours(key):
-                        found = key
-                        break
         if found is not None:
             self._idle_since = 0.0
             return found, self.things[found]
@@ -80,6 +72,17 @@ class Shared(Generic[T]):
         """Leave a thing that was taken, and was not done, to others."""
         self.end(key)
         self._waiting.append(key)
+
+    def _of_others(self, fits: Callable[[T], bool]) -> str | None:
+        """Look at what others do, now and then: pass on what is done, and return what was left undone."""
+        if time.monotonic() - self._looked > POLL_SECONDS:
+            self._looked = time.monotonic()
+            for key in list(self._others):
+                if fits(self.things[key]):
+                    del self._others[key]
+                    if self._is_ours(key):
+                        return key
+        return None
 
     def _is_ours(self, key: str) -> bool:
         thing = self.things[key]
