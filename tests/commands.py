@@ -9,3 +9,9 @@ TINY = (
     *("--subset", "40", "--batch-size", "8", "--epochs", "1", "--repeats", "2"),
     *("--profile-seconds", "1", "--device", "cpu", "--jobs", "1"),
 )
+
+
+def tiny(*words: str) -> tuple[str, ...]:
+    """The options of TINY without those that ``words`` give, then ``words``: an option that takes one is given once."""
+    pairs = zip(TINY[::2], TINY[1::2], strict=True)
+    return (*(word for pair in pairs if pair[0] not in words for word in pair), *words)

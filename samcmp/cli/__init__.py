@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "fetch": ("samcmp.cli.fetch", "fetch", "Download datasets into the cache, or look into one."),
     "list": ("samcmp.cli.list", "list_", "Show the datasets, models, optimizers and suites."),
     "store": ("samcmp.cli.store", "store_", "Look after a store: list, size, prune."),
+    "merge": ("samcmp.cli.merge", "merge", "Copy the results of several stores into one."),
     "doctor": ("samcmp.cli.doctor", "doctor", "Say what this machine has, what is missing and what to do."),
     "check": ("samcmp.cli.check", "check", "Try your own optimizer or model against every promise of the family."),
     "selfcheck": ("samcmp.cli.selfcheck", "selfcheck", "Measure the measuring: is this machine fit for comparisons?"),
@@ -40,18 +41,23 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 
 class Single(TyperCommand):
-    """A command that refuses a second dataset, model or optimizer where it takes one: the first would be lost."""
+    """A command that refuses a second value of an option that takes one: the first would be lost."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _, _, given = self.make_parser(ctx).parse_args(args=[*args])
         for option in given:
-            if option.name in {"dataset", "model", "optimizer"} and not option.multiple and given.count(option) > 1:
+            if option.param_type_name == "option" and _takes_one(option) and given.count(option) > 1:
+                several = option.name in {"dataset", "model", "optimizer"}
                 raise UsageError(
                     f"given {given.count(option)} times",
-                    where=f"--{option.name}",
-                    remedy="This command takes one; `samcmp compare` takes several.",
+                    where=max(option.opts, key=len),
+                    remedy=f"This command takes one{'; `samcmp compare` takes several' if several else ''}.",
                 )
         return super().parse_args(ctx, args)
+
+
+def _takes_one(option: Any) -> bool:
+    return not (option.multiple or option.is_flag or option.count)
 
 
 class LazyGroup(TyperGroup):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from samcmp.cli.options import DataOptions, SplitOptions
     from samcmp.data.fetch import Progress
+    from samcmp.experiment.merge import Stores
     from samcmp.experiment.store import Store
     from samcmp.training.setup import Options
 
@@ -91,7 +92,7 @@ def print_error(error: SamcmpError) -> None:
         console.print(Text(error.remedy), soft_wrap=True)
 
 
-def print_damaged(kept: Store, what: str = "left out, damaged") -> None:
+def print_damaged(kept: Store | Stores, what: str = "left out, damaged") -> None:
     """Name the files of a store that could not be read, each once."""
     for path, why in dict(kept.damaged).items():
         stderr().print(f"{what}: {path}: {why}", markup=False)

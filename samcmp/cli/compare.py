@@ -15,6 +15,9 @@ from samcmp.cli.place import PlaceOptions
 from samcmp.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from samcmp.cli.place import Part
     from samcmp.cli.winners import Winners
     from samcmp.experiment.plan import Plan
     from samcmp.experiment.store import Store
@@ -132,6 +135,11 @@ def compare(
     seconds = None if budget is None else seconds_of(budget)
     output.check(out.format_, out.output, rows=out.rows)
     drawing.check(figures)
+    if place.shard is not None:
+        _refuse_beside_shard({
+            "--budget": budget, "--save-best": save_best, "--output": out.output, "--figure": figures.figure,
+            "--baseline": gate.baseline,
+        })  # fmt: skip
     before = gates.baseline(gate)
     chosen = planning.Chosen(suite, dataset or (), model or (), optimizer or (), folds, repeats, seed, profile_seconds)
     kept = Store(common.store_folder(store))
@@ -154,6 +162,8 @@ def compare(
         )  # fmt: skip
     if planned is None:
         return
+    if place.shard is not None:
+        raise typer.Exit(_tell_shard(job.planned, kept, place.shard))
     records, comparison = planning.compared(
         planned, kept, margin=out.margin, equal=tuning.equal, published=out.published
     )
@@ -164,6 +174,35 @@ def compare(
     # a drawn trial that fails was tried and lost; of the settings as given it is a failure
     if any(record.status != "ok" and not record.case.trial for record in records) or len(records) < len(planned.keys):
         raise typer.Exit(1)
+
+
+def _refuse_beside_shard(given: Mapping[str, object]) -> None:
+    """Refuse what is made of a whole comparison. Raises UsageError."""
+    for option, value in given.items():
+        if value:
+            raise UsageError(
+                "is about a whole comparison, and --shard trains a part of one",
+                where=option,
+                remedy="Leave it out here; the same command without --shard, on the merged store, takes it.",
+            )
+
+
+def _tell_shard(planned: Plan, kept: Store, shard: Part) -> int:
+    """Say what a shard has done and how the shards come together; return the exit code."""
+    records = planned.records(kept)
+    failed = sum(record.status != "ok" and not record.case.trial for record in records)
+    console = common.stdout()
+    console.print(
+        f"Shard {shard.number} of {shard.of}: {len(records):,} of {common.counted(len(planned.train), 'training run')} "
+        f"in {kept.folder}{f', {failed} failed' if failed else ''}.",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+    console.print(
+        "When all shards are done: `samcmp merge STORE... --into ALL`, unless they share a store; then the same "
+        "command without --shard, with --store ALL, measures speeds and prints the table.",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+    return 1 if failed or len(records) < len(planned.train) else 0
 
 
 def winners_of(job: planning.Comparing, kept: Store, folder: Path | None) -> Winners | None:

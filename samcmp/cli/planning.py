@@ -110,6 +110,8 @@ def compare(
         planned = plan.build(config.read(request, known))
         if tuning.equal is not None and planned.trials == 1:
             output.refuse_untuned(tuning.equal)
+        if place.shard is not None:
+            planned = planned.shard(place.shard.number, place.shard.of)
         yield Comparing(planned, found, run.setting.device, run)
 
 

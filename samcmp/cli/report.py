@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,20 @@ from samcmp.cli.options import OUTPUT
 from samcmp.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from samcmp.experiment.merge import Stores
     from samcmp.experiment.store import Store
     from samcmp.records import Record
+
+
+StoreDirs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--store",
+        metavar="DIR",
+        help="Where results are; repeat for several.",
+        show_default="$SAMCMP_STORE, else .samcmp",
+    ),
+]
 
 
 @options.grouped
@@ -41,7 +54,7 @@ def report(
     out: options.OutputOptions,
     figures: drawing.FigureOptions,
     gate: gates.GateOptions,
-    store: options.StoreDir = None,
+    store: StoreDirs = None,
 ) -> None:
     """Render what the store holds: the table and its verdicts, files in other formats, figures.
 
@@ -56,6 +69,8 @@ def report(
       samcmp report --figure front=front.pdf --width 84mm --figure curves=curves.png
 
       samcmp report --format json --output baseline.json
+
+      samcmp report --store shard-1 --store shard-2
     """
     if json_schema:
         from samcmp.analysis.schema import text
@@ -65,9 +80,7 @@ def report(
     wanted = drawing.check(figures)
     output.check(out.format_, out.output, rows=out.rows)
     before = gates.baseline(gate)
-    from samcmp.experiment.store import Store
-
-    kept = Store(common.store_folder(store))
+    kept = _stores(store or [common.store_folder(None)])
     records = _chosen(kept, dataset, model, optimizer)
     from samcmp.analysis import build  # here: nothing is computed of a store without results
 
@@ -88,12 +101,30 @@ def report(
         raise typer.Exit(gates.judge(comparison, before, gate))
 
 
+def _stores(folders: Sequence[Path]) -> Store | Stores:
+    """Open one store, or several that are read as one. Raises UsageError where one of several is not there."""
+    from samcmp.experiment.store import Store
+
+    folders = list({folder.resolve(): folder for folder in folders}.values())
+    if len(folders) == 1:
+        return Store(folders[0])
+    from samcmp.experiment.merge import Stores
+
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError("there is no store here", where=f"--store {folder}", remedy="Name folders with results.")
+    return Stores([Store(folder) for folder in folders])
+
+
 def _chosen(
-    kept: Store, datasets: Sequence[str] | None, models: Sequence[str] | None, optimizers: Sequence[str] | None
+    kept: Store | Stores, datasets: Sequence[str] | None, models: Sequence[str] | None, optimizers: Sequence[str] | None
 ) -> list[Record]:
     """Read the store and keep what was asked for. Raises UsageError where nothing is left."""
     every = kept.records()
     common.print_damaged(kept)
+    if twice := getattr(kept, "measured_twice", 0):
+        said = f"{common.counted(twice, 'profile')} measured in several stores: shown is what the first of them has"
+        common.stderr().print(said, markup=False, soft_wrap=True)
     if not every:
         raise UsageError(
             "there are no results yet",

@@ -34,6 +34,14 @@ class Plan:
     bounds: Sequence[Case] = ()  # with settings at the ends of a user's ranges, to be checked with the others
     notes: Sequence[str] = ()
 
+    def shard(self, number: int, of: int) -> Plan:
+        """The training runs of one shard: of all keys, sorted, those of the ranks r with r mod ``of`` = number - 1.
+
+        It does not depend on what is done already. Nothing is measured: speeds belong to one machine.
+        """
+        chosen = set(sorted(self.train)[number - 1 :: of])
+        return replace(self, train={key: case for key, case in self.train.items() if key in chosen}, sessions=())
+
     @property
     def keys(self) -> list[str]:
         return [*self.train, *(key for session in self.sessions for key in session)]

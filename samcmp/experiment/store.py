@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from samcmp.experiment.run import Predictions
 
-_REMEDY = "Make room, or name another store with --store DIR; finished runs are kept."
+REMEDY = "Make room, or name another store with --store DIR; finished runs are kept."
 
 
 class Store:
@@ -50,7 +50,7 @@ class Store:
         """Raise WriteError now, before hours of work, if a Record could not be written."""
         probe = self.folder / "records" / ".probe"
         try:
-            files.write(probe, b"samcmp\n", remedy=_REMEDY)
+            files.write(probe, b"samcmp\n", remedy=REMEDY)
         except WriteError as error:
             raise WriteError(error.what, where=str(self.folder), remedy=error.remedy) from None
         probe.unlink(missing_ok=True)
@@ -68,7 +68,7 @@ class Store:
         text = json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, indent=1)
         data = text.encode(errors="replace")  # half a character of a foreign message cannot be stored
         from_json(Record, data)  # what could not be read back must not be written: a bug is better found now
-        files.write(path, data, remedy=_REMEDY)
+        files.write(path, data, remedy=REMEDY)
         return path
 
     def add_predictions(
@@ -81,7 +81,7 @@ class Store:
     ) -> Path:
         """Keep a run's test predictions: rows (n,), truth and prediction (n, T), original units or probabilities."""
         path = self.path(key, "predictions", ".npz")
-        files.write(path, packed(rows, truth, prediction), remedy=_REMEDY)
+        files.write(path, packed(rows, truth, prediction), remedy=REMEDY)
         return path
 
     def predictions(self, key: str) -> dict[str, NDArray[np.generic]] | None:
@@ -121,7 +121,13 @@ class Store:
 
     def records(self) -> list[Record]:
         """Return every readable Record, in the order of keys; the others are listed in :attr:`damaged`."""
-        return [record for path in self._files() if (record := self._read(path)) is not None]
+        return list(self.each())
+
+    def each(self) -> Iterator[Record]:
+        """Yield what :meth:`records` returns, one after the other."""
+        for path in self._files():
+            if (record := self._read(path)) is not None:
+                yield record
 
     def _files(self) -> Iterator[Path]:
         root = self.folder / "records"

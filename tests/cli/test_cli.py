@@ -68,13 +68,6 @@ def scores(store: str) -> dict[str, float | None]:
     }
 
 
-def test_worker_processes_give_the_same_accuracy_as_one_process(run: Run) -> None:
-    more = ("-o", "adam", "-o", "graphsam", "--repeats", "1")
-    assert run("compare", *TINY, *more, "--store", "here")[0] == 0
-    assert run("compare", *TINY, *more, "--store", "apart", "--jobs", "2")[0] == 0
-    assert scores("here") == scores("apart")
-
-
 def test_a_run_that_diverges_is_a_hole_with_its_cause_and_the_others_go_on(run: Run) -> None:
     config = Path("wild.toml")
     config.write_text(

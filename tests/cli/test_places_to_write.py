@@ -108,7 +108,7 @@ def test_a_disk_that_fills_up_ends_a_comparison_with_one_message_and_keeps_what_
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    words = ("compare", *TINY, "-o", "adam", "-o", "sam", "--profile-seconds", "1")
+    words = ("compare", *TINY, "-o", "adam", "-o", "sam")
     monkeypatch.setattr(Store, "add", full)
     code, _, err = run(*words)
     assert code == 2

@@ -9,7 +9,7 @@ import pytest
 
 from samcmp.experiment.store import Store
 from tests.cli.fuzzing import CARD
-from tests.commands import TINY, Run
+from tests.commands import TINY, Run, tiny
 
 RINGS = ("c1ccccc1", "C1CC1", "C1CCC1", "C1CCCC1", "C1CCCCC1", "c1ccoc1", "c1ccsc1", "c1ccncc1", "C1CCNCC1", "C1COC1")
 SMILES = [f"{'C' * (i % 7 + 1)}{tail}" for i in range(24) for tail in ("O", "N", "Cl", "c1ccccc1", "C(=O)O")]
@@ -72,7 +72,7 @@ def test_a_table_edited_in_mid_run_is_noticed_and_nothing_is_filed_under_the_old
     table = write("mine.csv", [str(i % 9 / 3) for i in range(60)])
     good = table.read_text()
     edited = write("edited.csv", [str(100 * (i % 9)) for i in range(60)]).read_text()
-    words = ("compare", *MINE, *TINY[2:], "--repeats", "6", "--plain", "--store", "st")
+    words = ("compare", *MINE, *tiny("--repeats", "6")[2:], "--plain", "--store", "st")
     add = Store.add
 
     def add_and_edit(self: Store, *given: object) -> Path:

@@ -18,9 +18,9 @@ import pytest
 
 from samcmp.cli import diagnosis, process
 from samcmp.experiment.store import Store
-from tests.commands import TINY, Run
+from tests.commands import Run, tiny
 
-ONE_SPLIT = (*TINY, "--repeats", "1")
+ONE_SPLIT = tiny("--repeats", "1")
 SAMCMP = f"{shlex.quote(sys.executable)} -m samcmp"
 CODE = "\x1b["
 ERROR = re.compile(r"^error: .+: .+\n.+", re.MULTILINE)  # where and what, then the remedy
