@@ -1,9 +1,10 @@
-"""The catalogue of molecular models: one model, one file, and a line here.
+"""The catalogue of models, of molecules and of images: one model, one file, and a line here.
 
 Importing this module costs nothing: a model's file (and torch) is read when the model is built. A file offers
 
-* ``Config``: a frozen dataclass with the paper's settings as defaults and a property ``columns``;
+* ``Config``: a frozen dataclass with the paper's settings as defaults and, for molecules, a property ``columns``;
 * ``Model(config, tasks)``: a ``torch.nn.Module`` whose ``forward(batch)`` returns (G, T) logits or standardised values;
+  of a multiclass target T is the number of classes;
 * ``prepare(graph)``, optional: per-molecule work done once, before any timing;
 * ``DATASET_SETTINGS``, optional: settings that the authors chose for one dataset.
 
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from samcmp import modules
 from samcmp.errors import UsageError, unknown
 from samcmp.machine import plugins
-from samcmp.records import misfit
+from samcmp.records import Holds, misfit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,10 +48,13 @@ class Entry:
     paper: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     reads_order: bool = False  # whether predictions depend on the order of a molecule's atoms, as published
+    reads: Holds = "molecules"  # what a batch holds
 
 
-def _entry(module: str, summary: str, paper: str, *, reads_order: bool = False, **settings: Any) -> Entry:
-    return Entry(f"samcmp.backbones.{module}", summary, paper, settings, reads_order)
+def _entry(
+    module: str, summary: str, paper: str, *, reads_order: bool = False, reads: Holds = "molecules", **settings: Any
+) -> Entry:
+    return Entry(f"samcmp.backbones.{module}", summary, paper, settings, reads_order, reads)
 
 
 _GROVER = "Rong et al., NeurIPS 2020, arXiv:2007.02835"
@@ -86,6 +90,10 @@ BACKBONES: dict[str, Entry] = {
     "compt": _entry(
         "compt", "communicative transformer with distance decay, settings per dataset",
         "Chen et al., IJCAI 2021, arXiv:2107.08773", reads_order=True,
+    ),
+    "resnet18": _entry(
+        "resnet18", "residual network of 18 layers for images of 32 x 32 pixels",
+        "He et al., CVPR 2016, arXiv:1512.03385", reads="images",
     ),
 }  # fmt: skip
 
@@ -128,6 +136,12 @@ def reads_order(config: Config) -> bool:
     """Tell whether the model reads the atoms of a molecule as a sequence."""
     known = {**_third_party(), **BACKBONES}.values()
     return any(each.reads_order for each in known if each.module == type(config).__module__)
+
+
+def reads(config: Config) -> Holds:
+    """Return what a batch of the model holds: molecules or images."""
+    known = {**_third_party(), **BACKBONES}.values()
+    return next((each.reads for each in known if each.module == type(config).__module__), "molecules")
 
 
 def build_config(name: str, *, dataset: str | None = None, settings: Mapping[str, Any] | None = None) -> Config:

@@ -440,7 +440,7 @@ class Model(nn.Module):
         """Return ℓ(p, y) + ℓ(q, y) + c (p - q)² of every label, (G, T), 0 where it is missing."""
         p, q = self.heads(batch)
         elements: Tensor = criterion.elements(p, batch.y) + criterion.elements(q, batch.y)
-        return elements + self.config.disagreement * (p - q).square() * ~batch.y.isnan()
+        return elements + self.config.disagreement * (p - q).square().sum_to_size(elements.shape) * ~batch.y.isnan()
 
     def attention(self, batch: GraphBatch) -> Vectors:
         """Return the read-out's attention (A, attention_out) over the atoms, in the node and in the edge view."""

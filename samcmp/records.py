@@ -20,13 +20,16 @@ from typing import Any, ClassVar, Literal
 
 SCHEMA = 2  # of a stored Record; a store written by a newer version is refused, not guessed at
 
-SCHEDULES = ("noam", "constant", "noam-released", "compt-adam-released")  # learning rates, see samcmp.training.loop
+SCHEDULES = ("noam", "constant", "cosine", "noam-released", "compt-adam-released")  # see samcmp.training.loop
 BASES = ("adam", "adamw", "sgd")  # base optimizers, see samcmp.training.setup
 CHOSEN_ROWS = frozenset({"file", "column"})  # splits that may take any rows of the dataset
-METRICS = {"roc-auc": "ROC-AUC", "rmse": "RMSE", "mae": "MAE"}  # name -> as printed
+METRICS = {"roc-auc": "ROC-AUC", "accuracy": "accuracy", "rmse": "RMSE", "mae": "MAE"}  # name -> as printed
 LOWER_IS_BETTER = frozenset({"rmse", "mae"})
 
+COUNTED = {"molecules": "graphs", "images": "images"}  # what a row of a dataset is -> as speeds name it
+
 Kind = Literal["train", "profile"]
+Holds = Literal["molecules", "images"]  # what a row of a dataset is
 Status = Literal["ok", "diverged", "out-of-memory", "error", "timeout", "skipped", "partial"]
 Json = Any  # what json.loads returns
 T = typing.TypeVar("T")
@@ -47,7 +50,9 @@ class Protocol:
     final_lr: float = 1e-4
     warmup_epochs: float = 2.0
     weight_decay: float = 0.0
-    subset: int | None = None  # molecules drawn from the dataset before it is split
+    momentum: float = 0.9  # of sgd
+    augment: bool = True  # images in training: random crops of the padded image, and flips
+    subset: int | None = None  # samples drawn from the dataset before it is split
     loss_power: int = 1  # 2: the updating gradient is multiplied by the loss, as in the paper's released SAM arms
     threads: int = 1  # of a run on the CPU; sums in another order give other bits, so it decides the result
     init_from: str | None = None  # SHA-256 of the file with initial weights
@@ -162,29 +167,30 @@ Parts = tuple[int, int, int]  # of training, validation and test
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the parts of a split rest on, in molecules."""
+    """What the parts of a split rest on, in samples."""
 
     sizes: Parts
     labelled: Parts  # that have a label of any task
-    repeated: int  # test molecules that are in training or validation, too
+    repeated: int  # test samples that are in training or validation, too
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
     """The test score at the best validation epoch (ties to the earlier), and what it rests on."""
 
-    metric: str  # roc-auc, rmse or mae
+    metric: str  # one of METRICS
     test: float
     valid: float
     best_epoch: int  # 0-based
     per_task: Mapping[str, float | None]  # None: a single class in the test rows
     tasks_scored: int
     tasks_total: int
-    smallest_class: int | None  # fewest molecules of a class in a scored test task
+    smallest_class: int | None  # fewest samples of a class in a scored test task
     train_size: int
     valid_size: int
     test_size: int
     coverage: Coverage | None = None  # None: a Record of an earlier version
+    per_class: Mapping[str, float | None] = field(default_factory=dict)  # multiclass: share of a class that is right
 
 
 Ratio = tuple[float, float | None, float | None]
@@ -207,7 +213,7 @@ def speed_word(low: float | None, high: float | None, *, threshold: float = 0.02
 class Throughput:
     """Training speed of one optimizer within one interleaved session (spec: whole periods, same batches)."""
 
-    graphs_per_second: float  # resident batches: median over the rounds; details have the total and every block
+    graphs_per_second: float  # or images, see Record.holds; resident batches: median over the rounds
     passes_per_step: float | None  # gradient evaluations, counted
     steps: int  # that were timed
     rounds: int
@@ -266,6 +272,7 @@ class Record:
     notes: tuple[str, ...] = ()  # said to the user: skipped rows, guessed task
     machine: Mapping[str, Json] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    holds: Holds = "molecules"  # what the dataset's rows are, and what speeds and energies count
     schema: int = SCHEMA
 
 

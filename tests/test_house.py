@@ -14,7 +14,7 @@ from tests.places import ROOT
 
 LAYERS: dict[str, int] = {  # docs/architecture.md draws them
     **dict.fromkeys(["child", "errors", "files", "locks", "machine", "modules", "printable", "records", "userfile"], 1),
-    "graphs": 2,
+    **dict.fromkeys(["graphs", "images"], 2),
     **dict.fromkeys(["optim", "backbones", "data"], 3),
     **dict.fromkeys(["training", "profiling", "analysis", "conformance"], 4),
     "experiment": 5,

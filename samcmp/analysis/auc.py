@@ -1,4 +1,4 @@
-"""Two models on the molecules of one test set: DeLong's test and paired bootstraps. Arrays in, numbers out."""
+"""Two models on the samples of one test set: DeLong's and McNemar's tests, bootstraps. Arrays in, numbers out."""
 
 from __future__ import annotations
 
@@ -129,6 +129,32 @@ def bootstrap_error(
     differences = [smaller(weights) for weights in _resamples(np.zeros(y.shape[0]), draws=draws, seed=seed)]
     low, high = np.quantile(np.concatenate(differences), [alpha / 2.0, 1.0 - alpha / 2.0])
     return Interval(value, float(low), float(high))
+
+
+def mcnemar(
+    truth: npt.ArrayLike,
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    *,
+    draws: int = 10_000,
+    seed: int = 0,
+    alpha: float = 0.05,
+) -> tuple[Interval, float]:
+    """Return the difference of two accuracies on the same samples with its paired bootstrap interval, and the p-value
+    of McNemar's exact test (McNemar 1947): of the samples that one alone has right, is it half of them?
+
+    ``truth`` are numbers of classes (n,), NaN where missing, ``first`` and ``second`` probabilities (n, C).
+    """
+    from scipy.stats import binomtest
+
+    y = np.asarray(truth, dtype=np.float64)
+    known = ~np.isnan(y)
+    right = [np.asarray(p)[known].argmax(axis=1) == y[known] for p in (first, second)]
+    n, mine, theirs = int(known.sum()), int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    counts = np.random.default_rng(seed).multinomial(n, np.array([mine, theirs, n - mine - theirs]) / n, size=draws)
+    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, [alpha / 2.0, 1.0 - alpha / 2.0])
+    p = float(binomtest(mine, mine + theirs).pvalue) if mine + theirs else 1.0
+    return Interval((mine - theirs) / n, float(low), float(high)), p
 
 
 def _table(values: npt.ArrayLike) -> Array:

@@ -189,6 +189,7 @@ def _cell(given: Group, settings: Settings, predictions: Predictions | None) -> 
         verdicts=tuple(judged),
         speed_session=group.session,
         speed_machine=group.machine,
+        holds=group.holds,
         notes=tuple(_with_labels(notes, rows)),
         tuning=tuning,
     )
@@ -229,17 +230,19 @@ SMALL = 10  # molecules of a class below which a ROC-AUC moves in steps that are
 def _data_notes(group: Group) -> list[str]:
     """Say what the scores of a cell rest on where it is little: tasks, classes, labels, repeated molecules."""
     scores = [r.accuracy for runs in group.runs.values() for r in runs.values() if r.accuracy is not None]
+    holds = group.holds
     notes = []
     if any(score.tasks_scored < score.tasks_total for score in scores):
         tasks = span([score.tasks_scored for score in scores])
         notes.append(
-            f"{tasks} of {scores[0].tasks_total} tasks scored; in the others the test molecules are of one class, or "
+            f"{tasks} of {scores[0].tasks_total} tasks scored; in the others the test {holds} are of one class, or "
             "have no label"
         )
     smallest = [score.smallest_class for score in scores if score.smallest_class is not None]
     if smallest and min(smallest) < SMALL:
-        notes.append(f"smallest class of a scored task: {span(smallest)} test molecules, so scores move in large steps")
-    return [*notes, *coverage.sentences([score.coverage for score in scores if score.coverage is not None])]
+        notes.append(f"smallest class of a scored task: {span(smallest)} test {holds}, so scores move in large steps")
+    found = [score.coverage for score in scores if score.coverage is not None]
+    return [*notes, *coverage.sentences(found, holds=holds)]
 
 
 def _with_labels(notes: Iterable[str], rows: Sequence[Row]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from samcmp.printable import printable_json
-from samcmp.records import SpeedWord, from_json, parse_json, to_json
+from samcmp.records import SpeedWord, Holds, from_json, parse_json, to_json
 
 SCHEMA = 2  # of an exported Comparison: raised when a reader of the old form would misread the new one
 
@@ -45,6 +45,7 @@ class Margin:
 
 MARGINS: Mapping[str, Margin] = {
     "roc-auc": Margin(0.01),
+    "accuracy": Margin(0.005),
     "rmse": Margin(0.02, relative=True),
     "mae": Margin(0.02, relative=True),
 }
@@ -249,6 +250,7 @@ class Cell:
     sentences: tuple[str, ...] = ()  # the verdicts in words, the same in every format
     tuning: Tuning | None = None  # None: every run has the settings as given
     recommendation: Recommendation | None = None  # None: an export of an earlier version
+    holds: Holds = "molecules"  # what graphs_per_second and joules_per_graph count
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +358,7 @@ def failures(comparison: Comparison) -> int:
 
 
 def training_speed(row: Row) -> float | None:
-    """Graphs per second over the length of training: what the time of a whole training goes by."""
+    """Graphs or images per second over the length of training: what the time of a whole training goes by."""
     return None if row.graphs_per_second is None else row.graphs_per_second / row.times
 
 

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from samcmp.records import CHOSEN_ROWS, Case, Protocol, Record, canonical_json, content_key
+from samcmp.records import CHOSEN_ROWS, Case, Protocol, Record, Holds, canonical_json, content_key
 
 ROWS_BY_CONTENT = {*CHOSEN_ROWS, "scaffold"}  # splits whose name and seed do not say which rows are where
 
@@ -40,6 +40,12 @@ class Group:
     machine: Mapping[str, object]
     blocks: frozenset[str]  # of any arm
     replaced: int  # older Records of a Case that was run again
+
+    @property
+    def holds(self) -> Holds:
+        """What the dataset's rows are; of a failed run that did not come to its data it is not known."""
+        members = [*self.profiles.values(), *(r for runs in self.runs.values() for r in runs.values())]
+        return next((r.holds for r in members if r.status == "ok"), members[0].holds if members else "molecules")
 
 
 def groups(records: Iterable[Record]) -> list[Group]:

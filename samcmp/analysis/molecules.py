@@ -1,4 +1,4 @@
-"""A single test set: what its molecules say about two arms, where splits cannot."""
+"""A single test set: what its molecules or images say about two arms, where splits cannot."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samcmp.analysis.auc import bootstrap_auc, bootstrap_error, delong
+from samcmp.analysis.auc import bootstrap_auc, bootstrap_error, delong, mcnemar
 from samcmp.analysis.comparison import Interval, Settings
 from samcmp.analysis.grouping import Group
 from samcmp.analysis.numbers import form_for, signed
 from samcmp.errors import Damaged
 
-# a Record's key -> its test rows (n,), truth and prediction (n, tasks), or None where they were not kept
+# a Record's key -> its test rows (n,), truth (n, tasks) and prediction (n, tasks or classes), or None: not kept
 Predictions = Callable[[str], Mapping[str, npt.NDArray[Any]] | None]
 
 
 def one_test_set(group: Group, arm: str, reference: str, *, predictions: Predictions, settings: Settings) -> str | None:
-    """Test two arms on the molecules of their common test set, in words; None where predictions are not kept.
+    """Test two arms on the samples of their common test set, in words; None where predictions are not kept.
 
-    One task and one run of each: DeLong's test. Else a paired bootstrap over molecules, with the predictions of
-    several seeds averaged first: the question is then about the averaged models.
+    One task and one run of each: DeLong's test; of classes McNemar's. Else a paired bootstrap over samples, with the
+    predictions of several seeds averaged first: the question is then about the averaged models.
     """
     first, second = group.runs.get(arm, {}), group.runs.get(reference, {})
     common = [block for block in first if block in second and first[block].accuracy and second[block].accuracy]
     try:
         pairs = [(predictions(first[block].key), predictions(second[block].key)) for block in common]
     except Damaged as error:
-        return f"no test over the molecules: {error}"
+        return f"no test over the {group.holds}: {error}"
     kept = [(a, b) for a, b in pairs if a is not None and b is not None]
     if not kept:
         return None
@@ -44,9 +44,9 @@ def one_test_set(group: Group, arm: str, reference: str, *, predictions: Predict
         return None
     if len(kept) > 1:
         method += f", predictions averaged over {len(kept)} seeds"
-    form = form_for(r.accuracy.test for r in first.values() if r.accuracy)
+    form = form_for((r.accuracy.test for r in first.values() if r.accuracy), metric=metric)
     return (
-        f"on these {truth.shape[0]} test molecules {signed(difference.value, form)} "
+        f"on these {truth.shape[0]} test {group.holds} {signed(difference.value, form)} "
         f"[{signed(difference.low, form)}, {signed(difference.high, form)}] ({method})"
     )
 
@@ -58,6 +58,9 @@ def _test(
     how = {"draws": settings.draws, "seed": settings.seed}
     if not (np.isfinite(mine).all() and np.isfinite(theirs).all()):
         return None, ""
+    if metric == "accuracy":
+        difference, p = mcnemar(truth[:, 0], mine, theirs, alpha=settings.alpha, **how)
+        return difference, f"McNemar, p = {p:.2g}"
     if metric != "roc-auc":
         squared = metric == "rmse"
         return bootstrap_error(truth, mine, theirs, squared=squared, alpha=settings.alpha, **how), "paired bootstrap"

@@ -6,15 +6,19 @@ import math
 from collections.abc import Iterable
 
 from samcmp.analysis.comparison import Interval
+from samcmp.records import COUNTED, Holds
 
 WIDEST = 8  # characters of a fixed-point number; a wider one is written with an exponent
 
 
-def form_for(values: Iterable[float]) -> str:
+def form_for(values: Iterable[float], *, metric: str = "") -> str:
     """Return the format of numbers of one size: three decimals below ten, fewer above, more for tiny ones.
 
-    What would take more than eight characters gets an exponent: ``2.18e-09``.
+    What would take more than eight characters gets an exponent: ``2.18e-09``. An accuracy has four decimals, as the
+    hundredth of a per cent is printed everywhere.
     """
+    if metric == "accuracy":
+        return ".4f"
     largest = max(map(abs, values), default=0.0) or 1.0
     decimals = 1 if largest >= 10 else 3
     if largest < 0.05:
@@ -46,8 +50,14 @@ def interval(value: Interval, digits: int = 2) -> str:
     return text.replace("-", "−")
 
 
+def counted(held: Iterable[Holds]) -> str:
+    """Name what speeds count, by what the rows of the datasets are: graphs, images, or samples where there are both."""
+    names = {COUNTED[holds] for holds in held}
+    return names.pop() if len(names) == 1 else "samples"
+
+
 def rate(value: float | None) -> str | None:
-    """Write graphs per second with three figures, whole above a hundred."""
+    """Write graphs or images per second with three figures, whole above a hundred."""
     if value is None:
         return None
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -64,4 +74,4 @@ def memory(count: int | None) -> str | None:
             break
         size /= 1024
     figures = max(0, 2 - int(math.log10(abs(size)))) if abs(size) >= 1 and unit != "B" else 0
-    return f"{size:.{figures}f} {unit}"
+    return f"{size:.{figures}f} {holds}"

@@ -26,7 +26,7 @@ REPEATS = 25  # the paper: 5-fold cross-validation, repeated five times
 TEST_OVER_TRAIN = 0.1 / 0.8  # the paper: random split 0.8/0.1/0.1
 SCHEDULED = {"rho_schedule": "step"}  # the paper's SAM on CoMPT
 NUMBERS = frozenset({"rho", "rho_schedule", "gamma", "period", "beta", "alpha"})  # settings that cost no time
-METRICS = {"roc_auc": "roc-auc"}  # the file's name -> ours
+METRICS = {"roc_auc": "roc-auc", "accuracy_percent": "accuracy"}  # the file's name -> ours
 DATASETS = {"lipophilicity": "lipo"}
 
 
@@ -181,7 +181,7 @@ def _published(row: Mapping[str, str], rules: list[_Rule]) -> Published:
         setting=row["setting"],
         settings=_settings(row),
         metric=METRICS.get(row["metric"], row["metric"]),
-        value=float(row["value"]),
+        value=float(row["value"]) / (100 if row["metric"].endswith("_percent") else 1),
         sd=float(row["std"]) if row["std"] else None,
         graphs_per_second=float(row["graphs_per_second"]) if row["graphs_per_second"] else None,
         flags=tuple(rule.flag for rule in rules if rule.holds(row)),

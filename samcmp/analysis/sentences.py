@@ -15,7 +15,7 @@ WORDS = ("better", "equivalent", "non-inferior", "inconclusive", "worse")
 
 def form_of(cell: Cell) -> str:
     """Return the format of a cell's scores and of their differences."""
-    return form_for(row.score.mean for row in cell.rows if row.score)
+    return form_for((row.score.mean for row in cell.rows if row.score), metric=cell.metric)
 
 
 def metric_name(cell: Cell) -> str:

@@ -39,7 +39,7 @@ def at_training_shares(group: Group) -> tuple[Group, list[str]]:
             taken = "are at the share that training had" if speed.details.get("step_kinds") else "are the profile's"
             notes.append(
                 f"{arm}: {passes:.2f} passes a step in training, {speed.passes_per_step:.2f} in the profile; "
-                f"graphs/s and ratios {taken}"
+                f"speeds and ratios {taken}"
             )
     return dataclasses.replace(group, profiles=profiles), notes
 

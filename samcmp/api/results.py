@@ -147,9 +147,10 @@ class Trained:
 
     @cached_property
     def predictions(self) -> pandas.DataFrame:
-        """One row a test molecule: its row in the dataset, truth and prediction of each task.
+        """One row a test sample: its row in the dataset, truth and prediction of each task.
 
-        Regression is in original units, classification in probabilities. Empty for a failed run.
+        Regression is in original units, classification in probabilities; of a multiclass task truth and prediction
+        are names of classes, and each class has its probability. Empty for a failed run.
         """
         import pandas
 
@@ -157,6 +158,14 @@ class Trained:
         if arrays is None or self.record.accuracy is None:
             return pandas.DataFrame({"row": []})
         columns = {"row": arrays["rows"]}
+        if self.record.accuracy.per_class:
+            task, classes = next(iter(self.record.accuracy.per_task)), [*self.record.accuracy.per_class]
+            frame = pandas.DataFrame(columns)
+            for what, numbers in (("true", arrays["truth"][:, 0]), ("predicted", arrays["prediction"].argmax(axis=1))):
+                frame[f"{what}_{task}"] = pandas.Series(numbers).map(dict(enumerate(classes)))
+            for i, name in enumerate(classes):
+                frame[f"probability_{name}"] = arrays["prediction"][:, i]
+            return frame
         for i, task in enumerate(self.record.accuracy.per_task):
             columns |= {f"true_{task}": arrays["truth"][:, i], f"predicted_{task}": arrays["prediction"][:, i]}
         return pandas.DataFrame(columns)

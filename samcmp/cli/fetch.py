@@ -125,7 +125,10 @@ def _row(card: DatasetCard, state: str) -> dict[str, object]:
         "file": card.file_name,
         "bytes": size,
         "molecules": card.molecules,
+        "images": card.images,
+        "size": card.size,
         "tasks": card.tasks,
+        "sha256": fetching.recorded_sha256(card) or (card.sha256[0] if len(card.sha256) == 1 else None),
         "path": str(path) if size is not None else None,
         "licence": card.licence,
     }
@@ -166,15 +169,16 @@ def _bundle(chosen: Sequence[DatasetCard], path: Path) -> None:
 
 def _audit(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, output: Path | None) -> dict[str, str]:
     """Report on every dataset that can be read; returns what failed and why."""
-    from samcmp.data.audit import audit
+    from samcmp.data import audit, image_audit
     from samcmp.records import to_json
 
-    reports = []
+    reports: list[audit.Audit | image_audit.ImageAudit] = []
     failed: dict[str, str] = {}
     with progress_bars(format_ == "table") as progress:
         for card in chosen:
             try:
-                reports.append(audit(card, source=source, progress=progress))
+                look = image_audit.audit if card.kind == "images" else audit.audit
+                reports.append(look(card, source=source, progress=progress))
             except DataError as error:
                 if len(chosen) == 1:
                     raise
@@ -197,10 +201,10 @@ def _files_table(rows: Sequence[dict[str, object]]) -> Table:
     table = Table(title="Dataset files", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("dataset", "state", "file"):
         table.add_column(title, overflow="fold")
-    for title in ("bytes", "molecules", "tasks"):
+    for title in ("bytes", "size", "tasks"):
         table.add_column(title, justify="right")
     for row in rows:
-        numbers = (f"{value:,}" if isinstance(value, int) else "n/a" for value in (row["bytes"], row["molecules"]))
+        numbers = (f"{value:,}" if isinstance(value, int) else "n/a" for value in (row["bytes"], row["size"]))
         table.add_row(str(row["dataset"]), str(row["state"]), Text(str(row["file"])), *numbers, str(row["tasks"]))
     return table
 

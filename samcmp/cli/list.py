@@ -76,7 +76,10 @@ def datasets(folders: tuple[Path, ...]) -> Rows:
             {
                 "name": name,
                 "title": card.title,
+                "kind": card.kind,
+                "size": card.size,
                 "molecules": card.molecules,
+                "images": card.images,
                 "task": card.task,
                 "targets": list(card.target_columns),
                 "tasks": card.tasks,
@@ -131,7 +134,8 @@ def _columns(kind: str, *, settings: bool) -> dict[str, Callable[[dict[str, Any]
     if kind == "datasets":
         return {
             "name": lambda row: row["name"],
-            "molecules": lambda row: "n/a" if row["molecules"] is None else f"{row['molecules']:,}",
+            "kind": lambda row: row["kind"],
+            "size": lambda row: "n/a" if row["size"] is None else f"{row['size']:,}",
             "targets": lambda row: str(row["tasks"]),
             "metric": lambda row: row["metric"],
             "cached": lambda row: "built in" if row["built_in"] else "yes" if row["cached"] else "no",
@@ -152,7 +156,7 @@ def _empty(title: str, columns: Sequence[str]) -> Table:
 
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
-        right = column in {"molecules", "targets"}
+        right = column in {"size", "targets"}
         table.add_column(column, no_wrap=i == 0, overflow="fold", justify="right" if right else "left")
     return table
 

@@ -157,9 +157,9 @@ TaskKind = Annotated[
     typer.Option(
         "--task",
         metavar="KIND",
-        help="classification or regression.",
+        help="classification (0 and 1), multiclass (names of classes) or regression.",
         show_default="guessed from the labels",
-        autocompletion=completion.among("classification", "regression"),
+        autocompletion=completion.among("classification", "multiclass", "regression"),
         rich_help_panel=DATA,
     ),
 ]
@@ -209,7 +209,7 @@ Subset = Annotated[
     typer.Option(
         metavar="N",
         parser=whole("--subset", least=10),
-        help="Use N molecules only, drawn before splitting.",
+        help="Use N molecules or images only, drawn before splitting.",
         rich_help_panel=DATA,
     ),
 ]
@@ -231,7 +231,7 @@ BatchSize = Annotated[
     typer.Option(
         metavar="N",
         parser=whole("--batch-size"),
-        help="Molecules a step.",
+        help="Molecules or images a step.",
         show_default="the suite's",
         rich_help_panel=TRAINING,
     ),

@@ -94,7 +94,7 @@ def predicted(
     content = table.read(data)
     column = smiles_column or said[0].smiles_column
     smiles = content.text(content.column(column))
-    _refuse_taken(content, said[0].targets, several=len(paths) > 1)
+    _refuse_taken(content, said[0].targets, said[0].classes, several=len(paths) > 1)
     with common.progress_bars() as progress:
         found = _predicted(
             paths, smiles, (where, batch_size, model_file), apart=":" in said[0].model, progress=progress
@@ -122,16 +122,20 @@ def _described(paths: Sequence[Path]) -> Any:
     return prediction.describe(paths)
 
 
-def _refuse_taken(content: Table, targets: Sequence[str], *, several: bool) -> None:
-    for title in [*_titles(targets, several=several), PROBLEM]:
+def _refuse_taken(content: Table, targets: Sequence[str], classes: Sequence[str], *, several: bool) -> None:
+    named = [f"predicted_{targets[0]}"] if classes else []
+    for title in [*named, *_titles(targets, classes, several=several), PROBLEM]:
         if title in content.header:
             raise DataError(
                 f"has a column {title!r} already", where=content.where, remedy="Rename it: predictions go there."
             )
 
 
-def _titles(targets: Sequence[str], *, several: bool) -> list[str]:
-    return [f"{what}_{target}" for target in targets for what in ("predicted", *(["spread"] if several else []))]
+def _titles(targets: Sequence[str], classes: Sequence[str], *, several: bool) -> list[str]:
+    """Name the columns of numbers: of targets, or of the probabilities of one target's classes."""
+    names = [f"{targets[0]}_{name}" for name in classes] or targets
+    whats = ("probability" if classes else "predicted", *(["spread"] if several else []))
+    return [f"{what}_{name}" for name in names for what in whats]
 
 
 def _predicted(
@@ -175,11 +179,13 @@ def _frame(content: Table, found: Predictions) -> Any:
 
     frame = content.frame.copy()
     frame.columns = pd.Index(content.header)
-    values = [found.mean[:, t] for t in range(len(found.targets))]
-    if found.spread is not None:
-        values = [part[:, t] for t in range(len(found.targets)) for part in (found.mean, found.spread)]
-    titles = _titles(found.targets, several=found.spread is not None)
+    parts = [found.mean, *([] if found.spread is None else [found.spread])]
+    values = [part[:, t] for t in range(found.mean.shape[1]) for part in parts]
+    titles = _titles(found.targets, found.classes, several=found.spread is not None)
     made = pd.DataFrame(dict(zip(titles, values, strict=True)), index=frame.index)
+    if found.classes:
+        likeliest = [None if row in found.problems else found.classes[p.argmax()] for row, p in enumerate(found.mean)]
+        made.insert(0, f"predicted_{found.targets[0]}", likeliest)
     doubts = {row: f"{why}; read without the check, as in the training data" for row, why in found.doubts.items()}
     said = {**doubts, **found.problems}
     made[PROBLEM] = [said.get(row, "") for row in range(len(frame))]
@@ -205,7 +211,7 @@ def _write(frame: Any, output: Path | None) -> None:
 
 def _summary(found: Predictions, *, n: int, output: Path | None) -> None:
     console = common.stderr()
-    what = "probabilities" if found.kind == "classification" else "values in the units of the training labels"
+    what = "probabilities" if found.kind != "regression" else "values in the units of the training labels"
     of = common.counted(len(found.descriptions), "model")
     place = "" if output is None else f", in {output}"
     console.print(f"{common.counted(n - len(found.problems), 'row')} of {n:,} predicted by {of}: {what}{place}",

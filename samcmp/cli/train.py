@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from samcmp.cli import common, options, planning
 from samcmp.cli.options import OUTPUT
+from samcmp.records import COUNTED
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -104,10 +106,10 @@ def run(key: str, case: Case, kept: Store, *, how: Options, save_split: Path | N
 
 def _save_split(case: Case, how: Options, path: Path) -> None:
     from samcmp.data import splitfile
-    from samcmp.training.setup import load_molecules, make_split
+    from samcmp.training.setup import load_samples, make_split
 
-    molecules = load_molecules(case, how)
-    splitfile.save(make_split(molecules, case, how), path, dataset_hash=molecules.dataset_hash)
+    samples = load_samples(case, how)
+    splitfile.save(make_split(samples, case, how), path, dataset_hash=samples.dataset_hash)
 
 
 def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -> Record:
@@ -143,7 +145,7 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -
 def _shown(now: Progress) -> str:
     return (
         f"epoch {now.epoch}/{now.epochs}  loss {common.score(now.train_loss)}  "
-        f"valid {now.metric} {common.score(now.valid_score)}  {now.graphs_per_second:,.0f} graphs/s"
+        f"valid {now.metric} {common.score(now.valid_score)}  {now.graphs_per_second:,.0f} {now.counted}/s"
     )
 
 
@@ -161,7 +163,7 @@ def summary(record: Record, kept: Store, *, save: Path | None = None) -> list[Re
         table.add_row(Text("model", style="dim"), Text(str(save)))
     table.add_row(Text("record", style="dim"), Text(f"{record.key[:16]} in {kept.folder}"))
     rests_on = record.accuracy.coverage if record.accuracy else None
-    notes = (*record.notes, *coverage.sentences([rests_on] if rests_on else []))
+    notes = (*record.notes, *coverage.sentences([rests_on] if rests_on else [], holds=record.holds))
     return [table, *(Text(f"note: {note}") for note in notes)]
 
 
@@ -172,20 +174,29 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     if score is None:
         facts.append(("failed", f"{record.status}: {record.reason}"))
     else:
-        facts.append(("molecules", f"{score.train_size} train, {score.valid_size} valid, {score.test_size} test"))
+        facts.append((record.holds, f"{score.train_size} train, {score.valid_size} valid, {score.test_size} test"))
         best = f"best epoch {score.best_epoch + 1}, valid {common.score(score.valid)}"
         facts.append((f"test {score.metric}", f"{common.score(score.test)}  ({best})"))
         if score.tasks_total > 1:
             facts.append(("tasks scored", f"{score.tasks_scored} of {score.tasks_total}"))
         if score.smallest_class is not None:
-            facts.append(("smallest class", f"{score.smallest_class} molecules in a scored test task"))
+            facts.append(("smallest class", f"{score.smallest_class} {record.holds} in a scored test task"))
+        if len(score.per_class) > 2:
+            facts.append(("right by class", _by_class(score.per_class)))
     if record.history:
         seconds = sum(epoch.seconds for epoch in record.history)
         passes = sum(epoch.passes for epoch in record.history)
-        size = score.train_size if score else None
+        size, counted = score.train_size if score else None, COUNTED[record.holds]
         if size and seconds > 0:
             facts.append(
-                ("training", f"{size * len(record.history) / seconds:,.0f} graphs/s, {passes} gradient evaluations")
+                ("training", f"{size * len(record.history) / seconds:,.0f} {counted}/s, {passes} gradient evaluations")
             )
     facts.append(("time", f"{record.seconds:.1f} s"))
     return facts
+
+
+def _by_class(per_class: Mapping[str, float | None]) -> str:
+    """Name the classes that are predicted worst and best."""
+    known = sorted((share, name) for name, share in per_class.items() if share is not None)
+    texts = [f"{name} {share:.2f}" for share, name in known]
+    return ", ".join(texts) if len(texts) <= 6 else f"{', '.join(texts[:3])} ... {', '.join(texts[-3:])}"

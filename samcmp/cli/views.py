@@ -149,7 +149,7 @@ class View:
         self.remaining.epoch(now)
         said.log(
             f"{self.name(now.case)}: epoch {now.epoch}/{now.epochs} loss {common.score(now.train_loss)} "
-            f"valid {now.metric} {common.score(now.valid_score)} {now.graphs_per_second:,.0f} graphs/s"
+            f"valid {now.metric} {common.score(now.valid_score)} {now.graphs_per_second:,.0f} {now.counted}/s"
         )
 
     def done(self, record: Record) -> None:
@@ -278,7 +278,7 @@ class Live(View):
         super().epoch(now)
         name = name_of(now.case)
         shown = (
-            f"{now.metric} {common.score(now.valid_score)}  {now.graphs_per_second:,.0f} g/s  "
+            f"{now.metric} {common.score(now.valid_score)}  {now.graphs_per_second:,.0f} {now.counted}/s  "
             f"loss {common.score(now.train_loss)}"
         )
         line = self._line(now.case, shown)

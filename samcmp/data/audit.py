@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,7 @@ class TaskLabels:
     std: float | None = None  # population
     minimum: float | None = None
     maximum: float | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)  # multiclass: molecules of each class
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,9 @@ def _labels(molecules: Molecules, task: int) -> TaskLabels:
     if molecules.kind == "classification":
         positive = int((known == 1).sum())
         return TaskLabels(name, len(known), missing, positive=positive, negative=len(known) - positive)
+    if molecules.kind == "multiclass":
+        counts = np.bincount(known.astype(int), minlength=len(molecules.classes)).tolist()
+        return TaskLabels(name, len(known), missing, classes=dict(zip(molecules.classes, counts, strict=True)))
     if not len(known):
         return TaskLabels(name, 0, missing)
     return TaskLabels(

@@ -8,7 +8,7 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
@@ -24,7 +24,7 @@ NAMED = 10  # members, in a message
 LONGEST_READ = 1 << 20  # bytes; members are read in smaller blocks
 SMALL, MOST_PACKED = 64 << 20, 100  # tables of molecules shrink to a tenth: more than this unpacked is no bundle
 # What the decoders of a damaged or encrypted archive raise; OSError without a number is gzip's own.
-_DECODING = (zlib.error, lzma.LZMAError, RuntimeError, ValueError)
+DECODING = (zlib.error, lzma.LZMAError, RuntimeError, ValueError)
 
 
 def write(path: Path, files: Sequence[tuple[str, Path]]) -> None:
@@ -70,7 +70,7 @@ def member(path: Path, name: str, *, where: str) -> Iterator[IO[bytes]]:
             yield stream
     except FileNotFoundError:
         raise DataError("no such bundle", where=where, remedy="Check the path given to --from.") from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, *_DECODING) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, *DECODING) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"cannot be read: {error.strerror}", where=where, remedy="Check the bundle.") from None
         raise DataError(f"the bundle is damaged: {error}", where=where, remedy="Copy it again.") from None
@@ -87,8 +87,21 @@ def _zipped(path: Path, name: str, where: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _tarred(path: Path, name: str, where: str) -> Iterator[IO[bytes]]:
-    packed = path.stat().st_size
-    with _unpacked(path) as content, tarfile.open(fileobj=_Bounded(content, where), mode="r:") as archive:
+    with path.open("rb") as raw, tar(raw, packed=path.stat().st_size, where=where) as (archive, members):
+        file = archive.extractfile(_one(members, name, where))
+        if file is None:
+            raise DataError(f"{name} is no file", where=where)
+        with file:
+            yield file
+
+
+@contextmanager
+def tar(raw: IO[bytes], *, packed: int, where: str) -> Iterator[tuple[tarfile.TarFile, Mapping[str, tarfile.TarInfo]]]:
+    """Open a tar archive of ``packed`` bytes, gzipped or not, and give its files by their names without folders.
+
+    All names, kinds and sizes are checked first. A file is to be read in blocks below LONGEST_READ. Raises DataError.
+    """
+    with _unpacked(raw) as content, tarfile.open(fileobj=_Bounded(content, where), mode="r:") as archive:
         members = {}
         for info in archive:
             if not (info.isfile() or info.isdir()):
@@ -101,23 +114,18 @@ def _tarred(path: Path, name: str, where: str) -> Iterator[IO[bytes]]:
             )  # before its bytes are unpacked to reach the next one
             if info.isfile():
                 members[checked] = info
-        file = archive.extractfile(_one(members, name, where))
-        if file is None:
-            raise DataError(f"{name} is no file", where=where)
-        with file:
-            yield file
+        yield archive, members
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        if not packed:
-            yield raw
-            return
-        with gzip.open(raw) as content:
-            yield content
+def _unpacked(raw: IO[bytes]) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    packed = raw.read(2) == b"\x1f\x8b"
+    raw.seek(0)
+    if not packed:
+        yield raw
+        return
+    with gzip.open(raw) as content:
+        yield content
 
 
 class _Bounded(io.RawIOBase):
@@ -163,7 +171,7 @@ def _unsafe(name: str, why: str, where: str) -> DataError:
     )
 
 
-def _one(entries: dict[str, T], name: str, where: str) -> T:
+def _one(entries: Mapping[str, T], name: str, where: str) -> T:
     if name not in entries:
         held = sorted(entries)
         more = f" and {len(held) - NAMED:,} more" if len(held) > NAMED else ""

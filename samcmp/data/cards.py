@@ -10,9 +10,14 @@ from typing import Any, Literal
 
 from samcmp import files
 from samcmp.errors import ConfigError, SamcmpError, UsageError, nearest, unknown
+from samcmp.records import COUNTED, Holds
 
-Kind = Literal["classification", "regression"]
-METRICS: Mapping[str, tuple[str, ...]] = {"classification": ("roc-auc",), "regression": ("rmse", "mae")}
+Kind = Literal["classification", "multiclass", "regression"]
+METRICS: Mapping[Kind, tuple[str, ...]] = {
+    "classification": ("roc-auc",),
+    "multiclass": ("accuracy",),
+    "regression": ("rmse", "mae"),
+}
 SPLITS = ("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed", "column")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a card: also a folder name, so never a path
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
@@ -22,7 +27,7 @@ ENTRY_POINTS = "samcmp.datasets"
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """A dataset: its file, columns, task, and the frozen list of the rows that are used.
+    """A dataset of molecules or images: its file, columns, task, and the frozen list of the rows that are used.
 
     A molecule's identity is its row in the published file (0-based, header not counted), so ``leave_out`` and not
     today's RDKit decides what the population is.
@@ -30,17 +35,24 @@ class DatasetCard:
 
     name: str
     title: str
-    smiles_column: str
+    smiles_column: str  # "" of images
     target_columns: tuple[str, ...]
     task: Kind
     metric: str
     file_name: str
+    kind: Holds = "molecules"
     url: str = ""
     sha256: tuple[str, ...] = ()  # any of these; two where the published line ends are unknown
+    md5: str = ""  # of a file whose publisher gives no other; the SHA-256 is then recorded when it is fetched first
     split: str = "random"  # the split that the dataset's authors or MoleculeNet recommend
     molecules: int | None = None  # rows that are used
     file_rows: int | None = None
     leave_out: tuple[int, ...] = ()
+    images: int | None = None
+    train_members: tuple[str, ...] = ()  # images: members of the archive, as their publisher parts them
+    test_members: tuple[str, ...] = ()
+    label_bytes: int = 1  # before each image; the last of them is its class
+    classes: tuple[str, ...] = ()  # names of the classes 0, 1, ... in their order
     compt_leave_out: tuple[int, ...] = ()  # more rows left out by the population "compt": 100 atoms and more
     target_positions: tuple[int, ...] = ()  # columns by position, for a file whose column names repeat
     group_column: str = ""  # scaffold group given by the file itself
@@ -64,9 +76,19 @@ class DatasetCard:
         return len(self.target_columns)
 
     @property
+    def size(self) -> int | None:
+        """How many molecules or images are used."""
+        return self.images if self.kind == "images" else self.molecules
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model gives for a sample: one a task, or one a class."""
+        return len(self.classes) or self.tasks
+
+    @property
     def frozen(self) -> bool:
         """Whether the rows are a frozen list: one that cannot be parsed is an error, not a row to skip."""
-        return self.dataset_hash is not None or bool(self.sha256) or self.built_in
+        return self.dataset_hash is not None or bool(self.sha256) or bool(self.md5) or self.built_in
 
 
 def shipped_folder() -> Path:
@@ -191,11 +213,20 @@ _KEYS = {f.name: f for f in fields(DatasetCard) if f.name not in _INNER}
 _LISTS: Mapping[str, type] = {
     "target_columns": str,
     "sha256": str,
+    "train_members": str,
+    "test_members": str,
+    "classes": str,
     "leave_out": int,
     "compt_leave_out": int,
     "target_positions": int,
 }
-_SCALARS: Mapping[str, type] = {"molecules": int, "file_rows": int, "built_in": bool}
+_SCALARS: Mapping[str, type] = {
+    "molecules": int, "images": int, "label_bytes": int, "file_rows": int, "built_in": bool,
+}  # fmt: skip
+_OF_IMAGES = ("images", "train_members", "test_members", "label_bytes")
+_OF_MOLECULES = (
+    "molecules", "smiles_column", "leave_out", "compt_leave_out", "target_positions", "group_column", "split_column",
+)  # fmt: skip
 
 
 def _build(content: Mapping[str, Any], where: str) -> DatasetCard:
@@ -207,12 +238,31 @@ def _build(content: Mapping[str, Any], where: str) -> DatasetCard:
                 f"unknown key {key!r}", where=where, remedy=f"{meant}Allowed: {', '.join(sorted(_KEYS))}."
             )
     values = {key: _value(key, value, where) for key, value in content.items()}
+    _check_kind(values, where)
+    values = {"smiles_column": "", **values}
     for key, f in _KEYS.items():
         if f.default is MISSING and key not in values:
             raise ConfigError(f"the key {key!r} is missing", where=where, remedy="Every card needs it.")
     card = DatasetCard(**values)
     _check(card, where)
     return card
+
+
+def _check_kind(values: Mapping[str, Any], where: str) -> None:
+    """Refuse keys of the other kind of card, and a card that lacks those of its own."""
+    kind = values.get("kind", "molecules")
+    _allowed("kind", kind, tuple(COUNTED), where)
+    for key in ("train_members", "test_members", "classes") if kind == "images" else ("smiles_column",):
+        if not values.get(key):
+            raise ConfigError(f"the key {key!r} is missing", where=where, remedy=f"Every card of {kind} needs it.")
+    for key in values.keys() & set(_OF_MOLECULES if kind == "images" else _OF_IMAGES):
+        raise ConfigError(f"a card of {kind} has no key {key!r}", where=where, remedy="Leave it out.")
+
+
+def _allowed(key: str, value: str, options: Sequence[str], where: str) -> None:
+    if value not in options:
+        error = unknown(key, value, options, where=f"{where}, key {key}")
+        raise ConfigError(error.what, where=error.where, remedy=error.remedy)
 
 
 def _value(key: str, value: Any, where: str) -> Any:
@@ -230,11 +280,6 @@ def _value(key: str, value: Any, where: str) -> Any:
 
 
 def _check(card: DatasetCard, where: str) -> None:
-    def allowed(key: str, value: str, options: Sequence[str]) -> None:
-        if value not in options:
-            error = unknown(key, value, options, where=f"{where}, key {key}")
-            raise ConfigError(error.what, where=error.where, remedy=error.remedy)
-
     def refuse(key: str, what: str, remedy: str) -> ConfigError:
         return ConfigError(what, where=f"{where}, key {key}", remedy=remedy)
 
@@ -242,13 +287,23 @@ def _check(card: DatasetCard, where: str) -> None:
         raise refuse("name", f"{card.name!r} is not a dataset name", "Use a-z, 0-9, '.', '_', '-'; at most 64 of them.")
     if not FILE_NAME.fullmatch(card.file_name):
         raise refuse("file_name", f"{card.file_name!r} is not a plain file name", "Give a name without folders.")
-    allowed("task", card.task, tuple(METRICS))
-    allowed("metric", card.metric, METRICS[card.task])
-    allowed("split", card.split, SPLITS)
+    _allowed("task", card.task, ("multiclass",) if card.kind == "images" else tuple(METRICS), where)
+    _allowed("metric", card.metric, METRICS[card.task], where)
+    _allowed("split", card.split, SPLITS, where)
     if not card.target_columns or len(set(card.target_columns)) != len(card.target_columns):
         raise refuse("target_columns", "there must be at least one, each once", "List the columns to be predicted.")
     if card.target_positions and len(card.target_positions) != len(card.target_columns):
         raise refuse("target_positions", "there must be one for every target column", "Make both lists equally long.")
+    if card.task == "multiclass" and len(card.target_columns) > 1:
+        raise refuse("target_columns", "a multiclass task has one target", "Make a card for each column.")
+    if len(set(card.classes)) != len(card.classes) or (len(card.classes) > 1) != (card.task == "multiclass"):
+        raise refuse(
+            "classes",
+            "a multiclass task names two classes or more, each once, and no other task does",
+            'Write classes = ["...", "..."] in their order, or leave it out.',
+        )
+    if not 1 <= card.label_bytes <= 8:
+        raise refuse("label_bytes", f"there are 1 to 8 before an image, found {card.label_bytes}", "Correct it.")
     if any(row < 0 for row in (*card.leave_out, *card.compt_leave_out, *card.target_positions)):
         raise refuse("leave_out", "rows and positions are counted from 0", "Remove the negative number.")
     for digest in card.sha256:
@@ -256,5 +311,7 @@ def _check(card: DatasetCard, where: str) -> None:
             raise refuse("sha256", f"{digest!r} is not a SHA-256", "It has 64 digits 0-9 and a-f.")
     if card.url and not card.url.startswith(("https://", "http://", "file://")):
         raise refuse("url", f"{card.url!r} is not a URL", "It starts with https://, http:// or file://.")
-    if card.url and not card.sha256:
+    if card.md5 and not re.fullmatch(r"[0-9a-f]{32}", card.md5):
+        raise refuse("md5", f"{card.md5!r} is not an MD5", "It has 32 digits 0-9 and a-f.")
+    if card.url and not (card.sha256 or card.md5):
         raise refuse("sha256", "a file that is downloaded needs its SHA-256", 'Add sha256 = ["..."].')

@@ -12,8 +12,9 @@ from samcmp.data.cards import DatasetCard
 from samcmp.records import content_key
 
 _NEUTRAL = {  # what a card says for people, to find its file and to check it (the name is part of dataset hashes)
-    "title", "url", "sha256", "file_name", "split", "molecules", "file_rows", "dataset_hash", "compt_hash",
-    "scaffold_partition", "unit", "paper", "licence", "remarks", "built_in", "path", "data", "notes", "shortage",
+    "title", "url", "sha256", "md5", "file_name", "split", "molecules", "images", "file_rows", "dataset_hash",
+    "compt_hash", "scaffold_partition", "unit", "paper", "licence", "remarks", "built_in", "path", "data", "notes",
+    "shortage",
 }  # fmt: skip
 _DECIDES = (*(field.name for field in fields(DatasetCard) if field.name not in _NEUTRAL), "frozen")
 
@@ -23,7 +24,7 @@ def identity(card: DatasetCard, sha256: str) -> str:
 
     ``sha256`` is the file's. A file that is downloaded is known by what its card says, fetched or not.
     """
-    file = [sha256] if card.data is not None else [card.dataset_hash, *sorted(card.sha256)]
+    file = [sha256] if card.data is not None else [card.dataset_hash, *sorted(card.sha256), *filter(None, [card.md5])]
     return content_key([{key: getattr(card, key) for key in _DECIDES}, file])
 
 

@@ -1,4 +1,4 @@
-"""What the parts of a split rest on: molecules with a label, and molecules that are in two parts."""
+"""What the parts of a split rest on: samples with a label, and samples that are in two parts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samcmp.data.screen import screen
-from samcmp.records import Coverage
+from samcmp.records import Coverage, Holds
 
 if TYPE_CHECKING:
-    from samcmp.data.molecules import Molecules
+    from samcmp.data.samples import Samples
     from samcmp.data.split import Split
 
+_ALIKE = {  # how two samples are known to be one, and what keeps them together
+    "molecules": "by canonical SMILES: the score is partly of molecules that were seen; scaffold splits keep them "
+    "together",
+    "images": "byte for byte: the score is partly of images that were seen",
+}
 
-def coverage(molecules: Molecules, split: Split) -> Coverage:
-    """Count labelled molecules in each part, and test molecules that are in another part, too."""
-    positions = [np.searchsorted(molecules.rows, rows) for rows in (split.train, split.valid, split.test)]
-    labelled = np.isfinite(molecules.y).any(axis=1)  # (M,)
-    repeats = screen(molecules.smiles, strict=not molecules.frozen).repeats
+
+def coverage(samples: Samples, split: Split) -> Coverage:
+    """Count labelled samples in each part, and test samples that are in another part, too."""
+    positions = [np.searchsorted(samples.rows, rows) for rows in (split.train, split.valid, split.test)]
+    labelled = np.isfinite(samples.y).any(axis=1)  # (M,)
+    repeats = samples.repeats
     train, valid, test = ([repeats.get(i, i) for i in part.tolist()] for part in positions)
     n_train, n_valid, n_test = (int(np.count_nonzero(np.take(labelled, part))) for part in positions)
     seen = {*train, *valid}
@@ -30,7 +35,7 @@ def coverage(molecules: Molecules, split: Split) -> Coverage:
     )
 
 
-def sentences(coverages: Sequence[Coverage]) -> tuple[str, ...]:
+def sentences(coverages: Sequence[Coverage], *, holds: Holds = "molecules") -> tuple[str, ...]:
     """Say what one or several splits of a dataset rest on, as far as it is unusual."""
     if not coverages:
         return ()
@@ -40,12 +45,12 @@ def sentences(coverages: Sequence[Coverage]) -> tuple[str, ...]:
             f"{span([one.labelled[k] for one in coverages])} of {span([one.sizes[k] for one in coverages])} {part}"
             for k, part in enumerate(("for training", "for validation", "for the test"))
         )
-        said.append(f"molecules with a label: {parts}")
+        said.append(f"{holds} with a label: {parts}")
     if any(one.repeated for one in coverages):
         test = span([one.sizes[2] for one in coverages])
         said.append(
-            f"{span([one.repeated for one in coverages])} of {test} test molecules are in training or validation, too, "
-            "by canonical SMILES: the score is partly of molecules that were seen; scaffold splits keep them together"
+            f"{span([one.repeated for one in coverages])} of {test} test {holds} are in training or validation, too, "
+            f"{_ALIKE[holds]}"
         )
     return tuple(said)
 

@@ -1,4 +1,8 @@
-"""Get a dataset's file: from the cache, a mirror, a bundle or its URL, checked against its SHA-256 every time."""
+"""Get a dataset's file: from the cache, a mirror, a bundle or its URL, checked against its SHA-256 every time.
+
+Where the publisher gives an MD5 alone, that is checked when the file is got, and its SHA-256 is recorded beside it and
+checked from then on.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +70,8 @@ def read(card: DatasetCard, *, source: str | Path | None = None, progress: Progr
             except OSError as error:
                 raise _unreadable(path, error) from None
             digest = hashlib.sha256(content).hexdigest()
-            if _matches(card, digest):
+            local = card.data is not None and card.md5 and not card.sha256  # nothing is recorded of it
+            if hashlib.md5(content).hexdigest() == card.md5 if local else _matches(card, digest):
                 return content
         if attempt == 0:
             ensure(card, source=source, progress=progress)
@@ -75,7 +80,10 @@ def read(card: DatasetCard, *, source: str | Path | None = None, progress: Progr
 
 def _is_good(card: DatasetCard, path: Path) -> bool:
     try:
-        return path.is_file() and _matches(card, _sha256(path))
+        digest = _sha256(path) if path.is_file() else ""
+        if digest and not _matches(card, digest) and _is_published(card, path, digest):
+            _record(card, path, digest)  # one that was put there by hand
+        return bool(digest) and _matches(card, digest)
     except OSError as error:
         raise _unreadable(path, error) from None
 
@@ -87,7 +95,7 @@ def _unreadable(path: Path, error: OSError) -> DataError:
 def _local(card: DatasetCard, path: Path) -> Path:
     if not path.is_file():
         raise DataError("no such file", where=str(path), remedy=f"It holds the dataset {card.name!r}; check the path.")
-    if card.sha256 and not _matches(card, _sha256(path)):
+    if not _is_published(card, path, _sha256(path)):
         raise _damaged(card, str(path), _sha256(path))
     return path
 
@@ -127,8 +135,9 @@ def _download(card: DatasetCard, url: str, *, path: Path, progress: Progress | N
         for _ in range(2):
             resumed = download(url, part, name=card.file_name, remedy=how_to_get(card), progress=progress)
             digest = _sha256(part)
-            if _matches(card, digest):
+            if _is_published(card, part, digest):
                 os.replace(part, path)
+                _record(card, path, digest)
                 return
             part.unlink()
             if not resumed:  # when it was continued, its beginning may be of another file: start afresh once
@@ -165,12 +174,45 @@ def _keep(
                 if progress:
                     progress(card.file_name, done, total)
         digest = _sha256(aside)
-        if not _matches(card, digest):
+        if not _is_published(card, aside, digest):
             raise _damaged(card, came_from, digest)
+    _record(card, path, digest)
 
 
 def _matches(card: DatasetCard, digest: str) -> bool:
+    """Whether a file of this SHA-256 is the card's, by the card or by what was recorded."""
+    if card.md5 and not card.sha256:
+        return digest == recorded_sha256(card)
     return not card.sha256 or digest in card.sha256
+
+
+def _is_published(card: DatasetCard, path: Path, digest: str) -> bool:
+    """Whether a file whose SHA-256 is ``digest`` is the card's, by its publisher's MD5 where that is all there is."""
+    if card.sha256 or not card.md5:
+        return _matches(card, digest)
+    with path.open("rb") as stream:
+        md5 = hashlib.file_digest(stream, "md5").hexdigest()
+    return md5 == card.md5 and recorded_sha256(card) in {None, digest}
+
+
+def recorded_sha256(card: DatasetCard) -> str | None:
+    """Return the SHA-256 that was recorded when a file known by its MD5 was got; None where none was."""
+    if card.data is not None:  # a user's own file, beside which nothing is written
+        return None
+    try:
+        text = _record_path(cached_path(card)).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return None
+    return text.split(" ")[0].strip() or None
+
+
+def _record(card: DatasetCard, path: Path, digest: str) -> None:
+    if card.md5:
+        files.write(_record_path(path), f"{digest}  {path.name}\n".encode(), remedy=_REMEDY)
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
 
 
 def _sha256(path: Path) -> str:
@@ -179,9 +221,14 @@ def _sha256(path: Path) -> str:
 
 
 def _damaged(card: DatasetCard, came_from: str, digest: str) -> DataError:
+    said = f"its card says {' or '.join(d[:16] + '...' for d in card.sha256)}"
+    if card.md5:
+        known = recorded_sha256(card)
+        said = f"its publisher's MD5 is {card.md5}, which it has not"
+        if known:
+            said = f"{known[:16]}... was recorded beside it at the first fetch"
     return DataError(
-        f"{card.file_name} has the SHA-256 {digest[:16]}... where its card says "
-        f"{' or '.join(d[:16] + '...' for d in card.sha256)}",
+        f"{card.file_name} has the SHA-256 {digest[:16]}... where {said}",
         where=came_from,
         remedy="The file is damaged, cut short or another version; it was not kept. Run the command again, "
         "or point to a good copy with --from.",

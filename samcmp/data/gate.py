@@ -29,12 +29,22 @@ class Usable:
     skipped: tuple[tuple[int, str, str], ...]  # row, SMILES, reason
     left_out: tuple[tuple[int, str], ...]  # row, SMILES: by the card
     notes: tuple[str, ...]  # to be said to the user
+    classes: tuple[str, ...] = ()  # of a multiclass task, by number
 
 
 def usable(
-    content: Table, *, smiles: int, targets: Sequence[int], leave_out: Collection[int] = (), frozen: bool = False
+    content: Table,
+    *,
+    smiles: int,
+    targets: Sequence[int],
+    leave_out: Collection[int] = (),
+    frozen: bool = False,
+    multiclass: bool = False,
+    classes: Sequence[str] = (),
 ) -> Usable:
     """Read SMILES and labels of the rows that hold a molecule.
+
+    ``multiclass``: the one target holds names of classes, ``classes`` where these are known beforehand.
 
     ``frozen``: somebody vouches for all rows but ``leave_out``, so that none is skipped; one that cannot be read is
     an error where it is used. Raises DataError where no row is left, and for a label of a row that is.
@@ -49,7 +59,11 @@ def usable(
     if not len(rows):
         reason = f"Row {skipped[0][0]}: {skipped[0][2]}." if skipped else None
         raise DataError("no row has a usable molecule", where=content.where, remedy=reason)
-    y, notes = labels.read(content, targets, rows=rows)
+    if multiclass:
+        y, classes = labels.read_classes(content, targets[0], rows=rows, classes=classes)
+        notes: tuple[str, ...] = ()
+    else:
+        y, notes = labels.read(content, targets, rows=rows)
     return Usable(
         rows=rows,
         smiles=tuple(texts[row] for row in rows.tolist()),
@@ -57,6 +71,7 @@ def usable(
         skipped=skipped,
         left_out=tuple((row, texts[row]) for row in sorted(leave_out)),
         notes=(*_skip_notes(skipped, len(texts)), *notes),
+        classes=tuple(classes),
     )
 
 

@@ -21,6 +21,7 @@ SMALLEST = 1e-30  # of a column's labels: squares of smaller ones would be zero
 SAME = 1e-12  # of their size: labels that differ by less are equal but for rounding
 MIN_ROWS = 9  # the fewest whose 8/1/1 split has no empty part
 FEWEST = 3  # rows of a class: training, validation and test need one each
+MOST_CLASSES = 1000  # of a multiclass task
 
 
 def read(
@@ -62,7 +63,7 @@ def _column(
             f"row {rows[bad[0]]}, column {title!r}: {shorten(cells[bad[0]])} is not a number{more}",
             where=content.where,
             remedy="A target column holds numbers, true and false or yes and no throughout, and empty cells where a "
-            f"label is missing. {COUNTED}",
+            f"label is missing; classes by name take --task multiclass. {COUNTED}",
         )
     known = [np.nan if value is None else value for value in values]
     for i, value in enumerate(known):
@@ -73,6 +74,44 @@ def _column(
                 remedy=f"Leave the cell empty where a label is missing. {COUNTED}",
             )
     return known, note
+
+
+def read_classes(
+    content: Table, position: int, *, rows: NDArray[np.int64], classes: Sequence[str] = ()
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return a column of classes as their numbers (rows, 1), NaN where missing, and the classes' names by number.
+
+    ``classes`` are the names in their order; without them they are those of the column, whole numbers by size, other
+    texts by code point. Raises DataError for a name that is not among them, or a column that holds no classes.
+    """
+    title = content.header[position]
+    every = content.text(position)
+    cells = [_class_name(every[row]) for row in rows.tolist()]
+    present = set(cells) - {""}
+    where = f"{content.where}, column {title!r}"
+    if classes:
+        strange = next((i for i, cell in enumerate(cells) if cell and cell not in classes), None)
+        if strange is not None:
+            remedy = f"The classes are {', '.join(classes)[:200]}. {COUNTED}"
+            raise DataError(f"row {rows[strange]}: {shorten(cells[strange])} is no class", where=where, remedy=remedy)
+    elif len(present) > min(MOST_CLASSES, max(2, len(cells) // 2)):
+        raise DataError(
+            f"{len(present):,} different labels in {len(cells):,} rows are no classes",
+            where=where,
+            remedy=f"Take --task regression for numbers. At most {MOST_CLASSES:,} classes, and half as many as rows.",
+        )
+    whole = all(cell.lstrip("-").isdecimal() for cell in present)
+    names = tuple(classes) or tuple(sorted(present, key=(lambda name: (int(name), name)) if whole else None))
+    number = {name: float(i) for i, name in enumerate(names)}
+    return np.array([[number.get(cell, np.nan)] for cell in cells]), names
+
+
+def _class_name(cell: str) -> str:
+    """The name of a class: empty where it is missing, a whole number however it is written as a decimal."""
+    if cell.lower() in MISSING:
+        return ""
+    value = _number(cell)
+    return str(int(value)) if value is not None and value.is_integer() and abs(value) < 1e15 else cell
 
 
 def _number(cell: str) -> float | None:
@@ -101,6 +140,8 @@ def check(
     Raises DataError that names the row (of ``rows``) and the column.
     """
     known: NDArray[np.bool_] = ~np.isnan(y)
+    if kind == "multiclass" and y.shape[1] != 1:
+        raise DataError("a multiclass task has one target column", where=where, remedy="Run each column by itself.")
     if not known.any():
         raise DataError("all labels are missing", where=where, remedy="Choose another target column.")
     _check_values(kind, np.where(known, y, 0.0), tasks=tasks, rows=rows, where=where)
@@ -109,7 +150,7 @@ def check(
     flat = ~(highest - lowest > SAME * np.maximum(np.abs(highest), np.abs(lowest)))  # a single value, or no label
     if flat.all():
         value = f"{lowest[0]:g}" if len(flat) == 1 else "in every task"
-        what = "all labels are of one class" if kind == "classification" else "all labels are equal"
+        what = "all labels are equal" if kind == "regression" else "all labels are of one class"
         raise DataError(f"{what} ({value})", where=where, remedy="There is nothing to learn from them.")
     return tuple(
         f"task {tasks[t]!r} has {'a single value' if known[:, t].any() else 'no label'}"
@@ -153,6 +194,11 @@ def shortage(kind: str, y: NDArray[np.float64], *, tasks: Sequence[str], rows: N
         return f"{usable} cannot be split into three parts: at least {MIN_ROWS} are needed"
     if kind == "regression":
         return ""
+    if kind == "multiclass":
+        _, counts = np.unique(y[~np.isnan(y)], return_counts=True)
+        if (counts >= FEWEST).sum() >= 2:
+            return ""
+        return f"fewer than two classes of {tasks[0]!r} have {FEWEST} rows: training, validation and test need one each"
     rarer = np.where((y == 1).sum(axis=0) <= (y == 0).sum(axis=0), 1, 0)
     counts = (y == rarer).sum(axis=0)
     best = int(counts.argmax())

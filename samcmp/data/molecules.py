@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,15 @@ import numpy as np
 
 from samcmp.data import catalogue, fetch, gate, labels, table
 from samcmp.data.cards import COMPT, DatasetCard, Kind
+from samcmp.data.screen import screen
 from samcmp.data.split import part_of
 from samcmp.errors import DataError, UsageError, changed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from samcmp.data.samples import Samples
+    from samcmp.records import Holds
 
 NAN = "7ff8000000000000"  # binary64, big-endian; no number has these digits
 
@@ -41,9 +45,24 @@ class Molecules:
     parts: tuple[str, ...] | None = None  # (M,) part of the split that the file itself gives, "" for none
     partition: str | None = None  # the frozen scaffold partition, first 16 digits
     frozen: bool = False  # whether the rows are a frozen list of a known dataset
+    classes: tuple[str, ...] = ()  # of a multiclass task, by number
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def holds(self) -> Holds:
+        return "molecules"
+
+    @property
+    def unused(self) -> frozenset[int]:
+        """Rows without a usable molecule, or left out by the card."""
+        return frozenset([row[0] for row in self.skipped] + [row[0] for row in self.left_out])
+
+    @property
+    def repeats(self) -> Mapping[int, int]:
+        """Place of a molecule that occurred before, by canonical SMILES -> place where it occurred first."""
+        return screen(self.smiles, strict=not self.frozen).repeats
 
 
 def load(
@@ -59,6 +78,8 @@ def load(
     is given: see :func:`samcmp.data.catalogue.identity`. In a user's file a SMILES that cannot be parsed
     is skipped and listed in ``skipped``.
     """
+    if card.kind != "molecules":
+        raise ValueError(f"{card.name} holds {card.kind}, see samcmp.data.{card.kind}")
     data = fetch.read(card, source=source, progress=progress)
     path = fetch.cached_path(card)
     if identity and catalogue.identity(card, hashlib.sha256(data).hexdigest()) != identity:
@@ -75,6 +96,8 @@ def load(
         targets=_target_positions(card, content),
         leave_out=card.leave_out,
         frozen=card.frozen,
+        multiclass=card.task == "multiclass",
+        classes=card.classes,
     )
     said = labels.check(card.task, used.y, tasks=card.target_columns, rows=used.rows, where=where)
     digest = hash_of(card.name.removesuffix(COMPT), used.rows, smiles=used.smiles, y=used.y)
@@ -101,27 +124,15 @@ def load(
         parts=_parts(card, content, used.rows),
         partition=card.scaffold_partition,
         frozen=card.frozen,
+        classes=used.classes,
     )
 
 
 def subset(molecules: Molecules, n: int, *, seed: int = 0) -> Molecules:
-    """Return n molecules drawn by hash: sort by SHA-256("split-v1:subset:{seed}:{row}") and take the first n.
-
-    The same rows come out on every machine. Raises UsageError when n is larger than the set or too small to split.
-    """
-    total = len(molecules)
-    if n > total:
-        raise UsageError(f"a subset of {n:,} molecules is asked for, {molecules.name} has {total:,}", where="--subset")
-    if n < labels.MIN_ROWS:
-        raise UsageError(
-            f"{n} molecules are too few to split into train, validation and test",
-            where="--subset",
-            remedy=f"Take at least {labels.MIN_ROWS}.",
-        )
+    """Return n molecules, those of :func:`drawn`; the set itself where it has no more. Raises UsageError."""
+    total, chosen = len(molecules), drawn(molecules, n, seed=seed)
     if n == total:
         return molecules
-    drawn = keys("subset", seed, rows=molecules.rows)
-    chosen = np.sort(np.array(sorted(range(total), key=drawn.__getitem__)[:n], dtype=np.int64))
     rows, y = molecules.rows[chosen], molecules.y[chosen]
     smiles = tuple(molecules.smiles[i] for i in chosen)
     return replace(
@@ -135,6 +146,25 @@ def subset(molecules: Molecules, n: int, *, seed: int = 0) -> Molecules:
         parts=None if molecules.parts is None else tuple(molecules.parts[i] for i in chosen),
         partition=None,
     )
+
+
+def drawn(samples: Samples, n: int, *, seed: int) -> NDArray[np.int64]:
+    """Return n places drawn by hash: sort by SHA-256("split-v1:subset:{seed}:{row}") and take the first n.
+
+    The same rows come out on every machine. Raises UsageError when n is larger than the set or too small to split.
+    """
+    total = len(samples)
+    if n > total:
+        what = f"a subset of {n:,} {samples.holds} is asked for, {samples.name} has {total:,}"
+        raise UsageError(what, where="--subset")
+    if n < labels.MIN_ROWS:
+        raise UsageError(
+            f"{n} {samples.holds} are too few to split into train, validation and test",
+            where="--subset",
+            remedy=f"Take at least {labels.MIN_ROWS}.",
+        )
+    by_key = keys("subset", seed, rows=samples.rows)
+    return np.sort(np.array(sorted(range(total), key=by_key.__getitem__)[:n], dtype=np.int64))
 
 
 def keys(tag: str, seed: int, *, rows: Sequence[int] | NDArray[np.int64]) -> list[bytes]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from samcmp import files
 from samcmp.data import table, unpack
-from samcmp.data.molecules import Molecules
+from samcmp.data.samples import Samples
 from samcmp.data.split import PARTS, Parts, Split, part_of
 from samcmp.errors import DataError, changed
 
@@ -21,7 +21,7 @@ _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", re.ASCII)
 MOST_ROWS = 10**8
 
 
-def read_parts(path: Path, molecules: Molecules, *, number: int = 0, sha256: str = "") -> tuple[Parts, tuple[str, ...]]:
+def read_parts(path: Path, samples: Samples, *, number: int = 0, sha256: str = "") -> tuple[Parts, tuple[str, ...]]:
     """Read train, valid and test rows, and notes about them.
 
     JSON is an object {"train": [...], ...}, a list of three lists, or chemprop's list of such objects, of which
@@ -33,13 +33,13 @@ def read_parts(path: Path, molecules: Molecules, *, number: int = 0, sha256: str
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
         raise changed(path)
     if not _is_json(path):
-        return checked(_from_table(data, path), molecules, where=str(path))
+        return checked(_from_table(data, path), samples, where=str(path))
     splits = _from_json(data, str(path))
     if number >= len(splits):
         counted = "Splits are counted from 0."
         raise DataError(f"holds {len(splits)} splits and no number {number}", where=str(path), remedy=counted)
     where = str(path) if len(splits) == 1 else f"{path}, split {number}"
-    return checked(_parts_of(splits[number], molecules, where), molecules, where=where)
+    return checked(_parts_of(splits[number], samples, where), samples, where=where)
 
 
 def count(data: bytes, path: Path) -> int:
@@ -64,12 +64,12 @@ def _from_json(data: bytes, where: str) -> list[Mapping[str, Any]]:
     return splits
 
 
-def _parts_of(content: Mapping[str, Any], molecules: Molecules, where: str) -> Mapping[str, list[int]]:
+def _parts_of(content: Mapping[str, Any], samples: Samples, where: str) -> Mapping[str, list[int]]:
     made_for = content.get("dataset_hash")
-    if made_for is not None and made_for != molecules.dataset_hash:
+    if made_for is not None and made_for != samples.dataset_hash:
         raise DataError(
-            f"the split was saved for the dataset hash {table.shorten(str(made_for)[:16])}, {molecules.name} has "
-            f"{molecules.dataset_hash[:16]!r}",
+            f"the split was saved for the dataset hash {table.shorten(str(made_for)[:16])}, {samples.name} has "
+            f"{samples.dataset_hash[:16]!r}",
             where=where,
             remedy="Use the same data, or delete the line dataset_hash to apply the row numbers all the same.",
         )
@@ -116,23 +116,23 @@ def _from_table(data: bytes, path: Path) -> Mapping[str, list[int]]:
     return parts
 
 
-def of_column(molecules: Molecules) -> tuple[Parts, tuple[str, ...]]:
+def of_column(samples: Samples) -> tuple[Parts, tuple[str, ...]]:
     """Return the parts that a column of the data file gives, and notes. Raises DataError where a part is empty."""
     parts: dict[str, list[int]] = {}
-    for row, part in zip(molecules.rows.tolist(), molecules.parts or (), strict=bool(molecules.parts)):
+    for row, part in zip(samples.rows.tolist(), samples.parts or (), strict=bool(samples.parts)):
         if part:
             parts.setdefault(part, []).append(row)
-    return checked(parts, molecules, where=f"{molecules.name}, split column")
+    return checked(parts, samples, where=f"{samples.name}, split column")
 
 
-def checked(parts: Mapping[str, list[int]], molecules: Molecules, *, where: str) -> tuple[Parts, tuple[str, ...]]:
-    """Return parts that belong to ``molecules``, and notes. Raises DataError that names the row that does not fit."""
+def checked(parts: Mapping[str, list[int]], samples: Samples, *, where: str) -> tuple[Parts, tuple[str, ...]]:
+    """Return parts that belong to ``samples``, and notes. Raises DataError that names the row that does not fit."""
     for part in PARTS:
         if not parts.get(part):
             raise DataError(f"the part {part!r} is missing or empty", where=where, remedy="All three parts are needed.")
     owner: dict[int, str] = {}
-    used = set(molecules.rows.tolist())
-    unusable = {row for row, *_ in (*molecules.skipped, *molecules.left_out)}
+    used = set(samples.rows.tolist())
+    unusable = samples.unused
     kept: dict[str, list[int]] = {part: [] for part in PARTS}
     for part in PARTS:
         for row in parts[part]:
@@ -143,19 +143,19 @@ def checked(parts: Mapping[str, list[int]], molecules: Molecules, *, where: str)
             if row in used:
                 kept[part].append(row)
             elif row not in unusable:
-                raise _not_used(row, part, molecules, where=where)
+                raise _not_used(row, part, samples, where=where)
     notes = []
     if gone := len(owner) - sum(map(len, kept.values())):
-        notes.append(f"{gone:,} rows of the split are left out: no molecule that is used is made of them")
+        notes.append(f"{gone:,} rows of the split are left out: none of the {samples.holds} that are used is of them")
     if rest := len(used - owner.keys()):
-        notes.append(f"{rest:,} of {len(used):,} molecules are in no part of the split and are not used")
+        notes.append(f"{rest:,} of {len(used):,} {samples.holds} are in no part of the split and are not used")
     return (kept["train"], kept["valid"], kept["test"]), tuple(notes)
 
 
-def _not_used(row: int, part: str, molecules: Molecules, *, where: str) -> DataError:
-    last = max(molecules.file_rows - 1, int(molecules.rows[-1]))
-    why = "not among the molecules that are used" if 0 <= row <= last else "out of range"
-    remedy = f"Rows of {molecules.name} are counted from 0 after the header, up to {last}."
+def _not_used(row: int, part: str, samples: Samples, *, where: str) -> DataError:
+    last = max(samples.file_rows - 1, int(samples.rows[-1]))
+    why = f"not among the {samples.holds} that are used" if 0 <= row <= last else "out of range"
+    remedy = f"Rows of {samples.name} are counted from 0 after the header, up to {last}."
     return DataError(f"row {row} in {part} is {why}", where=where, remedy=remedy)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from samcmp.data import splitfile
 from samcmp.data.molecules import Molecules, keys
+from samcmp.data.samples import Samples
 from samcmp.data.split import NAMES, PARTS, Parts, Split
 from samcmp.errors import DataError, UsageError, unknown
 
@@ -29,7 +30,7 @@ Rows = Sequence[int]
 
 
 def make(
-    molecules: Molecules,
+    samples: Samples,
     split: str,
     *,
     seed: int = 0,
@@ -51,43 +52,52 @@ def make(
         raise UsageError("the split 'file' and a split file belong together", where="--split-file")
     if seed < 0:
         raise UsageError(f"a split seed is 0 or larger, got {seed}", where="--seed")
-    if split == "column" and molecules.parts is None:
+    if split == "column" and (samples.parts is None or samples.holds == "images"):
         raise UsageError(
             "no column of the data gives the parts", where="--split column", remedy="Name it with --split-column."
         )
     notes: tuple[str, ...] = ()
     if file is not None:
-        parts, notes = splitfile.read_parts(file, molecules, number=seed, sha256=sha256)
+        parts, notes = splitfile.read_parts(file, samples, number=seed, sha256=sha256)
     elif split == "column":
-        parts, notes = splitfile.of_column(molecules)
+        parts, notes = splitfile.of_column(samples)
     elif fold is not None:
         if not 0 <= fold < FOLDS:
             raise UsageError(f"cv5 has folds 0 to {FOLDS - 1}, got {fold}", where="fold")
-        parts = cross_validation(molecules.rows.tolist(), seed, fold=fold)
+        parts = cross_validation(samples.rows.tolist(), seed, fold=fold)
     elif split.startswith("scaffold"):
+        molecules = _molecules(samples, split)
         groups = scaffold_groups(molecules)
         notes = _partition_notes(molecules, groups)
         parts = scaffold(groups) if split == "scaffold" else scaffold_balanced(groups, seed)
     elif split == "stratified":
-        parts = stratified(molecules, seed)
+        parts = stratified(samples, seed)
+    elif split == "fixed" and samples.holds == "images" and samples.parts is not None:
+        parts = published(samples, seed)
     else:
-        parts = random(molecules.rows.tolist(), seed)
-    return _finish(molecules, split, parts=parts, seed=seed, fold=fold, notes=notes)
+        parts = random(samples.rows.tolist(), seed)
+    return _finish(samples, split, parts=parts, seed=seed, fold=fold, notes=notes)
 
 
-def _finish(
-    molecules: Molecules, name: str, *, parts: Parts, seed: int, fold: int | None, notes: tuple[str, ...]
-) -> Split:
+def _molecules(samples: Samples, split: str) -> Molecules:
+    if not isinstance(samples, Molecules):
+        raise UsageError(
+            f"{samples.holds} have no scaffolds", where=f"--split {split}", remedy="Take fixed, random or stratified."
+        )
+    return samples
+
+
+def _finish(samples: Samples, name: str, *, parts: Parts, seed: int, fold: int | None, notes: tuple[str, ...]) -> Split:
     train, valid, test = (np.sort(np.asarray(part, dtype=np.int64)) for part in parts)
     for part, rows in (("train", train), ("validation", valid), ("test", test)):
         if not len(rows):
             raise DataError(
-                f"the {part} part of the split {name!r} would be empty with {len(molecules)} molecules",
-                where=molecules.name,
-                remedy="Take more molecules or another split.",
+                f"the {part} part of the split {name!r} would be empty with {len(samples)} {samples.holds}",
+                where=samples.name,
+                remedy=f"Take more {samples.holds} or another split.",
             )
-    digest = split_hash(molecules.dataset_hash, train.tolist(), valid=valid.tolist(), test=test.tolist())
-    return Split(name, seed, fold, train, valid, test, digest, molecules.name, notes)
+    digest = split_hash(samples.dataset_hash, train.tolist(), valid=valid.tolist(), test=test.tolist())
+    return Split(name, seed, fold, train, valid, test, digest, samples.name, notes)
 
 
 def split_hash(dataset_hash: str, train: Iterable[int], *, valid: Iterable[int], test: Iterable[int]) -> str:
@@ -110,6 +120,18 @@ def random(rows: Rows, seed: int) -> Parts:
     return order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :]
 
 
+def published(samples: Samples, seed: int) -> Parts:
+    """The test part that the publisher gives, and the other part in the order of K("valid", seed, row): n//10 validate.
+
+    Every seed has the same test part.
+    """
+    given = samples.parts or ()
+    train = [row for row, part in zip(samples.rows.tolist(), given, strict=True) if part != "test"]
+    test = [row for row, part in zip(samples.rows.tolist(), given, strict=True) if part == "test"]
+    order = by_key(train, "valid", seed=seed)
+    return order[len(train) // 10 :], order[: len(train) // 10], test
+
+
 def cross_validation(rows: Rows, seed: int, *, fold: int) -> Parts:
     """Five folds in the order of K("cv", seed, row), 70/10/20: every molecule is tested in one fold."""
     order, n = by_key(rows, "cv", seed=seed), len(rows)
@@ -118,15 +140,15 @@ def cross_validation(rows: Rows, seed: int, *, fold: int) -> Parts:
     return rest[n // 10 :], rest[: n // 10], order[low:high]
 
 
-def stratified(molecules: Molecules, seed: int) -> Parts:
+def stratified(samples: Samples, seed: int) -> Parts:
     """Blocks of 10 rows with neighbouring labels, 8/1/1 of each in the order of K("strat", seed, row)."""
-    if molecules.y.shape[1] != 1 or np.isnan(molecules.y).any():
+    if samples.y.shape[1] != 1 or np.isnan(samples.y).any():
         raise UsageError(
-            "a stratified split needs one task without missing labels", where=molecules.name, remedy="Take random."
+            "a stratified split needs one task without missing labels", where=samples.name, remedy="Take random."
         )
-    rows = molecules.rows.tolist()
+    rows = samples.rows.tolist()
     found = dict(zip(rows, keys("strat", seed, rows=rows), strict=True))
-    label = dict(zip(rows, molecules.y[:, 0].tolist(), strict=True))
+    label = dict(zip(rows, samples.y[:, 0].tolist(), strict=True))
     order = sorted(rows, key=lambda row: (label[row], found[row]))
     train: list[int] = []
     valid: list[int] = []
@@ -139,7 +161,7 @@ def stratified(molecules: Molecules, seed: int) -> Parts:
         train += block[:8]
         valid.append(block[8])
         test.append(block[9])
-    if molecules.kind == "classification":
+    if samples.kind != "regression":
         _spread_classes((train, valid, test), label=label, key=found)
     return train, valid, test
 
@@ -292,28 +314,31 @@ _REPEATS = (
 )
 
 
-def check_parts(molecules: Molecules, split: Split) -> None:
+def check_parts(samples: Samples, split: Split) -> None:
     """Refuse a split of which a part cannot be learnt from or scored. Raises DataError with the part and the remedy."""
     for part, rows in (("training", split.train), ("validation", split.valid), ("test", split.test)):
-        y = molecules.y[np.searchsorted(molecules.rows, rows)]
+        y = samples.y[np.searchsorted(samples.rows, rows)]
         lack = "no label"
         usable = (~np.isnan(y)).any(axis=0)
-        if molecules.kind == "classification":
-            lack = "a single class in every task" if len(molecules.tasks) > 1 else "a single class"
+        if samples.kind == "classification":
+            lack = "a single class in every task" if len(samples.tasks) > 1 else "a single class"
             usable = (y == 0).any(axis=0) & (y == 1).any(axis=0)
+        elif samples.kind == "multiclass" and part == "training" and usable.any():
+            lack = "a single class"
+            usable = np.array([len(np.unique(y[~np.isnan(y)])) > 1])
         if not usable.any():
             raise DataError(
-                f"the {part} part holds {lack}", where=f"split {split}", remedy=_remedy(molecules, split.name)
+                f"the {part} part holds {lack}", where=f"split {split}", remedy=_remedy(samples, split.name)
             )
 
 
-def _remedy(molecules: Molecules, split: str) -> str:
+def _remedy(samples: Samples, split: str) -> str:
     """Name what may help where a part lacks a class: never the split in use, nor one that would be refused."""
-    y = molecules.y
-    ways = ["Take more molecules"]
-    if split not in ONE_PARTITION or split == "fixed":
+    y = samples.y
+    ways = [f"Take more {samples.holds}"]
+    if split not in ONE_PARTITION or split == "fixed":  # of images the part for validation is drawn
         ways.append("another --seed")
-    complete = y.shape[1] == 1 and not np.isnan(y).any() and molecules.kind == "classification"
+    complete = y.shape[1] == 1 and not np.isnan(y).any() and samples.kind == "classification"
     if split in {"file", "column"}:
         ways.append("move rows of the class that is missing into that part")
     elif complete and split != "stratified" and min((y == 0).sum(), (y == 1).sum()) >= len(PARTS) and len(y) >= 20:

@@ -40,10 +40,14 @@ def user_card(
         raise UsageError(f"{smiles_column!r} is both SMILES and target", where=where, remedy=remedy)
     if split_column:
         rows.column(split_column)
+    if task == "multiclass" and len(targets) > 1:
+        remedy = "Name one --target; run the command once for each."
+        raise UsageError("a multiclass task has one target column", where="--task multiclass", remedy=remedy)
     used = gate.usable(
         rows,
         smiles=rows.column(smiles_column),
         targets=[rows.column(target) for target in targets],
+        multiclass=task == "multiclass",
     )
     notes: tuple[str, ...] = ()
     if task is None:
@@ -51,7 +55,7 @@ def user_card(
         notes = (guessed,)
     elif task not in METRICS:
         raise unknown("task", task, METRICS, where="--task")
-    kind: Kind = "classification" if task == "classification" else "regression"
+    kind: Kind = next(one for one in METRICS if one == task)
     if metric is not None and metric not in METRICS[kind]:
         raise unknown(f"metric of a {kind}", metric, METRICS[kind], where="--metric")
     labels.check(kind, used.y, tasks=targets, rows=used.rows, where=where)
@@ -65,6 +69,7 @@ def user_card(
         file_name=path.name,
         split_column=split_column,
         file_rows=len(rows),
+        classes=used.classes,
         data=path,
         notes=notes,
         shortage=labels.shortage(kind, used.y, tasks=targets, rows=used.rows),

@@ -7,7 +7,7 @@ checked by the constructor that takes the setting, before any run (:meth:`samcmp
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from samcmp.analysis.draws import SHARED, Choice, Ranges
@@ -101,6 +101,8 @@ def read(request: Request, suites: Suites) -> Config:
     entries = [_named_after_base(arm, protocol.base, request, written_in) for arm in entries]
     models = tuple(dict.fromkeys(request.models or suite.models))
     suite_file.check_members("model", request.models, where="--model")
+    datasets = _datasets(suite, request)
+    held = _held(datasets, models, request)
     overrides = read_overrides(request.overrides, [arm.optimizer for arm in entries], models)
     arms = _arms(suites, entries, overrides, protocol=protocol, where=written_in)
     notes: list[str] = []
@@ -121,11 +123,11 @@ def read(request: Request, suites: Suites) -> Config:
         suite=name,
         title=suite.title,
         table=suite.table,
-        datasets=_datasets(suite, request),
+        datasets=datasets,
         models={model: {o.key: o.values[0] for o in overrides if o.owner == model} for model in models},
         arms=tuple(arms),
         protocol=protocol,
-        blocks=_blocks(suite, request),
+        blocks=_blocks(suite, request, held),
         profile_seconds=request.profile_seconds or suite.profile_seconds,
         device=request.device,
         inputs=request.inputs,
@@ -163,6 +165,23 @@ def _datasets(suite: SuiteTable, request: Request) -> tuple[str, ...]:
     shipped = [name for name in request.datasets if name not in request.inputs.datasets.own]
     suite_file.check_members("dataset", shipped, where="--dataset", cards=request.inputs.datasets.folders)
     return tuple(dict.fromkeys(request.datasets or suite.datasets))
+
+
+def _held(datasets: Sequence[str], models: Sequence[str], request: Request) -> set[str]:
+    """Return what the datasets hold. Raises UsageError for a model that cannot read one of them."""
+    from samcmp import backbones
+
+    held = {name: request.inputs.datasets.find(name).kind for name in datasets}
+    for (name, holds), model in itertools.product(held.items(), models):
+        reads = backbones.entry(model).reads
+        if reads != holds:
+            able = [one for one in backbones.names() if backbones.entry(one).reads == holds]
+            raise UsageError(
+                f"{model} reads {reads}, and {name} holds {holds}",
+                where=f"--model {model}",
+                remedy=f"Models of {holds}: {', '.join(able)}. Or take a dataset of {reads}: samcmp list datasets.",
+            )
+    return set(held.values())
 
 
 # ------------------------------------------------------------------------------------------------ arms and settings
@@ -374,9 +393,10 @@ def _where_written(
 # ------------------------------------------------------------------------------------------------ blocks
 
 
-def _blocks(suite: SuiteTable, request: Request) -> tuple[Block, ...]:
+def _blocks(suite: SuiteTable, request: Request, held: Collection[str]) -> tuple[Block, ...]:
     """Splits and seeds vary together from block to block. Raises UsageError for a split that has no such folds."""
-    split = request.split or suite.split
+    published = held == {"images"} and "split" not in suite.model_fields_set and not (request.folds or suite.folds)
+    split = request.split or ("fixed" if published else suite.split)  # of images the test set is the publisher's
     folds = request.folds if request.folds is not None else suite.folds
     if request.split and request.folds is None and request.split not in {"random", "cv5"}:
         folds = None

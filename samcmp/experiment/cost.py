@@ -80,7 +80,7 @@ def train_size(case: Case) -> float | None:
     if case.protocol.subset is not None:
         return 0.8 * case.protocol.subset
     try:
-        size = cards.find(case.dataset).molecules
+        size = cards.find(case.dataset).size
     except SamcmpError:  # a user's own file: its size is known once it was trained on
         return None
     return None if size is None else 0.8 * size

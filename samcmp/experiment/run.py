@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from samcmp.data.coverage import coverage
 from samcmp.errors import Diverged, SamcmpError, UsageError, cause_of
-from samcmp.records import Accuracy, Case, Epoch, Record
+from samcmp.records import COUNTED, Accuracy, Case, Epoch, Record
 from samcmp.training.setup import assemble, foreign
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ class Progress:
     train_loss: float
     valid_score: float
     metric: str
-    graphs_per_second: float
+    graphs_per_second: float  # or images
     seconds: float  # since the run began
+    counted: str = "graphs"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +46,8 @@ class Predictions:
     """Test predictions at the best validation epoch: probabilities, or values in original units."""
 
     rows: NDArray[np.int64]  # (n,)
-    truth: NDArray[np.float64]  # (n, T) NaN where a label is missing
-    prediction: NDArray[np.float64]  # (n, T)
+    truth: NDArray[np.float64]  # (n, T) NaN where a label is missing; of a multiclass task the class
+    prediction: NDArray[np.float64]  # (n, T); of a multiclass task (n, C), one a class
 
 
 Listener = Callable[[Progress], None]
@@ -122,10 +123,11 @@ class Run:
                 best = test, prediction
                 self._keep_weights()
             if listen is not None:
-                speed = sums.graphs / seconds if seconds > 0 else math.nan
+                speed = sums.samples / seconds if seconds > 0 else math.nan
                 elapsed = time.perf_counter() - began
                 metric = setup.task.metric
-                listen(Progress(setup.case, epoch + 1, epochs, sums.loss, valid.mean, metric, speed, elapsed))
+                counted = COUNTED[setup.samples.holds]
+                listen(Progress(setup.case, epoch + 1, epochs, sums.loss, valid.mean, metric, speed, elapsed, counted))
         if best is None:
             raise ValueError("no epoch has a validation score: every validation task holds a single class")
         score, prediction = best
@@ -136,8 +138,8 @@ class Run:
             self.with_facts(empty), status="ok", accuracy=self._accuracy(score), history=tuple(self.history)
         )
         self._save_model(record)
-        truth = np.asarray(setup.molecules.y[positions], dtype=np.float64)
-        return record, Predictions(setup.molecules.rows[positions], truth, prediction)
+        truth = np.asarray(setup.samples.y[positions], dtype=np.float64)
+        return record, Predictions(setup.samples.rows[positions], truth, prediction)
 
     def _timed_epoch(self, epoch: int) -> tuple[EpochSums, float]:
         import torch
@@ -180,10 +182,11 @@ class Run:
             tasks_scored=score.tasks_scored,
             tasks_total=score.tasks_total,
             smallest_class=score.smallest_class,
+            per_class=dict(zip(setup.task.classes, score.per_class, strict=True)),
             train_size=len(setup.train_positions),
             valid_size=len(setup.valid_positions),
             test_size=len(setup.test_positions),
-            coverage=coverage(setup.molecules, setup.split),
+            coverage=coverage(setup.samples, setup.split),
         )
 
     def with_facts(self, record: Record) -> Record:
@@ -193,12 +196,13 @@ class Run:
         setup = self.setup
         return replace(
             record,
-            dataset_hash=setup.molecules.dataset_hash,
+            dataset_hash=setup.samples.dataset_hash,
             split_hash=setup.split.hash,
             parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
-            notes=(*setup.molecules.notes, *setup.split.notes),
+            notes=(*setup.samples.notes, *setup.split.notes),
             machine=machine.metadata(setup.device),
             versions=machine.versions(),
+            holds=setup.samples.holds,
         )
 
     def _keep_weights(self) -> None:
@@ -218,7 +222,7 @@ class Run:
 
 
 def evaluate(model: nn.Module, setup: Setup, positions: torch.Tensor) -> tuple[Score, NDArray[np.float64], float]:
-    """Return score, predictions in original units (n, T) and mean loss of a whole part; no batch is dropped.
+    """Return score, predictions in original units, (n, T) or (n, C), and mean loss of a part; no batch is dropped.
 
     Raises Diverged where a prediction is not finite.
     """
@@ -229,15 +233,13 @@ def evaluate(model: nn.Module, setup: Setup, positions: torch.Tensor) -> tuple[S
 
     raw = predict(model, setup.batches(positions), link=setup.criterion.link).numpy()
     if len(raw) != len(positions):
-        raise ValueError(f"{len(raw)} molecules were scored, the part has {len(positions)}")
+        raise ValueError(f"{len(raw)} {setup.samples.holds} were scored, the part has {len(positions)}")
     if not np.isfinite(raw).all():
         raise Diverged(f"{np.count_nonzero(~np.isfinite(raw))} predictions are not finite")
-    y = setup.molecules.y[positions.numpy()]
+    y = setup.samples.y[positions.numpy()]
     standard = setup.standardizer
     if standard is None:
-        p = np.clip(raw, 1e-12, 1 - 1e-12)
-        losses = -(y * np.log(p) + (1 - y) * np.log1p(-p))
-        prediction = raw
+        losses, prediction = tasks.log_loss(setup.task.kind, y, raw), raw
     else:
         losses = (raw - standard.apply(y)) ** 2
         prediction = standard.undo(raw)

@@ -79,7 +79,10 @@ class Store:
         truth: NDArray[np.float64],
         prediction: NDArray[np.float64],
     ) -> Path:
-        """Keep a run's test predictions: rows (n,), truth and prediction (n, T), original units or probabilities."""
+        """Keep a run's test predictions: rows (n,), truth and prediction (n, T), original units or probabilities.
+
+        Of a multiclass task the truth is the number of the class, (n, 1), and a prediction (n, C) probabilities.
+        """
         path = self.path(key, "predictions", ".npz")
         files.write(path, packed(rows, truth, prediction), remedy=REMEDY)
         return path
@@ -212,13 +215,14 @@ def _kind(path: Path) -> str:
 
 
 def _misfit(rows: NDArray[np.generic], truth: NDArray[np.generic], prediction: NDArray[np.generic]) -> str | None:
-    """Say why these are no predictions: rows (n,), truth and prediction (n, T); a truth may be missing."""
+    """Say why these are no predictions: see :meth:`Store.add_predictions`; a truth may be missing."""
     import numpy as np
 
     kinds = tuple(array.dtype.kind for array in (rows, truth, prediction))
     if kinds not in {("i", "f", "f"), ("u", "f", "f")}:
         return f"arrays of the types {', '.join(map(str, (rows.dtype, truth.dtype, prediction.dtype)))}"
-    if rows.ndim != 1 or prediction.ndim != 2 or truth.shape != prediction.shape or len(rows) != len(truth):
+    alike = truth.shape == prediction.shape or (truth.ndim == 2 and truth.shape == (len(prediction), 1))  # of classes
+    if rows.ndim != 1 or prediction.ndim != 2 or not alike or len(rows) != len(truth):
         return f"arrays of the shapes {rows.shape}, {truth.shape}, {prediction.shape}"
     return None if np.isfinite(prediction).all() else "predictions that are not finite"
 

@@ -50,6 +50,8 @@ class ProtocolTable(Table):
     final_lr: Rate | None = None
     warmup_epochs: NotNegative | None = None
     weight_decay: NotNegative | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    augment: bool | None = None
     subset: Annotated[int, Field(ge=10)] | None = None
     loss_power: Literal[1, 2] | None = None
     threads: Count | None = None

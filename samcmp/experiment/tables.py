@@ -21,6 +21,7 @@ SAID = {
     "greater_than_equal": "must be at least {ge:g}",
     "int_parsing_size": "is larger than any number here",
     "int_type": "expected a whole number",
+    "less_than": "must be less than {lt:g}",
     "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be {expected}",
     "list_type": "expected a list in [ ]",

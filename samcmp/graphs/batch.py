@@ -95,6 +95,16 @@ class GraphBatch:
         return int(self.y.shape[0])
 
     @property
+    def size(self) -> int:
+        """Graphs, as a batch of anything has a size."""
+        return self.num_graphs
+
+    @property
+    def work(self) -> int:
+        """What the cost of a pass grows with: atoms and directed bonds."""
+        return self.num_atoms + self.num_bonds
+
+    @property
     def num_atoms(self) -> int:
         return int(self.atom_kind.shape[0])
 

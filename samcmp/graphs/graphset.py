@@ -114,6 +114,10 @@ class GraphSet:
         """Atoms of each molecule, on the host: (M,)."""
         return torch.from_numpy(np.diff(self._store.ptr[0]))
 
+    def heaviest(self, positions: Tensor, count: int) -> Tensor:
+        """Return ``count`` of ``positions`` that take the most memory: the molecules with the most atoms."""
+        return positions[self.atom_counts[positions].argsort(descending=True)[:count]]
+
     @property
     def device(self) -> torch.device:
         """Where batches appear."""

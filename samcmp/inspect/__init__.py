@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from samcmp.graphs.batch import GraphBatch
+    from samcmp.training.loop import Batch
     from samcmp.training.setup import Setup
 
 SCHEMA = 1  # of a stored Inspection
@@ -55,8 +55,8 @@ class Context:
 
     setup: Setup
     model: nn.Module
-    train: tuple[GraphBatch, ...]  # the chosen training molecules
-    test: tuple[GraphBatch, ...]
+    train: tuple[Batch, ...]  # the chosen training molecules
+    test: tuple[Batch, ...]
     settings: Settings
     seed: int  # of directions and probes: the split's, so that all optimizers share their draws
     other: Mapping[str, Tensor] | None = None  # path: the other run's weights, by name

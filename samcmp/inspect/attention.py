@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from samcmp.errors import UsageError
+from samcmp.graphs.batch import GraphBatch
+from samcmp.graphs.graphset import GraphSet
 from samcmp.inspect import Context, Parts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from samcmp.graphs.batch import GraphBatch
 
 Layers = Sequence[Tensor]  # A (G, h, L, L) of each layer
 
@@ -36,21 +36,25 @@ def measure(context: Context) -> Parts:
     ``map_row`` (1,) and ``symbols`` (n,). Raises UsageError where the model has no attention between atoms or the test
     molecules do not hold the row.
     """
-    setup = context.setup
-    model = context.model
-    entropies, atoms, rows, by_layer = entropy(model, context.test)
+    setup, graphs = context.setup, context.setup.dataset
+    if not isinstance(graphs, GraphSet):
+        raise UsageError(
+            f"{setup.samples.holds} have no atoms", where="attention", remedy="Take a dataset of molecules."
+        )
+    model, test = context.model, [batch for batch in context.test if isinstance(batch, GraphBatch)]
+    entropies, atoms, rows, by_layer = entropy(model, test)
     with torch.random.fork_rng([setup.device] if setup.device.type == "cuda" else []):
         initial = setup.new_model().eval()
-    at_first, _, _, layers_at_first = entropy(initial, context.test)
+    at_first, _, _, layers_at_first = entropy(initial, test)
     context.say(1, 2)
     place = _chosen(atoms, rows, context.settings.row)
-    position = setup.graphs.positions(rows[[place]])
-    batch = setup.graphs.batch(position)
+    position = graphs.positions(rows[[place]])
+    batch = graphs.batch(position)
     arrays = {
         "entropy": entropies, "entropy_initial": at_first, "atoms": atoms, "rows": rows,
         "by_layer": by_layer, "by_layer_initial": layers_at_first,
         "map": heat_map(model, batch), "map_initial": heat_map(initial, batch), "map_row": rows[[place]],
-        "symbols": _symbols(setup.graphs.smiles[int(position)]),
+        "symbols": _symbols(graphs.smiles[int(position)]),
     }  # fmt: skip
     scalars, missing = {}, {}
     for ending, values in (("", entropies), ("_initial", at_first)):

@@ -48,7 +48,7 @@ def _score(context: Context) -> float:
     raw = predict(context.model, context.test, link=setup.criterion.link).numpy()
     if not np.isfinite(raw).all():
         return float("nan")
-    y = setup.molecules.y[setup.test_positions.numpy()]
+    y = setup.samples.y[setup.test_positions.numpy()]
     prediction = raw if setup.standardizer is None else setup.standardizer.undo(raw)
     return tasks.score(setup.task.metric, y, prediction).mean
 

@@ -27,8 +27,7 @@ from torch import Tensor, nn
 from samcmp.training.loop import model_loss
 
 if TYPE_CHECKING:
-    from samcmp.graphs.batch import GraphBatch
-    from samcmp.training.loop import StepClosure
+    from samcmp.training.loop import Batch, StepClosure
 
 CHUNK = 1 << 16  # elements: a block of all vectors in float64 stays in a core's cache
 BALL = 0.05  # a step is a ball's where its length is its group's ρ to this share
@@ -90,11 +89,11 @@ class Watch:
     # ---- what an optimizer and a trainer see
 
     @property
-    def batch(self) -> GraphBatch | None:
+    def batch(self) -> Batch | None:
         return self.closure.batch
 
     @batch.setter
-    def batch(self, batch: GraphBatch | None) -> None:
+    def batch(self, batch: Batch | None) -> None:
         self._end()
         self.closure.batch = batch
         self._t += 1

@@ -23,9 +23,8 @@ from samcmp.training.loop import model_loss
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from samcmp.graphs.batch import GraphBatch
     from samcmp.inspect import Context
-    from samcmp.training.loop import Criterion
+    from samcmp.training.loop import Batch, Criterion
 
 Vector = Sequence[Tensor]
 
@@ -81,7 +80,7 @@ class MeanLoss:
     """
 
     def __init__(
-        self, model: nn.Module, batches: Iterable[GraphBatch], criterion: Criterion, *, passes: Passes | None = None
+        self, model: nn.Module, batches: Iterable[Batch], criterion: Criterion, *, passes: Passes | None = None
     ) -> None:
         self.model = model
         self.batches = tuple(batch for batch in batches if _labels(batch))
@@ -193,7 +192,7 @@ def of_context(context: Context) -> MeanLoss:
     return MeanLoss(context.model, context.train, context.setup.criterion)
 
 
-def _labels(batch: GraphBatch) -> int:
+def _labels(batch: Batch) -> int:
     return int((~batch.y.isnan()).sum())
 
 

@@ -71,9 +71,8 @@ class PastPredictions:
         if self.epoch <= self.begin or len(self.finished) < self.gap:
             return prediction.new_zeros(())
         reference = self._look_up(rows, prediction)
-        return self.lam * divergence(
-            reference, prediction, y.reshape(prediction.shape), tau=self.tau, outputs=self.outputs
-        )
+        y = y if y.dim() == 2 else y[:, None]
+        return self.lam * divergence(reference, prediction, y, tau=self.tau, outputs=self.outputs)
 
     def _look_up(self, rows: Tensor, prediction: Tensor) -> Tensor:
         known, past = self.finished[0]

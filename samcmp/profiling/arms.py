@@ -25,8 +25,7 @@ from samcmp.profiling.steps import EPOCHS, FirstEpochSteps, GradientsOnly, Sprea
 from samcmp.records import Case
 
 if TYPE_CHECKING:
-    from samcmp.graphs.batch import GraphBatch
-    from samcmp.training.loop import Trainer
+    from samcmp.training.loop import Batch, Trainer
     from samcmp.training.setup import Setup
 
 SAM = "sam"  # catalogue name of a reference; the other one is the base optimizer alone
@@ -38,10 +37,10 @@ _LENGTHS = ("steps_per_epoch", "epochs")
 UNTOLD_SHARE = 0.5  # of two-pass steps, until they are counted
 
 
-def recorded(setup: Setup) -> list[GraphBatch]:
-    """Return the first epoch's batches on the device, full ones only, so that every block has as many graphs."""
+def recorded(setup: Setup) -> list[Batch]:
+    """Return the first epoch's batches on the device, full ones only, so that every block has as many samples."""
     batches = list(setup.train_batches(0))
-    full = [b for b in batches if b.num_graphs == batches[0].num_graphs]
+    full = [b for b in batches if b.size == batches[0].size]
     return full or batches
 
 
@@ -70,7 +69,7 @@ class Arm:
     seconds_per_step: float = math.nan
     build_seconds: float = 0.0
     turn: Turn = contextlib.nullcontext
-    _made_of: tuple[Setup, Sequence[GraphBatch]] | None = None
+    _made_of: tuple[Setup, Sequence[Batch]] | None = None
 
     @property
     def name(self) -> str:
@@ -92,7 +91,7 @@ class Arm:
 
     # ------------------------------------------------------------------ in memory
 
-    def prepare(self, setup: Setup, batches: Sequence[GraphBatch]) -> None:
+    def prepare(self, setup: Setup, batches: Sequence[Batch]) -> None:
         """Build what takes the steps of each kind, and take the first ones."""
         self._made_of = (setup, batches)
         kinds = self.kinds
@@ -217,12 +216,12 @@ def teaching_share(trainer: Trainer) -> float:
 class MemorySubject:
     """A fresh trainer that steps over the largest batches, as late in training and with two passes where it has any."""
 
-    def __init__(self, setup: Setup, case: Case, batches: Sequence[GraphBatch], *, steps: int = MEMORY_STEPS) -> None:
+    def __init__(self, setup: Setup, case: Case, batches: Sequence[Batch], *, steps: int = MEMORY_STEPS) -> None:
         kinds = optim.entry(case.optimizer).kinds
         self.trainer = new_trainer(setup, case, kinds.two_pass if kinds is not None else None)
         if self.trainer.recipe.loss_term is not None:
             self.trainer.recipe.loss_term.start_epoch(EPOCHS - 1)
-        order = sorted(batches, key=lambda b: b.num_atoms + b.num_bonds, reverse=True)
+        order = sorted(batches, key=lambda b: b.work, reverse=True)
         self.batches = order[: max(1, min(4, len(order)))]
         self.steps = steps
 

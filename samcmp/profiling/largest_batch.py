@@ -118,13 +118,11 @@ def _attempt(setup: Setup, case: Case) -> Callable[[int], Tried]:
 
 
 def _peak(setup: Setup, case: Case, size: int) -> int | None:
-    """Take two steps on the heaviest molecules, so that every batch of this size would fit."""
+    """Take two steps on the heaviest samples, so that every batch of this size would fit."""
     from samcmp.profiling.arms import MemorySubject
 
     larger = replace(setup, case=replace(case, protocol=replace(case.protocol, batch_size=size)))
-    atoms = setup.graphs.atom_counts[setup.train_positions]
-    heaviest = setup.train_positions[atoms.argsort(descending=True)[:size]]
-    batch = setup.graphs.batch(heaviest)
+    batch = setup.dataset.batch(setup.dataset.heaviest(setup.train_positions, size))
 
     def subject() -> MemorySubject:
         return MemorySubject(larger, larger.case, [batch], steps=2)

@@ -16,9 +16,9 @@ from samcmp.training.loop import StepClosure, Trainer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from samcmp.graphs.batch import GraphBatch
     from samcmp.profiling.arms import Arm
     from samcmp.profiling.clocks import HostClock
+    from samcmp.training.loop import Batch
     from samcmp.training.setup import Setup
 
 STEPS = 16
@@ -75,7 +75,7 @@ class PhasedClosure(StepClosure):
         super().__init__(plain.model, plain.criterion, loss_power=plain.loss_power, loss_term=plain.loss_term)
         self.phases = phases
 
-    def _loss(self, batch: GraphBatch, *, elements: bool = False) -> Tensor:
+    def _loss(self, batch: Batch, *, elements: bool = False) -> Tensor:
         with self.phases.inside("forward"):
             return super()._loss(batch, elements=elements)
 
@@ -122,7 +122,7 @@ def _timed(trainer: Trainer, setup: Setup, clock: HostClock) -> tuple[dict[str, 
     return {name: value / STEPS for name, value in seconds.items()}, wall / STEPS
 
 
-def flops(trainer: Trainer, batches: Sequence[GraphBatch]) -> float:
+def flops(trainer: Trainer, batches: Sequence[Batch]) -> float:
     """Count the floating-point operations of a gradient over the mean batch: matrix products and the like."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -132,11 +132,11 @@ def flops(trainer: Trainer, batches: Sequence[GraphBatch]) -> float:
     with FlopCounterMode(display=False) as counter:
         closure()
     closure.passes = before
-    mean_atoms = sum(b.num_atoms for b in batches) / len(batches)
-    return float(counter.get_total_flops() * mean_atoms / batches[0].num_atoms)
+    mean_work = sum(b.work for b in batches) / len(batches)
+    return float(counter.get_total_flops() * mean_work / batches[0].work)
 
 
-def trace(arms: Sequence[Arm], batches: Sequence[GraphBatch], device: torch.device, *, path: Path) -> None:
+def trace(arms: Sequence[Arm], batches: Sequence[Batch], device: torch.device, *, path: Path) -> None:
     """Write a timeline of a few steps of each arm, in the format that chrome://tracing and perfetto.dev read."""
     from torch.profiler import ProfilerActivity, profile, record_function
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from samcmp.graphs.batch import GraphBatch
 from samcmp.profiling.arms import GRADIENT, SAM, Arm
 from samcmp.profiling.clocks import HostClock
 from samcmp.profiling.nvml import Gpu
@@ -17,7 +18,7 @@ from samcmp.records import Energy, Memory
 from samcmp.training.setup import Setup
 
 if TYPE_CHECKING:
-    from samcmp.graphs.batch import GraphBatch
+    from samcmp.training.loop import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Results:
 
     setup: Setup
     arms: list[Arm]
-    batches: Sequence[GraphBatch]  # the recorded list, on the device
+    batches: Sequence[Batch]  # the recorded list, on the device
     options: SessionOptions
     clock: HostClock
     gpu: Gpu
@@ -68,11 +69,14 @@ class Results:
 
     @property
     def graphs_per_step(self) -> float:
-        return float(np.mean([b.num_graphs for b in self.batches]))
+        """Graphs, or images."""
+        return float(np.mean([b.size for b in self.batches]))
 
     @property
-    def atoms_per_step(self) -> float:
-        return float(np.mean([b.num_atoms for b in self.batches]))
+    def atoms_per_step(self) -> float | None:
+        """None: of images."""
+        atoms = [b.num_atoms for b in self.batches if isinstance(b, GraphBatch)]
+        return float(np.mean(atoms)) if atoms else None
 
     @property
     def alive(self) -> list[Arm]:

@@ -46,15 +46,16 @@ def records(results: Results, *, seconds: float) -> list[Record]:
                 reason=reason,
                 created=created,
                 seconds=seconds,
-                dataset_hash=setup.molecules.dataset_hash,
+                dataset_hash=setup.samples.dataset_hash,
                 split_hash=setup.split.hash,
                 parameters=results.parameters,
                 throughput=speed,
                 memory=results.memory.get(arm.name),
                 energy=results.energy.get(arm.name),
-                notes=(*setup.molecules.notes, *setup.split.notes, *warnings),
+                notes=(*setup.samples.notes, *setup.split.notes, *warnings),
                 machine=facts,
                 versions=machine.versions(),
+                holds=setup.samples.holds,
             )
         )
     return made
@@ -96,7 +97,7 @@ def _throughput(results: Results, arm: Arm) -> Throughput | None:
         stopped=session.stopped,
         ratio_to=_ratios(results, session, arm),
         pipeline_graphs_per_second=None if pipeline is None else results.graphs_per_step / pipeline,
-        atoms_per_second=results.atoms_per_step / step,
+        atoms_per_second=None if results.atoms_per_step is None else results.atoms_per_step / step,
         efficiency=_efficiency(results, arm, passes=passes),
         details=_details(results, session, arm, per_step=per_step),
     )

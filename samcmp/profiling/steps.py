@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from samcmp.graphs.batch import GraphBatch
-    from samcmp.training.loop import Trainer
+    from samcmp.training.loop import Batch, Trainer
 
 EPOCHS = 30  # of the training that shares and schedules are those of; a profile case itself has none
 LEAD = 4  # epochs that a loss term sees before it is timed: terms begin late and look back
@@ -20,7 +19,7 @@ Counted = Sequence[tuple[int, int]]  # epoch and passes of steps
 class Steps:
     """Steps of one trainer over the recorded list. The trainer goes on from block to block, as in training."""
 
-    def __init__(self, trainer: Trainer, batches: Sequence[GraphBatch], *, steps_per_epoch: int) -> None:
+    def __init__(self, trainer: Trainer, batches: Sequence[Batch], *, steps_per_epoch: int) -> None:
         self.trainer = trainer
         self.batches = batches
         self.steps_per_epoch = steps_per_epoch  # of the data: a radius must not decay by step
@@ -77,7 +76,7 @@ class FirstEpochSteps(Steps):
 class GradientsOnly:
     """Closure calls and nothing else: the cost of a gradient."""
 
-    def __init__(self, trainer: Trainer, batches: Sequence[GraphBatch]) -> None:
+    def __init__(self, trainer: Trainer, batches: Sequence[Batch]) -> None:
         self.trainer = trainer
         self.batches = batches
 
@@ -105,7 +104,7 @@ class SpreadSteps(Steps):
     FEWEST: ClassVar[int] = 12  # steps that say anything about a share
 
     def __init__(
-        self, trainer: Trainer, batches: Sequence[GraphBatch], *, steps_per_epoch: int, seen: list[tuple[int, int]]
+        self, trainer: Trainer, batches: Sequence[Batch], *, steps_per_epoch: int, seen: list[tuple[int, int]]
     ) -> None:
         super().__init__(trainer, batches, steps_per_epoch=steps_per_epoch)
         self.seen = seen

@@ -9,17 +9,20 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from samcmp.data.image_audit import ImageAudit
 from samcmp.data.table import shorten
 
 if TYPE_CHECKING:
-    from samcmp.data.audit import Audit
+    from samcmp.data.audit import Audit, TaskLabels
 
 GROUPS = 12  # conflicting groups in the table
 SHOWN = 40  # rejected rows in the table; the JSON lists all
 
 
-def tables(audit: Audit) -> list[Table]:
+def tables(audit: Audit | ImageAudit) -> list[Table]:
     """Return summary, labels and, where there are any, rejected rows."""
+    if isinstance(audit, ImageAudit):
+        return [_images(audit), _classes(audit)]
     found = [_summary(audit), _labels(audit)]
     if audit.rejected:
         found.append(_rejected(audit))
@@ -101,6 +104,8 @@ def _missing(audit: Audit) -> str:
 
 def _labels(audit: Audit) -> Table:
     binary = audit.kind == "classification"
+    if audit.kind == "multiclass":
+        return _shares(audit.tasks[0])
     names = (
         ["positive", "negative", "missing", "% positive"]
         if binary
@@ -119,6 +124,44 @@ def _labels(audit: Audit) -> Table:
             figures = (task.mean, task.std, task.minimum, task.maximum)
             cells = [f"{task.labels:,}", f"{task.missing:,}", *("n/a" if v is None else f"{v:.5g}" for v in figures)]
         table.add_row(_plain_text(task.task), *cells)
+    return table
+
+
+def _shares(task: TaskLabels) -> Table:
+    """Lay out how many molecules each class of a multiclass task has."""
+    table = _plain(_plain_text(f"Classes of {task.task}"))
+    table.add_column("class", overflow="fold")
+    for name in ("molecules", "%"):
+        table.add_column(name, justify="right")
+    for name, count in task.classes.items():
+        table.add_row(_plain_text(name), f"{count:,}", f"{100 * count / task.labels:.1f}")
+    return table
+
+
+def _images(audit: ImageAudit) -> Table:
+    channels = ", ".join(f"{mean:.4f} ± {std:.4f}" for mean, std in zip(audit.mean, audit.std, strict=True))
+    rows = [
+        ("file", audit.file),
+        ("SHA-256", audit.sha256),
+        *([("MD5, published", audit.md5)] if audit.md5 else []),
+        ("images", f"{audit.images:,}: {', '.join(f'{n:,} {part}' for part, n in audit.parts.items())}"),
+        ("dataset hash", audit.dataset_hash),
+        ("task", f"{audit.kind}, {len(audit.classes)} classes, {audit.metric}"),
+        ("duplicates", f"{audit.repeated:,} images repeat another, {audit.across_parts:,} of the test one of training"),
+        ("conflicts", f"{audit.conflicting:,} groups of equal images have different classes"),
+        ("red, green, blue", f"mean ± SD over the training images {channels}"),
+        *(("note", note) for note in audit.notes),
+    ]
+    return _two(audit.dataset, rows)
+
+
+def _classes(audit: ImageAudit) -> Table:
+    table = _plain(_plain_text("Classes"))
+    table.add_column("class", overflow="fold")
+    for part in audit.parts:
+        table.add_column(part, justify="right")
+    for name, counts in audit.classes.items():
+        table.add_row(_plain_text(name), *(f"{count:,}" for count in counts))
     return table
 
 

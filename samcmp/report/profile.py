@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samcmp.analysis.names import are, plain, short_names
-from samcmp.analysis.numbers import memory, rate
+from samcmp.analysis.numbers import counted, memory, rate
 from samcmp.printable import csv_cell, printable_json
 from samcmp.profiling import WARNING
 from samcmp.records import Ratio, Record, Throughput, speed_word, to_json
@@ -42,6 +42,7 @@ def _row(record: Record) -> dict[str, Any]:
         "status": record.status,
         "reason": record.reason,
         "batch_size": record.case.protocol.batch_size,
+        "holds": record.holds,
         "graphs_per_second": speed.graphs_per_second if speed else None,
         "pipeline_graphs_per_second": speed.pipeline_graphs_per_second if speed else None,
         "atoms_per_second": speed.atoms_per_second if speed else None,
@@ -74,8 +75,9 @@ def table(records: Sequence[Record], *, title: str = "") -> Grid:
     """Lay out speeds, ratios, passes and memory, a row an optimizer."""
     peers = references(records)
     energy = any(r.energy and r.energy.joules_per_graph is not None for r in records)
-    titles = ["graphs/s", "with loading", *(f"× {peer}" for peer in peers), "passes", "of bound", "peak memory"]
-    columns = [Column("optimizer", right=False), *map(Column, [*titles, *["J/graph"] * energy])]
+    what = counted(r.holds for r in records) if records else "graphs"
+    titles = [f"{what}/s", "with loading", *(f"× {peer}" for peer in peers), "passes", "of bound", "peak memory"]
+    columns = [Column("optimizer", right=False), *map(Column, [*titles, *[f"J/{what.removesuffix('s')}"] * energy])]
     names = names_of(records)
     lines = tuple(_line(record, names[record.case.arm], peers, energy=energy) for record in records)
     return Grid(tuple(columns), lines, title=title, remarks=tuple(remarks(records)))
@@ -119,13 +121,14 @@ def _ratio(ratio: Ratio | None, *, same: bool) -> Entry:
 
 def detail_table(records: Sequence[Record]) -> Grid:
     """Lay out where a step's time goes, for the optimizers whose phases were timed."""
-    columns = ("optimizer", *(f"{name} ms" for name in PHASES), "sum/wall", "TFLOP/s", "atoms/s")
+    atoms = any(record.holds == "molecules" for record in records)
+    columns = ("optimizer", *(f"{name} ms" for name in PHASES), "sum/wall", "TFLOP/s", *["atoms/s"] * atoms)
     names = names_of(records)
-    lines = [_details(names[record.case.arm], record.throughput) for record in records if record.throughput]
+    lines = [_details(names[r.case.arm], r.throughput, atoms=atoms) for r in records if r.throughput]
     return Grid(tuple(Column(name, right=i > 0) for i, name in enumerate(columns)), tuple(filter(None, lines)))
 
 
-def _details(arm: str, speed: Throughput) -> tuple[Entry, ...]:
+def _details(arm: str, speed: Throughput, *, atoms: bool) -> tuple[Entry, ...]:
     seconds = speed.details.get("phases_seconds")
     if seconds is None:
         return ()
@@ -136,7 +139,7 @@ def _details(arm: str, speed: Throughput) -> tuple[Entry, ...]:
         *(f"{seconds.get(name, 0.0) * 1e3:.2f}" for name in PHASES),
         f"{speed.details['phases_sum_over_wall']:.3f}{adds_up}",
         MISSING if tflops is None else f"{tflops:.3g}",
-        _or_missing(rate(speed.atoms_per_second)),
+        *[_or_missing(rate(speed.atoms_per_second))] * atoms,
     )
     return tuple(map(Entry, texts))
 

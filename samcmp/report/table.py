@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from samcmp.analysis.comparison import Cell, Comparison, Interval, Row
 from samcmp.analysis.names import columns_of, in_full
-from samcmp.analysis.numbers import memory, rate
+from samcmp.analysis.numbers import counted, memory, rate
 from samcmp.analysis.sentences import form_of, headline, how_all_tuned, metric_name
 from samcmp.report.extras import extras
 from samcmp.report.grid import Column, Entry, Footnotes, Grid
@@ -37,7 +37,13 @@ def table(comparison: Comparison) -> Table:
     base = next(iter(base_names)) if len(base_names) == 1 else "base"
     columns = [Column(n, right=False, foldable=n == "optimizer") for n in ("dataset", "metric", "model", "optimizer")]
     columns.append(Column(single or "score"))
-    columns += [Column("graphs/s"), Column("× sam"), Column(f"× {base}"), Column("passes"), Column("memory")]
+    columns += [
+        Column(f"{_counted(comparison)}/s"),
+        Column("× sam"),
+        Column(f"× {base}"),
+        Column("passes"),
+        Column("memory"),
+    ]
     columns.append(Column("front", right=False))
     notes = Footnotes()
     rows: list[tuple[Entry, ...]] = []
@@ -63,6 +69,10 @@ def table(comparison: Comparison) -> Table:
     )
 
 
+def _counted(comparison: Comparison) -> str:
+    return counted(cell.holds for cell in comparison.cells) if comparison.cells else "graphs"
+
+
 def _said(cell: Cell, comparison: Comparison) -> tuple[str, ...]:
     """The sentences of a cell, after its recommendation where the one above the table is for several cells."""
     if len(comparison.cells) == 1 or cell.recommendation is None:
@@ -79,7 +89,7 @@ def _legend(comparison: Comparison, base: str) -> tuple[str, ...]:
         said.append(f"score: test, at the best validation epoch, mean ± SD over runs (their number){tuned}")
     if any(row.graphs_per_second for row in rows):
         what = "a whole training's speed" if any(row.times != 1.0 for row in rows) else "the speed"
-        said.append("graphs/s: in training, median of interleaved rounds")
+        said.append(f"{_counted(comparison)}/s: in training, median of interleaved rounds")
         said.append(f"× sam, × {base}: {what} over theirs, median of ratios within rounds, not the quotient of medians")
         said.append("passes: gradient evaluations a step; memory: peak of a step")
         said.append("front: ● nothing else is more accurate and faster; %: in that share of draws from the uncertainty")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from samcmp import child
 from samcmp.errors import UsageError
 from samcmp.records import Case
-from samcmp.training.setup import config_of, load_molecules, make_split
+from samcmp.training.setup import config_of, load_samples, make_split
 
 if TYPE_CHECKING:
     from samcmp.training.setup import Options
@@ -28,13 +28,13 @@ def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
         blocks.setdefault((case.split, case.split_seed, case.fold), case)
     said: list[str] = []
     for blocks in wanted.values():
-        molecules = load_molecules(next(iter(blocks.values())), options)
-        made = [make_split(molecules, case, options) for case in blocks.values()]
-        said += [*molecules.notes, *splits.refuse_repeats(made)]
+        samples = load_samples(next(iter(blocks.values())), options)
+        made = [make_split(samples, case, options) for case in blocks.values()]
+        said += [*samples.notes, *splits.refuse_repeats(made)]
         for split in made:
-            splits.check_parts(molecules, split)
+            splits.check_parts(samples, split)
             said += split.notes
-        said += coverage.sentences([coverage.coverage(molecules, split) for split in made])
+        said += coverage.sentences([coverage.coverage(samples, split) for split in made], holds=samples.holds)
     return list(dict.fromkeys(said))
 
 
@@ -52,7 +52,7 @@ def _check_weights(case: Case, options: Options) -> None:
 
     if options.init_from is not None:
         weights = checkpoints.read(options.init_from, sha256=case.protocol.init_from or "")
-        model = backbones.build(config_of(case), options.datasets.find(case.dataset).tasks)
+        model = backbones.build(config_of(case), options.datasets.find(case.dataset).outputs)
         checkpoints.load_into(model, weights)
 
 

@@ -17,17 +17,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from samcmp.graphs.batch import GraphBatch
+from samcmp.images.batch import ImageBatch
 from samcmp.training.tasks import better, mean_over_labels
 
 if TYPE_CHECKING:
-    from samcmp.graphs.batch import GraphBatch
     from samcmp.records import Protocol as TrainingProtocol
 
+Batch = GraphBatch | ImageBatch
 Link = Callable[[Tensor], Tensor]
 
 
 class Criterion(Protocol):
-    """A masked mean loss: (G, T) predictions and (G, T) labels with NaN where missing -> scalar."""
+    """A masked mean loss: (G, T) predictions and (G, T) labels with NaN where missing -> scalar.
+
+    Of a multiclass task predictions are (G, C), one a class, and everything else has T = 1.
+    """
 
     def __call__(self, prediction: Tensor, y: Tensor) -> Tensor: ...
 
@@ -72,7 +77,7 @@ class _Noted:
         return torch.stack(self.seen).mean(0) if len(self.seen) > 1 else self.seen[0]
 
 
-def model_loss(model: nn.Module, batch: GraphBatch, criterion: Criterion) -> Tensor:
+def model_loss(model: nn.Module, batch: Batch, criterion: Criterion) -> Tensor:
     """Return the training loss of ``batch``, a scalar: the model's own where it has one (GROVER's two heads)."""
     own: Callable[..., Tensor] | None = getattr(model, "loss", None)
     if own is not None:
@@ -101,9 +106,9 @@ class StepClosure:
         self.loss_term = loss_term
         self.parameters = list(model.parameters())
         self.passes = 0  # gradient evaluations so far
-        self.batch: GraphBatch | None = None
+        self.batch: Batch | None = None
 
-    def _loss(self, batch: GraphBatch, *, elements: bool = False) -> Tensor:
+    def _loss(self, batch: Batch, *, elements: bool = False) -> Tensor:
         """The loss, a scalar; with ``elements`` one for each label, (G, T), where the model's loss has such."""
         own = getattr(self.model, "loss_elements", None) if elements and self.loss_term is None else None
         if own is not None:
@@ -116,7 +121,7 @@ class StepClosure:
         loss = model_loss(self.model, batch, noted)
         return loss + self.loss_term.term(batch.rows, noted.prediction, batch.y, **known)
 
-    def _reference(self, batch: GraphBatch) -> dict[str, Tensor]:
+    def _reference(self, batch: Batch) -> dict[str, Tensor]:
         """The predictions of a loss term's own weights (MESA's average), where it needs them: one forward pass."""
         if not getattr(self.loss_term, "needs_reference", False):
             return {}
@@ -142,7 +147,7 @@ class StepClosure:
         """As calling, but with the gradient of the mean loss, whatever ``loss_power`` is."""
         return self._backward(self._loss(self._batch()))
 
-    def _batch(self) -> GraphBatch:
+    def _batch(self) -> Batch:
         if self.batch is None:
             raise ValueError("set .batch before the optimizer's step")
         return self.batch
@@ -173,11 +178,11 @@ class StepClosure:
 
 @dataclass(frozen=True, slots=True)
 class EpochSums:
-    """What one epoch came to. ``loss`` is the mean over molecules of what their step returned."""
+    """What one epoch came to. ``loss`` is the mean over samples of what their step returned."""
 
     loss: float
     steps: int
-    graphs: int
+    samples: int
     passes: int
 
 
@@ -214,7 +219,7 @@ class Trainer:
         self.steps = 0
         self.epochs = 0
 
-    def step(self, batch: GraphBatch) -> Tensor:
+    def step(self, batch: Batch) -> Tensor:
         """Take one optimizer step on ``batch`` and return its loss, a scalar on the device."""
         # step k of every optimizer starts from the same dropout stream, however many passes step k-1 took
         torch.manual_seed((self.dropout_seed + self.steps) & 0x7FFF_FFFF_FFFF_FFFF)
@@ -233,7 +238,7 @@ class Trainer:
         self.steps += 1
         return torch.as_tensor(loss)
 
-    def epoch(self, batches: Iterable[GraphBatch]) -> EpochSums:
+    def epoch(self, batches: Iterable[Batch]) -> EpochSums:
         """Train on every batch once. The host reads the losses once, at the end."""
         self.model.train()
         if self.recipe.loss_term is not None and hasattr(self.recipe.loss_term, "start_epoch"):
@@ -243,19 +248,19 @@ class Trainer:
         sizes: list[int] = []
         for batch in batches:
             losses.append(self.step(batch).detach())
-            sizes.append(batch.num_graphs)
+            sizes.append(batch.size)
         for scheduler in self.recipe.epoch_schedulers:
             scheduler.step()
         self.epochs += 1
-        # a short last batch counts by its molecules
+        # a short last batch counts by its samples
         weights = torch.tensor(sizes, dtype=torch.float64) / max(1, sum(sizes))
         mean = float(torch.stack(losses).double().cpu() @ weights) if losses else math.nan
         return EpochSums(mean, len(losses), sum(sizes), self.closure.passes - before)
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batches: Iterable[GraphBatch], *, link: Link) -> Tensor:
-    """Return the model's predictions for every molecule of ``batches``, (M, T) float64 on the host.
+def predict(model: nn.Module, batches: Iterable[Batch], *, link: Link) -> Tensor:
+    """Return the model's predictions for every sample of ``batches``, (M, T) or (M, C) float64 on the host.
 
     ``link`` turns raw outputs into probabilities (classification) or is the identity.
     """
@@ -334,6 +339,20 @@ def _compt_adam_released(p: TrainingProtocol, train_size: int, dataset: str) -> 
     return lambda t: float(factor * 256**-0.5 * min(t**-0.5, t * warm**-1.5))
 
 
+def _cosine(p: TrainingProtocol, train_size: int, dataset: str) -> Callable[[int], float]:
+    """Linear warm-up, then half a cosine from the peak to 0 (Loshchilov and Hutter, ICLR 2017, equation 5)."""
+    steps_per_epoch = math.ceil(train_size / p.batch_size)
+    total = p.epochs * steps_per_epoch  # T
+    warm = min(int(p.warmup_epochs * steps_per_epoch), total)  # w
+
+    def rate(t: int) -> float:
+        if t <= warm:
+            return p.initial_lr + t * (p.peak_lr - p.initial_lr) / warm
+        return p.peak_lr * (1 + math.cos(math.pi * min(1.0, (t - 1 - warm) / max(1, total - warm)))) / 2
+
+    return rate
+
+
 def _constant(p: TrainingProtocol, train_size: int, dataset: str) -> Callable[[int], float]:
     return lambda t: p.peak_lr
 
@@ -341,6 +360,7 @@ def _constant(p: TrainingProtocol, train_size: int, dataset: str) -> Callable[[i
 SCHEDULES: dict[str, Callable[[TrainingProtocol, int, str], Callable[[int], float]]] = {
     "noam": _noam,
     "constant": _constant,
+    "cosine": _cosine,
     "noam-released": _noam_released,
     "compt-adam-released": _compt_adam_released,
 }

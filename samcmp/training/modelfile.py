@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from samcmp import __version__, backbones, files, modules
 from samcmp.errors import DataError, UsageError, in_one_line
-from samcmp.records import Json, content_key, from_json, parse_json, to_json
+from samcmp.records import Json, Holds, content_key, from_json, parse_json, to_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,8 +42,8 @@ class Description:
     model_settings: Mapping[str, Json]
     code: str  # SHA-256 of the code of the model and of the features
     own_code: str  # of a user's own model: SHA-256 of its files; else empty
-    columns: Mapping[str, Json]  # features that the model reads
-    kind: Literal["classification", "regression"]
+    columns: Mapping[str, Json]  # features that the model reads; empty of images
+    kind: Literal["classification", "multiclass", "regression"]
     metric: str
     targets: tuple[str, ...]
     mean: tuple[float, ...] | None  # of the training labels, of regression
@@ -60,11 +60,23 @@ class Description:
     best_epoch: int  # 0-based
     batch_size: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    holds: Holds = "molecules"  # what is predicted
+    classes: tuple[str, ...] = ()  # of a multiclass task, by number
+    pixel_mean: tuple[float, ...] = ()  # of each channel of training images, on the scale 0 to 1
+    pixel_std: tuple[float, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the model gives for a sample: one a target, or one a class."""
+        return len(self.classes) or len(self.targets)
 
 
 def describe(setup: Setup, *, key: str, accuracy: Accuracy, versions: Mapping[str, str]) -> Description:
     """Say what the model of a run is."""
-    case, standard = setup.case, setup.standardizer
+    from samcmp.images.imageset import ImageSet
+
+    case, standard, dataset = setup.case, setup.standardizer, setup.dataset
+    images = dataset if isinstance(dataset, ImageSet) else None
     fold = "" if case.fold is None else f"/fold{case.fold}"
     return Description(
         format=FORMAT,
@@ -74,15 +86,15 @@ def describe(setup: Setup, *, key: str, accuracy: Accuracy, versions: Mapping[st
         model_settings=case.model_settings,
         code=code_of(case.model),
         own_code=case.code.get(case.model, ""),
-        columns=to_json(asdict(setup.config.columns)),
-        kind=setup.molecules.kind,
+        columns=_columns(setup.config),
+        kind=setup.samples.kind,
         metric=setup.task.metric,
         targets=setup.task.names,
         mean=None if standard is None else tuple(standard.mean.tolist()),
         std=None if standard is None else tuple(standard.std.tolist()),
-        strict=not setup.molecules.frozen,
+        strict=not setup.samples.frozen,
         dataset=case.dataset,
-        dataset_hash=setup.molecules.dataset_hash,
+        dataset_hash=setup.samples.dataset_hash,
         smiles_column=setup.options.datasets.find(case.dataset).smiles_column,
         split=f"{case.dataset}/{case.split}/{case.split_seed}{fold}",
         split_hash=setup.split.hash,
@@ -92,12 +104,26 @@ def describe(setup: Setup, *, key: str, accuracy: Accuracy, versions: Mapping[st
         best_epoch=accuracy.best_epoch,
         batch_size=case.protocol.batch_size,
         versions=versions,
+        holds=setup.samples.holds,
+        classes=setup.task.classes,
+        pixel_mean=() if images is None else tuple(images.mean.flatten().tolist()),
+        pixel_std=() if images is None else tuple(images.std.flatten().tolist()),
     )
 
 
+def _columns(config: Any) -> Mapping[str, Json]:
+    columns = getattr(config, "columns", None)
+    return {} if columns is None else to_json(asdict(columns))
+
+
 def code_of(model: str) -> str:
-    """SHA-256 of the code of ours that turns a molecule into this model's prediction."""
-    roots = (backbones.entry(model).module, "samcmp.graphs.featurize", "samcmp.graphs.columns")
+    """SHA-256 of the code of ours that turns a molecule, or an image, into this model's prediction."""
+    features = {
+        "molecules": ("samcmp.graphs.featurize", "samcmp.graphs.columns"),
+        "images": ("samcmp.images.imageset",),
+    }
+    entry = backbones.entry(model)
+    roots = (entry.module, *features[entry.reads])
     return content_key(modules.closure(roots))
 
 
@@ -190,8 +216,12 @@ def _check(said: Description) -> None:
     if not tasks or len(set(said.targets)) < tasks:
         raise ValueError("targets without a name of their own")
     for scale in (said.mean, said.std):
-        if (scale is None) != (said.kind == "classification") or (scale is not None and len(scale) != tasks):
+        if (scale is None) != (said.kind != "regression") or (scale is not None and len(scale) != tasks):
             raise ValueError("mean and standard deviation do not fit the targets")
+    if (said.kind == "multiclass") != (len(said.classes) > 1) or (said.classes and tasks != 1):
+        raise ValueError("classes do not fit the kind of target")
+    if said.holds == "images" and (len(said.pixel_mean), len(said.pixel_std)) != (3, 3):
+        raise ValueError("mean and standard deviation of three channels are missing")
     if said.std is not None and not all(math.isfinite(value) and value > 0 for value in said.std):
         raise ValueError("a standard deviation that is none")
 
@@ -207,12 +237,12 @@ def build(path: Path, description: Description, tensors: Mapping[str, Tensor], *
         config = backbones.build_config(
             model, dataset=description.dataset.partition("@")[0], settings=description.model_settings
         )
-        if to_json(asdict(config.columns)) != to_json(description.columns):
+        if _columns(config) != to_json(description.columns):
             raise _damaged(path, f"it reads the features {to_json(description.columns)}, its model has others")
         if not backbones.is_user_model(model):
             with torch.device("meta"):  # settings of any size cost nothing there
-                _fit(path, backbones.build(config, len(description.targets)).state_dict(), tensors)
-        made = backbones.build(config, len(description.targets))
+                _fit(path, backbones.build(config, description.outputs).state_dict(), tensors)
+        made = backbones.build(config, description.outputs)
     except UsageError as error:
         if backbones.is_user_model(model):
             raise

@@ -33,11 +33,16 @@ class Predictions:
 
     targets: tuple[str, ...]  # (T,)
     kind: str
-    mean: NDArray[np.float64]  # (N, T) NaN where a text is no molecule
-    spread: NDArray[np.float64] | None  # (N, T) sample standard deviation over the models
+    mean: NDArray[np.float64]  # (N, T) NaN where a text is no molecule; of classes (N, C) probabilities
+    spread: NDArray[np.float64] | None  # of the same shape: sample standard deviation over the models
     problems: dict[int, str]  # place -> why there is no prediction
     doubts: dict[int, str]  # place -> why there should be none, of a molecule as the training data has them
     descriptions: tuple[Description, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of a multiclass target the names of its classes, by column."""
+        return self.descriptions[0].classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ def predict(
     _refuse_strangers(paths, descriptions)
     strict = any(said.strict for said in descriptions)
     targets = descriptions[0].targets
-    values = np.full((len(loaded), len(smiles), len(targets)), np.nan)
+    values = np.full((len(loaded), len(smiles), descriptions[0].outputs), np.nan)
     problems: dict[int, str] = {}
     doubts: dict[int, str] = {}
     for start in range(0, len(smiles), CHUNK):
@@ -138,7 +143,13 @@ def _refuse_strangers(paths: Sequence[Path], descriptions: Sequence[Description]
     """Refuse models of other targets: a mean over them would mean nothing. Raises DataError."""
     first = descriptions[0]
     for path, said in zip(paths, descriptions, strict=True):
-        if (said.kind, said.targets) != (first.kind, first.targets):
+        if said.holds != "molecules":
+            raise DataError(
+                f"predicts {said.holds}, and a table holds molecules",
+                where=str(path),
+                remedy="Its test predictions are in the store; samcmp.training.modelfile.build gives the model itself.",
+            )
+        if (said.kind, said.targets, said.classes) != (first.kind, first.targets, first.classes):
             raise DataError(
                 f"predicts {', '.join(said.targets)[:200]} ({said.kind}), and {paths[0]} predicts "
                 f"{', '.join(first.targets)[:200]} ({first.kind})",
@@ -169,7 +180,7 @@ def _of_chunk(
         raw = loop.predict(one.model, graphs[reads].batches(torch.arange(len(smiles)), batch_size), link=link).numpy()
         if said.mean is not None and said.std is not None:
             raw = tasks.Standardizer(np.array(said.mean), np.array(said.std)).undo(raw)
-        if raw.shape != (len(smiles), len(said.targets)) or not np.isfinite(raw).all():
+        if raw.shape != (len(smiles), said.outputs) or not np.isfinite(raw).all():
             raise DataError(
                 "its predictions are not finite numbers, one a molecule and target", where=f"the model {said.arm}"
             )
@@ -180,4 +191,6 @@ def _molecules(smiles: Sequence[str], rows: Sequence[int], said: Description) ->
     from samcmp.data.molecules import Molecules
 
     y = np.full((len(smiles), len(said.targets)), np.nan)
-    return Molecules("data", np.array(rows), tuple(smiles), y, said.targets, said.kind, said.metric, "")
+    return Molecules(
+        "data", np.array(rows), tuple(smiles), y, said.targets, said.kind, said.metric, "", classes=said.classes
+    )

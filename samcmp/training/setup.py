@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from samcmp.data.fetch import Progress
+    from samcmp.data.images import Images
     from samcmp.data.molecules import Molecules
+    from samcmp.data.samples import Samples
     from samcmp.data.split import Split
-    from samcmp.graphs.batch import GraphBatch
     from samcmp.graphs.graphset import GraphSet
+    from samcmp.images.imageset import ImageSet
     from samcmp.training.checkpoints import Weights
-    from samcmp.training.loop import Trainer
+    from samcmp.training.loop import Batch, Trainer
     from samcmp.training.tasks import Criterion, Standardizer, Task
 
 
@@ -49,9 +51,9 @@ class Setup:
 
     case: Case
     options: Options
-    molecules: Molecules
+    samples: Molecules | Images
     split: Split
-    graphs: GraphSet  # targets standardised
+    dataset: GraphSet | ImageSet  # targets standardised
     task: Task
     criterion: Criterion
     standardizer: Standardizer | None
@@ -70,7 +72,7 @@ class Setup:
         from samcmp.training.loop import stream
 
         torch.manual_seed(stream(self.case.seed, "weights"))
-        model: nn.Module = backbones.build(self.config, len(self.molecules.tasks))
+        model: nn.Module = backbones.build(self.config, self.task.outputs)
         if self.weights is not None:
             from samcmp.training import checkpoints
 
@@ -87,6 +89,8 @@ class Setup:
             steps_per_epoch, epochs: that the optimizer is told, where they are not those of the case.
         """
         from samcmp import optim
+        from samcmp.optim.base import SharpnessAware
+        from samcmp.optim.batchnorm import clean_statistics
         from samcmp.training.loop import Trainer, learning_rate, stream
 
         case = case or self.case
@@ -100,6 +104,8 @@ class Setup:
             seed=stream(case.seed, "optimizer"),
             settings=case.settings,
         )
+        if isinstance(recipe.optimizer, SharpnessAware):
+            clean_statistics(model, recipe.optimizer)
         modules.hold(self.options.code)  # again, now that all code of a user's is imported
         rate = learning_rate(
             recipe.schedule or protocol.schedule,
@@ -121,18 +127,27 @@ class Setup:
     def steps_per_epoch(self) -> int:
         return math.ceil(len(self.train_positions) / self.case.protocol.batch_size)
 
-    def train_batches(self, epoch: int) -> Iterator[GraphBatch]:
-        """The training batches of an epoch, in the order that is the same for every optimizer."""
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """The training batches of an epoch, in the order and with the augmentation that every optimizer has."""
+        from samcmp.images.imageset import ImageSet
+
+        dataset = self.dataset
+        if isinstance(dataset, ImageSet) and self.case.protocol.augment:
+            dataset = dataset.augmented(self._generator(f"augmentation-{epoch}"))
+        return dataset.batches(
+            self.train_positions, self.case.protocol.batch_size, generator=self._generator(f"batches-{epoch}")
+        )
+
+    def _generator(self, purpose: str) -> torch.Generator:
         import torch
 
         from samcmp.training.loop import stream
 
-        generator = torch.Generator().manual_seed(stream(self.case.seed, f"batches-{epoch}"))
-        return self.graphs.batches(self.train_positions, self.case.protocol.batch_size, generator=generator)
+        return torch.Generator().manual_seed(stream(self.case.seed, purpose))
 
-    def batches(self, positions: torch.Tensor) -> Iterator[GraphBatch]:
-        """Batches in fixed order, none dropped, for evaluation."""
-        return self.graphs.batches(positions, self.case.protocol.batch_size)
+    def batches(self, positions: torch.Tensor) -> Iterator[Batch]:
+        """Batches in fixed order, none dropped or augmented, for evaluation."""
+        return self.dataset.batches(positions, self.case.protocol.batch_size)
 
 
 def base_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
@@ -143,7 +158,7 @@ def base_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
     decay = protocol.weight_decay
     if protocol.base == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay, fused=True)
+        return torch.optim.SGD(parameters, lr=rate, momentum=protocol.momentum, weight_decay=decay, fused=True)
     kind = torch.optim.AdamW if protocol.base == "adamw" else torch.optim.Adam
     return kind(parameters, lr=rate, weight_decay=decay, fused=True)
 
@@ -178,20 +193,24 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def load_molecules(case: Case, options: Options) -> Molecules:
-    from samcmp.data import molecules
+def load_samples(case: Case, options: Options) -> Molecules | Images:
+    """Read the dataset of ``case``, or the part of it that the protocol's subset is. Raises SamcmpError."""
+    from samcmp.data import images, molecules
 
-    found = molecules.load(options.datasets.find(case.dataset), source=options.source, identity=case.data)
-    subset = case.protocol.subset
-    return found if subset is None else molecules.subset(found, subset, seed=0)
+    card, n = options.datasets.find(case.dataset), case.protocol.subset
+    if card.kind == "images":
+        pictures = images.load(card, source=options.source, identity=case.data)
+        return pictures if n is None else images.subset(pictures, n, seed=0)
+    found = molecules.load(card, source=options.source, identity=case.data)
+    return found if n is None else molecules.subset(found, n, seed=0)
 
 
-def make_split(molecules: Molecules, case: Case, options: Options) -> Split:
-    """Split the molecules of ``case``. Raises DataError where a split file is no longer that of the case."""
+def make_split(samples: Samples, case: Case, options: Options) -> Split:
+    """Split the samples of ``case``. Raises DataError where a split file is no longer that of the case."""
     from samcmp.data import splits
 
     file = options.split_file if case.split == "file" else None
-    return splits.make(molecules, case.split, seed=case.split_seed, fold=case.fold, file=file, sha256=case.split_file)
+    return splits.make(samples, case.split, seed=case.split_seed, fold=case.fold, file=file, sha256=case.split_file)
 
 
 def failed(case: Case, options: Options, *, key: str, status: Status, reason: str) -> Record:
@@ -200,9 +219,9 @@ def failed(case: Case, options: Options, *, key: str, status: Status, reason: st
 
     dataset_hash = split_hash = ""
     with contextlib.suppress(SamcmpError):  # data that cannot be read: then nothing is known of it
-        molecules = load_molecules(case, options)
-        dataset_hash = molecules.dataset_hash
-        split_hash = make_split(molecules, case, options).hash
+        samples = load_samples(case, options)
+        dataset_hash = samples.dataset_hash
+        split_hash = make_split(samples, case, options).hash
     return Record(
         key=key,
         case=case,
@@ -226,38 +245,35 @@ def config_of(case: Case) -> Any:
 
 
 def assemble(case: Case, options: Options, *, progress: Progress | None = None) -> Setup:
-    """Read, split and featurise the data of ``case``, and make its model's configuration.
+    """Read, split and featurise or normalise the data of ``case``, and make its model's configuration.
 
     Raises SamcmpError for what the user can mend: data, names, device, initial weights that were replaced meanwhile.
     """
     import torch
 
-    from samcmp import backbones
     from samcmp.graphs.graphset import GraphSet
     from samcmp.training import tasks
 
     modules.hold(options.code)
     device = resolve_device(options.device)
     torch.set_num_threads(case.protocol.threads)
-    molecules = load_molecules(case, options)
-    split = make_split(molecules, case, options)
+    samples = load_samples(case, options)
+    split = make_split(samples, case, options)
     config = config_of(case)
-    graphs = GraphSet.load_or_build(
-        molecules, config.columns, prepare=backbones.prepare_of(config), progress=progress, device=device
-    )
-    positions = [graphs.positions(torch.from_numpy(rows)) for rows in (split.train, split.valid, split.test)]
+    dataset = _on_device(samples, split, config, device, progress)
+    positions = [dataset.positions(torch.from_numpy(rows)) for rows in (split.train, split.valid, split.test)]
     standardizer = None
-    if molecules.kind == "regression":
-        y = molecules.y[positions[0].numpy()]
+    if samples.kind == "regression" and isinstance(dataset, GraphSet):
+        y = samples.y[positions[0].numpy()]
         standardizer = tasks.Standardizer.fit(y)
-        graphs = graphs.with_targets(torch.from_numpy(standardizer.apply(molecules.y)))
-    task = tasks.Task(molecules.kind, molecules.metric, molecules.tasks)
+        dataset = dataset.with_targets(torch.from_numpy(standardizer.apply(samples.y)))
+    task = tasks.Task(samples.kind, samples.metric, samples.tasks, samples.classes)
     return Setup(
         case=case,
         options=options,
-        molecules=molecules,
+        samples=samples,
         split=split,
-        graphs=graphs,
+        dataset=dataset,
         task=task,
         criterion=task.criterion,
         standardizer=standardizer,
@@ -267,6 +283,25 @@ def assemble(case: Case, options: Options, *, progress: Progress | None = None) 
         train_positions=positions[0],
         valid_positions=positions[1],
         test_positions=positions[2],
+    )
+
+
+def _on_device(
+    samples: Molecules | Images, split: Split, config: Any, device: torch.device, progress: Progress | None
+) -> GraphSet | ImageSet:
+    """Return the set whose batches appear on ``device``: featurised molecules, or normalised images."""
+    import numpy as np
+
+    from samcmp import backbones
+    from samcmp.data.images import Images
+    from samcmp.graphs.graphset import GraphSet
+    from samcmp.images.imageset import ImageSet
+
+    if isinstance(samples, Images):
+        train = np.searchsorted(samples.rows, split.train)
+        return ImageSet.of(samples.pixels, samples.y, samples.rows, train=train).to(device)
+    return GraphSet.load_or_build(
+        samples, config.columns, prepare=backbones.prepare_of(config), progress=progress, device=device
     )
 
 

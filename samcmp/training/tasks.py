@@ -1,13 +1,14 @@
 """Losses that pass over missing labels, and the metrics of the field, for classification and regression.
 
-Shapes: G graphs, T tasks. A missing label is NaN from the file to the loss to the metric. Importing this module
-costs numpy only; torch comes with the first use of a loss.
+Shapes: G samples, T tasks, C classes of a multiclass task, which is one task (T = 1) with C outputs. A missing label
+is NaN from the file to the loss to the metric. Importing this module costs numpy only; torch comes with the first use
+of a loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-KINDS = ("classification", "regression")
+KINDS = ("classification", "multiclass", "regression")
 
 
 def higher_is_better(metric: str) -> bool:
@@ -41,12 +42,20 @@ class Task:
     kind: str
     metric: str
     names: tuple[str, ...]
+    classes: tuple[str, ...] = ()  # of a multiclass task, by number
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"a task is classification or regression, got {self.kind!r}")
+            raise ValueError(f"a task is one of {', '.join(KINDS)}, got {self.kind!r}")
+        if (self.kind == "multiclass") != bool(self.classes):
+            raise ValueError("a multiclass task has classes, and no other has")
         if self.metric not in METRICS:
             raise ValueError(f"a metric is one of {', '.join(METRICS)}, got {self.metric!r}")
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model gives for a sample: one a task, or one a class."""
+        return len(self.classes) or len(self.names)
 
     @property
     def criterion(self) -> Criterion:
@@ -55,7 +64,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """The training loss: binary cross-entropy with logits, or squared error, averaged over the labels that exist.
+    """The training loss: (binary) cross-entropy with logits, or squared error, averaged over the labels that exist.
 
     loss = sum(mask * l) / max(1, sum(mask)); a batch without any label has loss 0 and gradient 0.
     """
@@ -67,7 +76,7 @@ class Criterion:
         return mean_over_labels(self.elements(prediction, y), y)
 
     def per_graph(self, prediction: Tensor, y: Tensor) -> Tensor:
-        """Return every molecule's mean loss over the labels it has, 0 where it has none."""
+        """Return every sample's mean loss over the labels it has, 0 where it has none."""
         count = y.shape[1] - y.isnan().sum(1)
         return self.elements(prediction, y).sum(1) / count.clamp(min=1)  # (G,)
 
@@ -76,11 +85,14 @@ class Criterion:
         from torch.nn import functional as F
 
         missing = y.isnan()
-        if prediction.shape != y.shape:
+        of_classes = self.kind == "multiclass"
+        if len(prediction) != len(y) or (y.shape[1] != 1 if of_classes else prediction.shape != y.shape):
             raise ValueError(f"prediction is {tuple(prediction.shape)} and y is {tuple(y.shape)}")
         # A missing label becomes a constant before the loss, so that no NaN ever meets the gradient.
         target = y.masked_fill(missing, 0.0)
-        if self.kind == "classification":
+        if of_classes:
+            loss = F.cross_entropy(prediction, target.squeeze(1).long(), reduction="none").unsqueeze(1)  # (G, 1)
+        elif self.kind == "classification":
             loss = F.binary_cross_entropy_with_logits(prediction, target, reduction="none")
         else:
             loss = F.mse_loss(prediction, target, reduction="none")
@@ -88,12 +100,12 @@ class Criterion:
 
     @property
     def link(self) -> Callable[[Tensor], Tensor]:
-        """The map from a model's raw output to a prediction: the sigmoid of a logit, or the value itself."""
+        """The map from a model's raw output to a prediction: sigmoid or softmax of logits, or the value itself."""
         if self.kind == "regression":
             return _identity
         import torch
 
-        return torch.sigmoid
+        return torch.sigmoid if self.kind == "classification" else _softmax
 
 
 def mean_over_labels(elements: Tensor, y: Tensor) -> Tensor:
@@ -106,6 +118,19 @@ def _identity(value: Tensor) -> Tensor:
     return value
 
 
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(1)
+
+
+def log_loss(kind: str, y: NDArray[np.float64], p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return every label's (binary) cross-entropy of probabilities p, (G, T); NaN where the label is missing."""
+    p = np.clip(p, 1e-12, 1 - 1e-12)
+    if kind == "classification":
+        return np.asarray(-(y * np.log(p) + (1 - y) * np.log1p(-p)))
+    right = np.take_along_axis(p, np.nan_to_num(y).astype(np.int64), axis=1)  # (G, 1)
+    return np.where(np.isnan(y), np.nan, -np.log(right))
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """A metric over a whole split, and what it rests on: always say ``k of T tasks``."""
@@ -115,7 +140,8 @@ class Score:
     per_task: tuple[float | None, ...]  # (T,) None: a single class, or no label
     tasks_scored: int
     tasks_total: int
-    smallest_class: int | None = None  # fewest molecules of a class in a scored task
+    smallest_class: int | None = None  # fewest samples of a class in a scored task
+    per_class: tuple[float | None, ...] = ()  # (C,) share of a class that is right; None: no sample of it
 
     def __str__(self) -> str:
         of = "" if self.tasks_scored == self.tasks_total else f", {self.tasks_scored} of {self.tasks_total} tasks"
@@ -129,10 +155,13 @@ def score(metric: str, y: NDArray[np.float64], prediction: NDArray[np.float64]) 
     predictions that are not finite or do not fit y.
     """
     y, prediction = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    if y.ndim != 2 or y.shape != prediction.shape:
+    of_classes = metric == "accuracy" and y.ndim == prediction.ndim == 2 and y.shape == (len(prediction), 1)
+    if not of_classes and (y.ndim != 2 or y.shape != prediction.shape):
         raise ValueError(f"y and prediction are both (graphs, tasks); got {y.shape} and {prediction.shape}")
     if not np.isfinite(prediction).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(prediction))} predictions are not finite")
+    if metric == "accuracy":
+        return _score_accuracy(y[:, 0], prediction)
     if higher_is_better(metric):
         return _score_auc(y, prediction)
     known = ~np.isnan(y)
@@ -151,6 +180,19 @@ def _score_auc(y: NDArray[np.float64], prediction: NDArray[np.float64]) -> Score
     classes = np.minimum((y == 1).sum(axis=0), (y == 0).sum(axis=0))
     scored = classes > 0
     return _summary("roc-auc", values, smallest_class=int(classes[scored].min()) if scored.any() else None)
+
+
+def _score_accuracy(y: NDArray[np.float64], p: NDArray[np.float64]) -> Score:
+    """The share of samples whose likeliest class is theirs, over all of them and over those of each class."""
+    known = ~np.isnan(y)
+    right = p[known].argmax(axis=1) == y[known]
+    counts = np.bincount(y[known].astype(np.int64), minlength=p.shape[1])
+    hits = np.bincount(y[known][right].astype(np.int64), minlength=p.shape[1])
+    shares = tuple(float(hit / count) if count else None for hit, count in zip(hits, counts, strict=True))
+    mean = np.array([right.mean() if right.size else np.nan])
+    present = counts[counts > 0]
+    found = _summary("accuracy", mean, smallest_class=int(present.min()) if present.size else None)
+    return replace(found, per_class=shares)
 
 
 def _summary(metric: str, values: NDArray[np.float64], *, smallest_class: int | None) -> Score:

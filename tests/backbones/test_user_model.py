@@ -83,7 +83,7 @@ def test_mistakes_are_named(file: Path, name: str, settings: dict[str, object], 
 
 def test_prediction_per_atom_is_named_as_a_mistake(file: Path) -> None:
     report = check_config(backbones.build_config(f"{file}:PerAtom"))
-    assert "pool over atoms" in report["one prediction a molecule and task"].found
+    assert "pool over atoms" in report["one prediction a sample and task"].found
 
 
 def test_broken_and_absent_files_are_named(tmp_path: Path) -> None:

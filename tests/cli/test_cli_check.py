@@ -98,7 +98,7 @@ def test_broken_model_is_reported_by_promise_and_ends_with_1(run: Run) -> None:
     assert "batch mates do not matter" in broken
     assert "a gradient reaches every parameter" in broken
     assert "model.idle.weight" in broken
-    assert "one prediction a molecule and task" not in broken
+    assert "one prediction a sample and task" not in broken
 
 
 def test_model_that_says_it_reads_a_sequence_is_not_held_to_atom_order(run: Run) -> None:

@@ -220,9 +220,9 @@ def test_a_users_table_split_and_card_travel_and_make_the_same_keys(tmp_path: Pa
     options = order.options(terms, place)
     handshake.check(terms, [Order(inputs.key_of(case), case)], options.datasets, node="n1")
     assert options.datasets.find(name).data != table
-    from samcmp.training.setup import load_molecules, make_split
+    from samcmp.training.setup import load_samples, make_split
 
-    molecules = load_molecules(case, options)
+    molecules = load_samples(case, options)
     assert len(make_split(molecules, case, options).test) == 3
     terms.files[0].below(there).write_text("changed")
     with pytest.raises(DataError, match="is not the"):

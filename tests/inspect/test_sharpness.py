@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from samcmp import backbones
-from samcmp.conformance.backbone import MOLECULES, Subject
+from samcmp.conformance.backbone import subject_of
 from samcmp.inspect.curvature import curvature, product
 from samcmp.inspect.sharpness import sharpness
 from samcmp.inspect.weights import MeanLoss, dot, norm
@@ -100,8 +100,8 @@ def test_curvature_of_a_tanh_net_is_that_of_its_full_hessian(dtype: torch.dtype)
 def test_hessian_products_of_every_model_are_those_of_differentiating_twice(name: str) -> None:
     """In float64, at an h so small that no kink of a ReLU lies between."""
     config = backbones.build_config(name, settings=SMALL.get(name, {}))
-    subject = Subject(lambda tasks: backbones.build(config, tasks), config.columns, backbones.prepare_of(config))
-    model, batch = subject.model().eval(), subject.batch(MOLECULES)
+    subject = subject_of(config)
+    model, batch = subject.model().eval(), subject.batch(subject.samples)
     loss = MeanLoss(model, [batch], Criterion("classification"))
     torch.manual_seed(3)
     v = [torch.randn_like(p) for p in loss.theta]

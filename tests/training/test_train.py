@@ -90,7 +90,7 @@ def test_an_optimizer_that_takes_more_passes_does_not_shift_the_next_steps_dropo
 
 def test_gradient_evaluations_are_counted() -> None:
     sums = a_trainer(3)[1].epoch([a_batch(), a_batch()])
-    assert (sums.steps, sums.passes, sums.graphs) == (2, 6, 12)
+    assert (sums.steps, sums.passes, sums.samples) == (2, 6, 12)
 
 
 def test_the_loss_of_an_epoch_is_a_mean_over_molecules_a_short_last_batch_included() -> None:
@@ -104,7 +104,7 @@ def test_the_loss_of_an_epoch_is_a_mean_over_molecules_a_short_last_batch_includ
     trainer.optimizer = Returns(model.parameters(), 1)
     sums = trainer.epoch([a_batch(6), a_batch(3)])
     assert sums.loss == pytest.approx((6 * 1.0 + 3 * 4.0) / 9)
-    assert sums.graphs == 9
+    assert sums.samples == 9
 
 
 def test_loss_power_two_multiplies_the_gradient_by_the_loss() -> None:

@@ -1,0 +1,1 @@
+"""From bytes to a batch of images: pixels, normalising, augmentation from a seeded stream."""
