@@ -390,12 +390,14 @@ def featurise(cases: Mapping[str, Case], options: Options) -> None:
 
 def _featurise(cases: Sequence[Case], options: Options) -> None:
     from samcmp import backbones
+    from samcmp.data.molecules import Molecules
     from samcmp.graphs.graphset import GraphSet
     from samcmp.training.setup import config_of, load_samples
 
     for case in cases:
-        config = config_of(case)
-        GraphSet.load_or_build(load_samples(case, options), config.columns, prepare=backbones.prepare_of(config))
+        config, samples = config_of(case), load_samples(case, options)
+        if isinstance(samples, Molecules):
+            GraphSet.load_or_build(samples, config.columns, prepare=backbones.prepare_of(config))
 
 
 def _cache() -> str:
