@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from samcmp.printable import printable_json
-from samcmp.records import SpeedWord, Holds, from_json, parse_json, to_json
+from samcmp.records import Holds, SpeedWord, from_json, parse_json, to_json
 
 SCHEMA = 2  # of an exported Comparison: raised when a reader of the old form would misread the new one
 

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from samcmp.records import CHOSEN_ROWS, Case, Protocol, Record, Holds, canonical_json, content_key
+from samcmp.records import CHOSEN_ROWS, Case, Holds, Protocol, Record, canonical_json, content_key
 
 ROWS_BY_CONTENT = {*CHOSEN_ROWS, "scaffold"}  # splits whose name and seed do not say which rows are where
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from samcmp import __version__, backbones, files, modules
 from samcmp.errors import DataError, UsageError, in_one_line
-from samcmp.records import Json, Holds, content_key, from_json, parse_json, to_json
+from samcmp.records import Holds, Json, content_key, from_json, parse_json, to_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
