@@ -74,4 +74,4 @@ def memory(count: int | None) -> str | None:
             break
         size /= 1024
     figures = max(0, 2 - int(math.log10(abs(size)))) if abs(size) >= 1 and unit != "B" else 0
-    return f"{size:.{figures}f} {holds}"
+    return f"{size:.{figures}f} {unit}"
