@@ -6,7 +6,6 @@ A module is named as Python does ("samcmp.optim.sam") or, where the name ends in
 from __future__ import annotations
 
 import ast
-import gc
 import hashlib
 import importlib
 import importlib.metadata
@@ -254,43 +253,18 @@ _read_once = cache(_read)  # for modules of this project, which a process import
 @lru_cache(maxsize=1024)
 def _parsed(content: bytes) -> tuple[str, Imports]:
     imports: list[tuple[int, str]] = []
-    collected = gc.isenabled()
-    gc.disable()  # a tree is many small objects, none of them garbage: looking for some takes half the time
     try:
         tree = ast.parse(content)
-        text = _spelled(tree, imports)
+        for node in ast.walk(tree):
+            _SEEN.get(type(node), _pass)(node, imports)
+        text = ast.dump(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # not Python: whoever runs it says what is wrong
         return hashlib.sha256(content).hexdigest(), ()
-    finally:
-        if collected:
-            gc.enable()
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), tuple(dict.fromkeys(imports))
 
 
-def _spelled(node: ast.AST, imports: list[tuple[int, str]]) -> str:
-    """Spell a syntax tree without docstrings, as :func:`ast.dump` does, and collect what it imports on the way."""
-    kind: Any = node.__class__
-    seen = _SEEN.get(kind)
-    if seen is not None:
-        seen(node, imports)
-    parts = []
-    for name, default in _fields(kind):
-        value = getattr(node, name, None)
-        if isinstance(value, ast.AST):
-            spelled = _spelled(value, imports) if value._fields else f"{value.__class__.__name__}()"
-            parts.append(f"{name}={spelled}")
-        elif value.__class__ is list:
-            items = [_spelled(v, imports) if isinstance(v, ast.AST) else repr(v) for v in value]
-            parts.append(f"{name}=[{', '.join(items)}]")
-        elif value is not None or default is not None:
-            parts.append(f"{name}={value!r}")
-    return f"{kind.__name__}({', '.join(parts)})"
-
-
-@cache
-def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
-    """The fields of a kind of node; those whose default is None are spelled only where they are something else."""
-    return tuple((name, getattr(kind, name, ...)) for name in kind._fields)
+def _pass(node: Any, imports: object) -> None:
+    """Leave a node as it is: it imports nothing."""
 
 
 def _import_from(node: Any, imports: list[tuple[int, str]]) -> None:

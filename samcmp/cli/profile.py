@@ -217,8 +217,8 @@ def _largest(planned: Plan, how: Options) -> None:
     session: Mapping[str, Case] = planned.sessions[0]
     console = common.stderr()
     if not any(map(foreign, session.values())):
-        for largest in largest_batch.batches(session, how, say=lambda text: console.print(text, markup=False)):
-            typer.echo(largest.sentence)
+        for sentence in largest_batch.sentences(session, how, say=lambda text: console.print(text, markup=False)):
+            typer.echo(sentence)
         return
     code = 0
     for key, case in session.items():  # each in a process of its own, which its code may end

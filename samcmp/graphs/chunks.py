@@ -1,14 +1,14 @@
 """Work on many molecules in chunks: in this process when it is quick, else in several.
 
-A worker is ``python -m samcmp.graphs.chunks module:function``. It reads one JSON request a line and answers with
-safetensors bytes, so nothing is pickled, and the user's own script is never run again as multiprocessing would.
+A worker is ``python -m samcmp.graphs.chunks module:function``, to which requests and answers go by its standard input
+and output: the processes that train are daemons, which may have no children through multiprocessing.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +20,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samcmp.errors import DataError, SamcmpError
+from samcmp.errors import SamcmpError
 
 Named = dict[str, NDArray[Any]]
 Progress = Callable[[str, int, int | None], None]  # what is being made, molecules done, molecules in all
-Request = Mapping[str, Any]  # keyword arguments of the function, JSON
+Request = Mapping[str, Any]  # keyword arguments of the function
 
 WORTH_WORKERS = 15.0  # CPU seconds of work above which starting processes (1 s each) pays
 CHUNK_SECONDS = 0.5  # between two calls of progress
@@ -119,52 +119,37 @@ def _start(function: str) -> subprocess.Popen[bytes]:
 
 
 def _ask(process: subprocess.Popen[bytes], request: Request) -> Named:
-    from safetensors.numpy import load
-
-    stdin, stdout = process.stdin, process.stdout
-    if stdin is None or stdout is None:
+    if process.stdin is None or process.stdout is None:
         raise ValueError("a worker needs both pipes")
     try:
-        stdin.write(json.dumps(dict(request)).encode() + b"\n")
-        stdin.flush()
-        status, body = _read(stdout)
-    except (BrokenPipeError, EOFError):
+        pickle.dump(request, process.stdin)
+        process.stdin.flush()
+        answer = pickle.load(process.stdout)
+    except (BrokenPipeError, EOFError, pickle.UnpicklingError):
         code = process.wait()
         raise SamcmpError(
             f"a process that reads molecules ended with code {code}",
             remedy="It may have run out of memory; try again with less running beside it.",
         ) from None
-    if status == b"E":
-        error = json.loads(body)
-        raise DataError(error["what"], where=error["where"], remedy=error["remedy"])
-    found: Named = load(body)
+    if isinstance(answer, SamcmpError):
+        raise answer
+    found: Named = answer
     return found
-
-
-def _read(stream: IO[bytes]) -> tuple[bytes, bytes]:
-    """Return the status and the body of one answer: a letter, eight bytes of length, the bytes."""
-    head = stream.read(9)
-    if len(head) < 9:
-        raise EOFError
-    size = int.from_bytes(head[1:], "big")
-    body = stream.read(size)
-    if len(body) < size:
-        raise EOFError
-    return head[:1], body
 
 
 def serve(function: str, *, requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answer requests until their stream ends: the worker's side."""
-    from safetensors.numpy import save
-
     call = _find(function)
-    for line in requests:
+    while True:
         try:
-            status, body = b"A", save({name: np.ascontiguousarray(a) for name, a in call(**json.loads(line)).items()})
-        except DataError as error:
-            said = {"what": error.what, "where": error.where, "remedy": error.remedy}
-            status, body = b"E", json.dumps(said).encode()
-        answers.write(status + len(body).to_bytes(8, "big") + body)
+            request = pickle.load(requests)
+        except EOFError:
+            return
+        try:
+            answer: Named | SamcmpError = call(**request)
+        except SamcmpError as error:
+            answer = error
+        pickle.dump(answer, answers)
         answers.flush()
 
 

@@ -244,7 +244,7 @@ def without_runs(patch: pytest.MonkeyPatch) -> None:
     from samcmp.profiling import largest_batch, processes, selfcheck
 
     for owner, name in (
-        (local, "train"), (processes, "measure"), (largest_batch, "batches"), (largest_batch, "sentence"),
+        (local, "train"), (processes, "measure"), (largest_batch, "sentences"), (largest_batch, "sentence"),
         (selfcheck, "run"), (optimizer, "check_optimizer"), (backbone, "check_config"),
     ):  # fmt: skip
         patch.setattr(owner, name, _begin)
