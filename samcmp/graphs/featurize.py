@@ -33,7 +33,7 @@ from samcmp.errors import DataError
 from samcmp.graphs.atomroles import roles
 from samcmp.graphs.batch import MolGraph
 from samcmp.graphs.columns import ATOM_CODES, BOND_CODES, GROVER_CHARGES, expand_atoms, expand_bonds
-from samcmp.graphs.reading import Lists, read
+from samcmp.graphs.reading import Codes, codes_of, gasteiger_charges
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -95,7 +95,7 @@ def parse_strictly(smiles: str) -> Mol:
         mol = _parse(text, strict=True)
     if mol.GetNumAtoms() > MAX_ATOMS:
         raise DataError(f"a molecule of {mol.GetNumAtoms():,} atoms; at most {MAX_ATOMS:,} are read", remedy=_LEAVE_OUT)
-    read(mol, text, into=Lists(), gasteiger=False)
+    codes_of(mol)
     if "+" in text or "-" in text:
         beyond = {atom.GetFormalCharge() for atom in mol.GetAtoms()} - {*GROVER_CHARGES}
         if beyond:
@@ -189,15 +189,19 @@ def featurize_many(
     unknown = [name for name in scalars if name not in SCALARS]
     if unknown:
         raise ValueError(f"unknown atom scalars {unknown}; known: {list(SCALARS)}")
-    flat = Lists()
+    read: list[Codes] = []
+    charges: list[tuple[float, float]] = []
     with BlockLogs():
         for i, text in enumerate(smiles):
             try:
-                read(_parse(text.strip()), text, into=flat, gasteiger=bool(scalars))
+                mol = _parse(text.strip())
+                read.append(codes_of(mol))
             except DataError as error:
                 where = f"row {rows[i] if rows is not None else i}"
                 raise DataError(error.what, where=where, remedy=error.remedy) from None
-    return _arrays(flat, len(scalars))
+            if scalars:
+                charges += gasteiger_charges(mol)
+    return _arrays(read, charges, len(scalars))
 
 
 def chunk(*, smiles: Sequence[str], rows: Sequence[int], scalars: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -206,84 +210,16 @@ def chunk(*, smiles: Sequence[str], rows: Sequence[int], scalars: Sequence[str])
     return {f.name: getattr(found, f.name) for f in fields(found)}
 
 
-def _arrays(flat: Lists, scalars: int) -> Arrays:
-    """Turn the lists into codes, all derived columns for all molecules at once."""
-    counts = np.array(flat.atom_counts, dtype=np.int64)
-    bond_counts = np.array(flat.bond_counts, dtype=np.int64)
-    pairs = np.array([flat.begin, flat.end], dtype=np.int32).T.reshape(-1, 2)
-    bonds = np.zeros((len(pairs), len(BOND_CODES)), dtype=np.int8)
-    order = np.array(flat.order)
-    bonds[:, 0] = np.where(order == 1.5, 12, order)
-    _scatter(bonds, 0, flat.other_type)
-    _scatter(bonds, 1, flat.stereo)
-    bonds[:, 2] = flat.conjugated
-    sizes = np.array(flat.ring_sizes, dtype=np.int64)
-    ring_bond = np.array(flat.ring_bonds, dtype=np.int64) + np.repeat(np.array(flat.ring_starts, dtype=np.int64), sizes)
-    bonds[ring_bond, 3] = 1
-    bonds[:, 4] = order == 1.5
-
+def _arrays(read: Sequence[Codes], charges: Sequence[tuple[float, float]], scalars: int) -> Arrays:
+    """Join the molecules, and add the roles of all atoms at once."""
+    counts = np.array([len(one.atoms) for one in read], dtype=np.int64)
+    bond_counts = np.array([len(one.bonds) for one in read], dtype=np.int64)
+    atoms = np.array([row for one in read for row in one.atoms], dtype=np.int16).reshape(-1, len(ATOM_CODES))
+    bonds = np.array([row for one in read for row in one.bonds], dtype=np.int8).reshape(-1, len(BOND_CODES))
+    pairs = np.array([ends for one in read for ends in one.pairs], dtype=np.int32).reshape(-1, 2)
     first_atom = np.repeat(np.cumsum(counts) - counts, bond_counts)
-    ends = directed(np.asarray(pairs + first_atom[:, None], dtype=np.int32))  # (2, B), numbered over all molecules
-    atoms = np.zeros((len(flat.element), len(ATOM_CODES)), dtype=np.int16)
-    _own_columns(atoms, flat)
-    _neighbour_columns(atoms, bonds, ends, flat)
-    _ring_masks(atoms, ends, ring_bond, np.repeat(sizes, sizes))
-    roles(atoms, bonds, ends)
-    return Arrays(atoms, bonds, pairs, counts, bond_counts, _charges(flat, len(atoms) if scalars else 0))
-
-
-def _scatter(codes: NDArray[Any], column: int, found: list[tuple[int, Any]]) -> None:
-    if found:
-        at, value = zip(*found, strict=True)
-        codes[np.array(at), column] = np.array(value)
-
-
-def _charges(flat: Lists, atoms: int) -> NDArray[np.float32]:
-    """Return the charge of each atom and of its hydrogens; 0 for metals and dummy atoms, which have none: (A, 2)."""
-    if not atoms:
-        return np.zeros((len(flat.element), 0), dtype=np.float32)
-    charges = np.zeros((atoms, 2))
-    charges[:, 0] = flat.gasteiger
-    _scatter(charges, 1, flat.gasteiger_h)
-    charges[~np.isfinite(charges)] = 0.0
-    return charges.astype(np.float32)
-
-
-_AT = {name: i for i, name in enumerate(ATOM_CODES)}
-
-
-def _own_columns(atoms: NDArray[np.int16], flat: Lists) -> None:
-    atoms[:, _AT["element"]] = flat.element
-    atoms[:, _AT["charge"]] = flat.charge
-    atoms[:, _AT["hydrogens"]] = atoms[:, _AT["implicit_valence"]] = flat.hydrogens
-    atoms[:, _AT["valence"]] = flat.valence
-    _scatter(atoms, _AT["chiral"], flat.chiral)
-    _scatter(atoms, _AT["isotope"], flat.isotope)
-    if flat.explicit:
-        at, hydrogens = np.array(flat.explicit).T
-        atoms[at, _AT["implicit_valence"]] -= hydrogens.astype(np.int16)
-
-
-def _neighbour_columns(atoms: NDArray[np.int16], bonds: NDArray[np.int8], ends: NDArray[np.int32], flat: Lists) -> None:
-    n, (source, target) = len(atoms), ends
-    twice = np.repeat(bonds, 2, axis=0)
-    degree = np.bincount(source, minlength=n)
-    hydrogens = atoms[:, _AT["hydrogens"]]
-    atoms[:, _AT["degree"]] = degree
-    atoms[:, _AT["total_degree"]] = degree + hydrogens
-    atoms[:, _AT["hybridization"]] = degree + hydrogens  # RDKit numbers sp, sp2 and sp3 2, 3 and 4
-    _scatter(atoms, _AT["hybridization"], flat.hybridization)
-    near = np.bincount(source[atoms[target, _AT["element"]] == 1], minlength=n)
-    atoms[:, _AT["all_hydrogens"]] = hydrogens + near
-    atoms[source[twice[:, 4] == 1], _AT["aromatic"]] = 1
-    atoms[source[twice[:, 3] == 1], _AT["in_ring"]] = 1
-
-
-def _ring_masks(
-    atoms: NDArray[np.int16], ends: NDArray[np.int32], ring_bond: NDArray[np.int64], size: NDArray[np.int64]
-) -> None:
-    """Set bit s-3 for an atom in a ring of size s = 3..8."""
-    for s in range(3, 9):
-        at = ring_bond[size == s]
-        members = ends[:, 2 * at].ravel()
-        atoms[members, _AT["rings"]] |= 1 << (s - 3)
+    roles(atoms, bonds, directed(np.asarray(pairs + first_atom[:, None], dtype=np.int32)))
+    columns = np.array(charges, dtype=np.float32).reshape(len(atoms), 2) if scalars else np.zeros((len(atoms), 0))
+    return Arrays(
+        atoms, bonds, pairs, counts, bond_counts, np.where(np.isfinite(columns), columns, 0.0).astype(np.float32)
+    )
