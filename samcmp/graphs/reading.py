@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from samcmp.errors import DataError
@@ -15,8 +16,8 @@ RING_SIZES = range(3, 9)
 class Codes(NamedTuple):
     """One molecule: the columns of :data:`samcmp.graphs.columns.ATOM_CODES` and ``BOND_CODES``, and ends of bonds."""
 
-    atoms: list[tuple[int, ...]]  # (A, C), roles not yet filled in
-    bonds: list[tuple[int, ...]]  # (B/2, 5)
+    atoms: Sequence[tuple[int, ...]]  # (A, C), roles not yet filled in
+    bonds: Sequence[tuple[int, ...]]  # (B/2, 5)
     pairs: list[tuple[int, int]]  # (B/2, 2)
 
 
@@ -74,5 +75,5 @@ def gasteiger_charges(mol: Mol) -> list[tuple[float, float]]:
     from rdkit.Chem.rdPartialCharges import ComputeGasteigerCharges
 
     ComputeGasteigerCharges(mol)
-    names = ("_GasteigerCharge", "_GasteigerHCharge")
-    return [tuple(map(atom.GetDoubleProp, names)) for atom in mol.GetAtoms()]  # type: ignore[misc]
+    charge, of_hydrogens = "_GasteigerCharge", "_GasteigerHCharge"
+    return [(atom.GetDoubleProp(charge), atom.GetDoubleProp(of_hydrogens)) for atom in mol.GetAtoms()]
