@@ -364,6 +364,8 @@ class Slurm:
 
     def close(self) -> None:
         for job in self.waiting:
+            if job.is_gone:
+                continue
             if not job.ours:
                 _log.warning("%s goes on without this command; `scancel %d` ends it", job.named, job.job.number)
                 continue
