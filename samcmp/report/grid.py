@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+GAP = 2  # characters between columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,25 @@ class Grid:
     starts: frozenset[int] = frozenset()
     title: str = ""
     remarks: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> range:
+        """The first columns, which name a row."""
+        return range(next((i for i, column in enumerate(self.columns) if column.right), len(self.columns)))
+
+    def parts(self, widths: Sequence[int], width: int) -> list[list[int]]:
+        """Part the columns into tables of at most ``width``; those that name a row are in each."""
+        taken = sum(widths[i] + GAP for i in self.names)
+        tables: list[list[int]] = []
+        room = 0
+        for i in range(len(self.names), len(self.columns)):
+            needed = widths[i] + GAP
+            if not tables or needed > room:
+                tables.append([*self.names])
+                room = width + GAP - taken
+            tables[-1].append(i)
+            room -= needed
+        return tables or [[*self.names]]
 
 
 class Footnotes:

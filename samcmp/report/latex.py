@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from samcmp.analysis.comparison import Cell, Comparison
 from samcmp.analysis.names import columns_of
 from samcmp.analysis.sentences import form_of, metric_name
-from samcmp.report.grid import Entry, Grid
+from samcmp.report.grid import GAP, Column, Entry, Grid
 from samcmp.report.table import table
 
 # everything that means something to TeX, and the signs that the tables use
@@ -45,6 +46,11 @@ _SPECIAL = {
 }
 
 _NEEDS = r"% needs \usepackage{booktabs}"
+WIDTH = 78  # characters of a table in the measure of an article, at this size
+LONGEST = 55  # characters of a column that is not broken over lines
+LINE = 95  # characters of running text
+HEIGHT = 44  # lines on a page
+MARGIN = 4  # lines of a caption, or of a head and rules
 _OPEN = (r"\begin{table}", r"\centering\footnotesize", r"\setlength{\tabcolsep}{4pt}")
 
 
@@ -97,12 +103,43 @@ def document(grids: Sequence[Grid]) -> str:
 
 
 def _floating(grid: Grid, label: str = "", footnotes: Sequence[str] = ()) -> list[str]:
-    caption = [rf"\caption{{{escape(grid.title)}}}"] if grid.title else []
-    named = [rf"\label{{{label}}}"] if label else []
+    """Write a grid as floats, none higher than a page; what does not fit below the last one stands after it."""
     below = [rf"\textsuperscript{{{i}}}~{escape(text)}" for i, text in enumerate(footnotes, start=1)]
-    below += [f" {escape(remark)}" for remark in grid.remarks]
-    remarks = [rf"\par\smallskip\raggedright{text}" for text in below]
-    return [*_OPEN, *caption, *named, *_tabular(grid), *remarks, r"\end{table}"]
+    below += [escape(remark) for remark in grid.remarks]
+    lines: list[str] = []
+    floats = _floats(grid)
+    for k, (tabulars, height) in enumerate(floats):
+        caption = f"{grid.title} (continued)" if k else grid.title
+        lines += [*_OPEN, *[rf"\caption{{{escape(caption)}}}"] * bool(grid.title)]
+        lines += [rf"\label{{{label}}}"] * (bool(label) and k == 0) + tabulars
+        last, fits = k == len(floats) - 1, height + sum(len(text) // LINE + 1 for text in below) <= HEIGHT
+        if last and fits:
+            lines += [rf"\par\smallskip\raggedright {text}" for text in below]
+        lines.append(r"\end{table}")
+        if last and not fits:
+            lines += ["", *(rf"{{\footnotesize {text}\par}}" for text in below)]
+    return lines
+
+
+def _floats(grid: Grid) -> list[tuple[list[str], int]]:
+    """Group a grid's tabulars into floats, each with its lines of print; a long one ends before a group of rows."""
+    widths = [max([len(c.title), *(len(row[i].text) for row in grid.rows)]) for i, c in enumerate(grid.columns)]
+    heights = [max(len(entry.text) // LONGEST + 1 for entry in row) for row in grid.rows]
+    starts = [k for k in range(1, len(grid.rows)) if k in grid.starts or not grid.starts]
+    chunks = [0]
+    for k, end in itertools.pairwise([*starts, len(grid.rows)]):
+        if sum(heights[chunks[-1] : end]) > HEIGHT - MARGIN:
+            chunks.append(k)
+    floats: list[tuple[list[str], int]] = []
+    for first, end in itertools.pairwise([*chunks, len(grid.rows)]):
+        for part in grid.parts(widths, WIDTH):
+            height = sum(heights[first:end]) + MARGIN
+            tabular = _tabular(grid, part, widths, range(first, end))
+            if floats and floats[-1][1] + height <= HEIGHT:
+                floats[-1] = ([*floats[-1][0], r"\par\medskip", *tabular], floats[-1][1] + height)
+            else:
+                floats.append((tabular, height))
+    return floats
 
 
 # ---------------------------------------------------------------------------------------------- optimizers by datasets
@@ -117,16 +154,27 @@ def _paper(comparison: Comparison) -> list[str]:
     names = list(dict.fromkeys(row.label for cell in cells for row in cell.rows))
     bases = ", ".join(dict.fromkeys(row.label for cell in cells for row in cell.rows if row.role == "base"))
     several = len({cell.model for cell in cells}) > 1
-    heads, models = zip(*map(columns_of, cells), strict=True) if cells else ((), ())
     lines = [*_OPEN, rf"\caption{{{_paper_caption(comparison, bases, several=several)}}}", r"\label{tab:samcmp}"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * len(cells)}}}", r"\toprule"]
+    room = WIDTH - max(map(len, names), default=0)
+    widest = max(max(len(part) for part in (*columns_of(cell), "0.000 ± 0.000=")) for cell in cells)
+    beside = max(1, room // (widest + GAP))
+    for i in range(0, len(cells), beside):
+        lines += [r"\par\medskip"] * bool(i)
+        lines += _paper_part(cells[i : i + beside], names, several=several)
+    return [*lines, r"\end{table}"]
+
+
+def _paper_part(cells: Sequence[Cell], names: Sequence[str], *, several: bool) -> list[str]:
+    """The columns of a paper's table that stand beside each other."""
+    heads, models = zip(*map(columns_of, cells), strict=True)
+    lines = [rf"\begin{{tabular}}{{l{'r' * len(cells)}}}", r"\toprule"]
     lines.append(" & ".join(["optimizer", *map(escape, heads)]) + r" \\")
     if several:
         lines.append(" & ".join(["", *map(escape, models)]) + r" \\")
     lines.append(" & ".join(["", *(escape(metric_name(cell)) for cell in cells)]) + r" \\")
     lines.append(r"\midrule")
     lines += [" & ".join([f"{{}}{escape(name)}", *(_score(cell, name) for cell in cells)]) + r" \\" for name in names]
-    return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def _paper_caption(comparison: Comparison, bases: str, *, several: bool) -> str:
@@ -157,15 +205,22 @@ def _score(cell: Cell, name: str) -> str:
     return (rf"\textbf{{{text}}}" if "accuracy" in row.best else text) + spread + fewer + MARKS.get(word, "")
 
 
-def _tabular(grid: Grid) -> list[str]:
-    lines = [rf"\begin{{tabular}}{{{''.join('r' if column.right else 'l' for column in grid.columns)}}}", r"\toprule"]
-    lines += [" & ".join(escape(column.title) for column in grid.columns) + r" \\", r"\midrule"]
-    for i, row in enumerate(grid.rows):
-        if i in grid.starts and i:
+def _tabular(grid: Grid, part: Sequence[int], widths: Sequence[int], rows: range) -> list[str]:
+    lines = [rf"\begin{{tabular}}{{{''.join(_align(grid.columns[i], widths[i]) for i in part)}}}", r"\toprule"]
+    lines += [" & ".join(escape(grid.columns[i].title) for i in part) + r" \\", r"\midrule"]
+    for k in rows:
+        if k in grid.starts and k != rows[0]:
             lines.append(r"\midrule")
         # a row that begins with [ would be read as the argument of \\
-        lines.append(r"{}" + " & ".join(_cell(entry) for entry in row) + r" \\")
+        lines.append(r"{}" + " & ".join(_cell(grid.rows[k][i]) for i in part) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}"]
+
+
+def _align(column: Column, width: int) -> str:
+    """Sentences are broken over lines; numbers and names are not."""
+    if column.right:
+        return "r"
+    return r"p{0.7\linewidth}" if width > LONGEST else "l"
 
 
 def _cell(entry: Entry) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from samcmp.analysis.comparison import Comparison
-from samcmp.report.grid import Entry, Grid
+from samcmp.report.grid import GAP, Entry, Grid
 from samcmp.report.table import Table, compact, table
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-GAP = 2  # characters between columns
 FOLDED = 9  # characters of a column that may be broken over lines
 LONGEST_SPLIT = 34  # characters, where two stand beside each other on 80
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -61,22 +60,17 @@ class Screen:
         from rich.text import Text
 
         widths = _widths(self.layout, options.max_width)
-        for i, chosen in enumerate(_fitting(self.layout, widths, options.max_width)):
+        for i, chosen in enumerate(self.layout.parts(widths, options.max_width)):
             if i:
                 yield Text()
             yield _table(self.layout, chosen, _widened(self.layout, chosen, widths, options.max_width))
-
-
-def _names(layout: Grid) -> range:
-    """The first columns, which name a row."""
-    return range(next((i for i, column in enumerate(layout.columns) if column.right), len(layout.columns)))
 
 
 def _widths(layout: Grid, width: int) -> list[int]:
     """The least room of each column: names are folded where they take more than half, or what a column beside needs."""
     whole = [_whole(layout, i) for i in range(len(layout.columns))]
     widths = [min(w, FOLDED) if c.foldable else w for w, c in zip(whole, layout.columns, strict=True)]
-    names = _names(layout)
+    names = layout.names
     beside = [w + GAP for w in widths[len(names) :]]
     room = min(width // 2, width - max(beside)) if beside else width + GAP
     while sum(widths[i] + GAP for i in names) > room:
@@ -85,22 +79,6 @@ def _widths(layout: Grid, width: int) -> list[int]:
             break
         widths[widest] -= 1
     return widths
-
-
-def _fitting(layout: Grid, widths: Sequence[int], width: int) -> list[list[int]]:
-    """Part the columns into tables of at most ``width``; those that name a row stand in each."""
-    names = _names(layout)
-    taken = sum(widths[i] + GAP for i in names)
-    tables: list[list[int]] = []
-    room = 0
-    for i in range(len(names), len(layout.columns)):
-        needed = widths[i] + GAP
-        if not tables or needed > room:
-            tables.append([*names])
-            room = width + GAP - taken
-        tables[-1].append(i)
-        room -= needed
-    return tables or [[*names]]
 
 
 def _widened(layout: Grid, chosen: Sequence[int], widths: Sequence[int], width: int) -> dict[int, int]:
