@@ -38,7 +38,6 @@ _WHY = {
 }
 _NO_NEW_FILE = {errno.EACCES, errno.EPERM, errno.EROFS}  # said of a folder
 _NO_RENAME = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV}  # said of a mount point, or in a sticky folder
-_NO_FLOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samcmp.analysis.comparison import Interval, Word
+from samcmp.profiling.ratios import t_quantile
 
 Array = npt.NDArray[np.float64]
 ALIKE = 1e-6  # of the largest score: a difference that nobody ranks by
@@ -228,16 +229,9 @@ def vector(values: npt.ArrayLike) -> Array:
     return x
 
 
-def t_quantile(p: float, df: int) -> float:
-    """Return the t with P(T <= t) = p of Student's t."""
-    from scipy import special  # here, as below: plans and errors do without the time that its import takes
-
-    return float(special.stdtrit(df, p))
-
-
 def _t_above(distance: float, *, se: float, df: int) -> float:
     """Return P(T > distance / se); a half where both are zero, since nothing then speaks for either side."""
-    from scipy import special
+    from scipy import special  # here: plans and errors do without the time that its import takes
 
     if distance == 0.0:
         return 0.5

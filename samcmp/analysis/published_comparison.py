@@ -8,7 +8,8 @@ import math
 from samcmp.analysis import published
 from samcmp.analysis.claims import other_experiment, with_claims
 from samcmp.analysis.comparison import Agreement, Cell, Comparison, Interval, PublishedComparison, Row
-from samcmp.analysis.paired import standard_error, t_quantile
+from samcmp.analysis.paired import standard_error
+from samcmp.profiling.ratios import t_quantile
 
 
 def with_published(comparison: Comparison, table: int | None = None) -> Comparison:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samcmp.graphs.batch import Columns, GraphBatch, Molecules
-from samcmp.graphs.cutting import Ragged, Store, cut, store_of
+from samcmp.graphs.cutting import Ragged, Store, cut
 from samcmp.graphs.graphstore import (
     Extras,
     GraphArrays,
@@ -84,8 +84,11 @@ class GraphSet:
         atom_table, bond_table = arrays.tables(columns)
         if molecule_features is not None and len(molecule_features) != len(molecules.smiles):
             raise ValueError(f"{len(molecule_features)} rows of descriptors for {len(molecules.smiles)} molecules")
-        store = store_of(
-            arrays,
+        store = Store(
+            atom_kind=arrays.atom_kind,
+            bond_kind=arrays.bond_kind,
+            pairs=arrays.pairs,
+            ptr=arrays.ptr,
             atom_table=torch.from_numpy(atom_table),
             bond_table=torch.from_numpy(bond_table),
             y=torch.from_numpy(np.asarray(molecules.y, dtype=np.float32)),
@@ -169,7 +172,7 @@ class GraphSet:
         """
         if not len(positions):
             raise ValueError("a batch needs at least one molecule")
-        return next(cut(self._store, self._checked(positions), len(positions), pin=pin))
+        return cut(self._store, self._checked(positions), pin=pin)
 
     def batches(
         self,
@@ -187,7 +190,8 @@ class GraphSet:
             positions = positions[torch.randperm(len(positions), generator=generator)]
         if drop_last:
             positions = positions[: len(positions) - len(positions) % batch_size]
-        return cut(self._store, self._checked(positions), batch_size, pin=pin)
+        chosen = self._checked(positions)
+        return (cut(self._store, chosen[i : i + batch_size], pin=pin) for i in range(0, len(chosen), batch_size))
 
     def _checked(self, positions: Tensor) -> NDArray[np.int64]:
         found = positions.numpy()

@@ -88,19 +88,8 @@ def _ptr(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _kinds(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the number of each row's kind and the distinct rows in ascending order."""
-    if not len(codes):
-        return np.zeros(0, dtype=np.int16), codes
-    key = np.zeros(len(codes), dtype=np.int64)
-    size = 1  # number of different keys so far
-    for column in codes.T:
-        values = column.astype(np.int64) - int(column.min())
-        reach = int(values.max()) + 1
-        if size * reach >= 2**62:
-            distinct, key = np.unique(key, return_inverse=True)
-            size = len(distinct)
-        key, size = key * reach + values, size * reach
-    _, first, kind = np.unique(key, return_index=True, return_inverse=True)
-    return _narrow(kind, len(first)), codes[first]
+    distinct, kind = np.unique(codes, axis=0, return_inverse=True)
+    return _narrow(kind.reshape(-1), len(distinct)), distinct
 
 
 def _narrow(values: NDArray[Any], reach: int) -> NDArray[Any]:

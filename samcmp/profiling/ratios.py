@@ -91,7 +91,7 @@ def _student(values: Floats, *, level: float) -> Ratio:
     n = len(values)
     middle = float(values.mean())
     spread = float(values.std(ddof=1)) / math.sqrt(n)
-    half = student_quantile(n - 1, level=level) * spread
+    half = t_quantile(0.5 + level / 2, n - 1) * spread
     return Ratio(math.exp(middle), _exp(middle - half), _exp(middle + half))
 
 
@@ -99,11 +99,11 @@ def _exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf
 
 
-def student_quantile(df: int, *, level: float) -> float:
-    """Return the two-sided quantile of Student's t."""
-    from scipy.special import stdtrit
+def t_quantile(p: float, df: int) -> float:
+    """Return the t with P(T <= t) = p of Student's t."""
+    from scipy.special import stdtrit  # here: plans and errors do without the time that its import takes
 
-    return float(stdtrit(df, 0.5 + level / 2))
+    return float(stdtrit(df, p))
 
 
 @functools.lru_cache(maxsize=256)

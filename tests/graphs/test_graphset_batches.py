@@ -86,18 +86,6 @@ def test_a_batch_equals_its_molecules_featurised_one_by_one(atoms: str, size: in
     assert seen == len(order)
 
 
-def test_windows_of_many_batches_equal_batches_cut_one_at_a_time() -> None:
-    smiles = SMILES * 300
-    graphs = GraphSet.load_or_build(made(smiles), Columns("chemprop-v1"), cache=False)
-    order = torch.randperm(len(smiles), generator=torch.Generator().manual_seed(1))
-    several = list(graphs.batches(order, 7))
-    assert len(several) == -(-len(smiles) // 7)
-    for batch, chosen in zip(several, order.split(7), strict=True):
-        alone = graphs.batch(chosen)
-        for name in ("atom_kind", "edge_index", "bond_kind", "graph_of_atom", "atom_ptr", "bond_ptr", "rows"):
-            assert torch.equal(getattr(batch, name), getattr(alone, name)), name
-
-
 def test_reverse_bonds_are_adjacent_in_every_batch() -> None:
     batch = graphs_of(Columns("chemprop-v1")).batch(torch.arange(len(SMILES)))
     turned = batch.edge_index[:, torch.arange(batch.num_bonds) ^ 1]
