@@ -75,7 +75,7 @@ class Result:
         """Draw a figure, as ``samcmp report --figure`` does; a notebook shows it, ``savefig`` writes it.
 
         Args:
-            kind: front, differences, curves, profiles, tuning, sensitivity or anytime.
+            kind: front, differences, curves, profiles, sweep, tuning, sensitivity or anytime.
             against: what differences are from: base or sam.
             x: what curves are drawn by: epochs, passes or time.
             width: inches of the whole figure; as its panels need where it is left out.

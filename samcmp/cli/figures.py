@@ -26,6 +26,7 @@ FIGURES = {  # and what each is drawn of
     "differences": "the accuracy of the base optimizer (or of sam) and of another on the same splits",
     "curves": "training runs; `samcmp compare` or `samcmp train` gives them",
     "profiles": "the same optimizers on two datasets or models or more",
+    "sweep": "an optimizer with several values of a setting; `samcmp compare --set graphsam.rho=0.05,0.005` gives them",
     "tuning": "the trials of a tuned comparison; `samcmp compare --tune 8` gives them",
     "sensitivity": "the trials of a tuned comparison; `samcmp compare --tune 8` gives them",
     "anytime": "training runs of the base optimizer and of others",

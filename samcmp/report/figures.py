@@ -47,18 +47,19 @@ def draw(kind: str, comparison: Comparison, records: Sequence[Record] = (), opti
     """Draw a figure and write its caption.
 
     Args:
-        kind: front, differences, curves, profiles, tuning, sensitivity or anytime.
+        kind: front, differences, curves, profiles, sweep, tuning, sensitivity or anytime.
         records: what the comparison was made of; curves, tuning, sensitivity and anytime need them.
 
     Raises UsageError where the results do not hold what it shows.
     """
-    from samcmp.report import tuning_figures
+    from samcmp.report import sweep, tuning_figures
 
     makers: dict[str, Callable[[Comparison, Sequence[Record], Options], Drawn]] = {
         "front": _front,
         "differences": _differences,
         "curves": _curves,
         "profiles": _profiles,
+        "sweep": sweep.draw,
         **tuning_figures.MAKERS,
     }
     if kind not in makers:

@@ -172,7 +172,7 @@ KNOWN: dict[str, Sequence[str]] = {  # good values, and nearly good ones, of opt
     "--format": ("table", "markdown", "latex", "csv", "json", "parquet", "html", "md"),
     "--figure": tuple(
         f"{kind}={file}"
-        for kind in ("pareto", "differences", "curves", "profiles", "tuning", "sensitivity", "anytime", "pie")
+        for kind in ("pareto", "differences", "curves", "profiles", "sweep", "tuning", "sensitivity", "anytime", "pie")
         for file in ("f.svg", "f.png", "f.pdf", "f.gif", "folder", "a/b.svg", "/dev/null", "mine.csv/f.svg", "")
     ),
     "--equal": ("trials", "passes", "seconds", "nope"),

@@ -296,7 +296,7 @@ def test_names_with_dollars_are_not_read_as_mathematics() -> None:
 
 
 def test_nothing_to_draw_is_a_clear_error() -> None:
-    for kind in (*KINDS, "tuning", "sensitivity", "anytime"):
+    for kind in (*KINDS, "sweep", "tuning", "sensitivity", "anytime"):
         with pytest.raises(UsageError, match="nothing to draw"):
             drawn(kind, [])
 
