@@ -36,12 +36,12 @@ class Unit:
 
 
 def has_method(model: str, name: str) -> bool:
-    """Tell whether the file of a model of the catalogue gives its class ``Model`` a method, without importing it."""
+    """Tell whether a model of the catalogue has the method ``name(batch)``, by its file, without importing it."""
     path = modules.path_of(backbones.entry(model).module)
     if path is None or backbones.is_user_model(model):
         return False
     return any(
-        isinstance(item, ast.FunctionDef) and item.name == name
+        isinstance(item, ast.FunctionDef) and item.name == name and [a.arg for a in item.args.args] == ["self", "batch"]
         for node in ast.parse(path.read_bytes()).body
         if isinstance(node, ast.ClassDef) and node.name == "Model"
         for item in node.body
