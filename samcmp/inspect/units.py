@@ -36,12 +36,15 @@ class Unit:
 
 
 def has_method(model: str, name: str) -> bool:
-    """Tell whether a model of the catalogue has the method ``name(batch)``, by its file, without importing it."""
+    """Tell whether a model of the catalogue has a method that returns a list, by its file, without importing it.
+
+    GROVER's attention over the atoms of its read-out is none between atoms, a matrix for each layer.
+    """
     path = modules.path_of(backbones.entry(model).module)
     if path is None or backbones.is_user_model(model):
         return False
     return any(
-        isinstance(item, ast.FunctionDef) and item.name == name and [a.arg for a in item.args.args] == ["self", "batch"]
+        isinstance(item, ast.FunctionDef) and item.name == name and ast.unparse(item.returns or item).startswith("list")
         for node in ast.parse(path.read_bytes()).body
         if isinstance(node, ast.ClassDef) and node.name == "Model"
         for item in node.body
