@@ -29,7 +29,7 @@ from samcmp.training.loop import model_loss
 if TYPE_CHECKING:
     from samcmp.training.loop import Batch, StepClosure
 
-CHUNK = 1 << 16  # elements: a block of all vectors in float64 stays in a core's cache
+CHUNK = 1 << 13  # elements: a block of all vectors in float64 stays in a core's cache
 BALL = 0.05  # a step is a ball's where its length is its group's ρ to this share
 G, G_BEFORE, EPSILON, EPSILON_BEFORE, OMEGA, OMEGA_BEFORE = range(6)  # the vectors of a Gram matrix
 FORWARD = 1 / 3  # of a pass
@@ -198,13 +198,16 @@ class Watch:
         if self._t < 0 or not self._calls:
             return
         self._calls = 0
-        total = torch.zeros(6, 6, dtype=torch.float64, device=self._vectors.device)
+        k = self._t % 2
+        products = torch.zeros(3, 6, dtype=torch.float64, device=self._vectors.device)  # of this step's with all
         for block in torch.split(self._vectors, self._chunk, dim=1):
             wide = block.double()
-            total.addmm_(wide, wide.T)
-        k = self._t % 2
-        order = torch.tensor([k, 1 - k, 2 + k, 3 - k, 4 + k, 5 - k], device=total.device)
-        self._gram.append(total[order][:, order])
+            products.addmm_(wide[k::2], wide.T)
+        now, before = products[:, k::2], products[:, 1 - k :: 2]
+        earlier = self._gram[-1][::2, ::2] if self._gram else torch.zeros_like(now)
+        gram = torch.empty(6, 6, dtype=torch.float64, device=products.device)
+        gram[::2, ::2], gram[::2, 1::2], gram[1::2, ::2], gram[1::2, 1::2] = now, before, before.T, earlier
+        self._gram.append(gram)
         self._flags.append((self._true, self._at_theta))
         self._compared.append(self._losses)
         rho = self._rho()

@@ -160,6 +160,8 @@ def test_the_true_gradient_of_a_borrowed_direction_is_a_pass_of_its_own_with_the
     assert steps.at_theta.tolist() == [True, False]
     assert np.isfinite(steps.sam_loss).tolist() == [False, True]
     assert steps.passes == pytest.approx(4 / 3)
+    now_and_before = watch._vectors.double()[[1, 0, 3, 2, 5, 4]]
+    np.testing.assert_allclose(steps.gram[1], (now_and_before @ now_and_before.T).numpy(), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["adam-loss-weighted", "mesa"])
