@@ -19,7 +19,7 @@ from samcmp.inspect.work import Finished
 from samcmp.records import from_json
 from tests.commands import Run
 
-TINY = ("--subset", "40", "--batch-size", "8", "--epochs", "2", "--device", "cpu", "--points", "5", "--directions", "2")
+TINY = ("--subset", "40", "--batch-size", "8", "--epochs", "2", "--device", "cpu", "--directions", "2")
 CHEAP = ("--what", "gradients", "--what", "landscape")
 OWN = """
 from samcmp.optim.sam import SAM
