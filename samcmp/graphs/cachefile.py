@@ -35,18 +35,18 @@ def path_for(folder: Path, name: str, *, decides: Any) -> Path:
     return folder / f"{plain or 'data'}-{key}.safetensors"
 
 
-def load_or_make(path: Path, make: Callable[[], Named], *, whole: Callable[[Named], bool]) -> Named:
+def load_or_make(path: Path, make: Callable[[], Named]) -> Named:
     """Return the arrays of ``path``, or make them and leave the file behind.
 
-    Of several processes one makes the file and the others wait for it. A damaged file, or one that is not ``whole``,
-    is made anew, and that is said. Where the folder cannot be written the arrays are made every time, which is said.
+    Of several processes one makes the file and the others wait for it. A damaged file is made anew, and that is said.
+    Where the folder cannot be written the arrays are made every time, which is said.
     """
-    found = read(path, whole=whole)
+    found = read(path)
     if found is not None:
         return found
     try:
         with files.alone(path):
-            found = read(path, whole=whole, complain=True)
+            found = read(path, complain=True)
             if found is None:
                 found = make()
                 write(path, found)
@@ -55,7 +55,7 @@ def load_or_make(path: Path, make: Callable[[], Named], *, whole: Callable[[Name
     return make() if found is None else found
 
 
-def read(path: Path, *, whole: Callable[[Named], bool], complain: bool = False) -> Named | None:
+def read(path: Path, *, complain: bool = False) -> Named | None:
     """Return the arrays of ``path`` as private memory maps; None where there is no file or it is damaged."""
     from safetensors import SafetensorError, safe_open
 
@@ -65,12 +65,9 @@ def read(path: Path, *, whole: Callable[[Named], bool], complain: bool = False) 
         with safe_open(path, framework="pt") as stream:
             arrays = {name: stream.get_tensor(name).numpy() for name in stream.keys()}  # noqa: SIM118
             checksum = (stream.metadata() or {}).get(_CHECKSUM)
-        if checksum != _checksum(arrays):
-            why = "its checksum is wrong"
-        elif whole(arrays):
+        if checksum == _checksum(arrays):
             return arrays
-        else:
-            why = "it does not hold what it should"
+        why = "its checksum is wrong"
     except (SafetensorError, OSError, KeyError, IndexError, TypeError, ValueError) as error:
         why = printable(str(error))
     if complain:

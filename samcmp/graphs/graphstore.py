@@ -101,32 +101,18 @@ def load_or_build_arrays(
     molecules: Molecules, scalars: tuple[str, ...], *, cache: bool, progress: Progress | None
 ) -> GraphArrays:
     """Return the graphs from their cache file, else featurise them and write it."""
+
+    def make() -> cachefile.Named:
+        arrays = build(molecules, scalars, progress=progress)
+        return {f.name: getattr(arrays, f.name) for f in fields(arrays)}
+
+    return GraphArrays(**_cached(molecules.name, _identity(molecules, scalars), make, cache=cache))
+
+
+def _cached(name: str, decides: list[Any], make: Callable[[], cachefile.Named], *, cache: bool) -> cachefile.Named:
     if not cache:
-        return build(molecules, scalars, progress=progress)
-    found = cachefile.load_or_make(
-        cachefile.path_for(_folder(), molecules.name, decides=_identity(molecules, scalars)),
-        lambda: _named(build(molecules, scalars, progress=progress)),
-        whole=lambda arrays: _whole(arrays, len(molecules.smiles)),
-    )
-    return GraphArrays(**found)
-
-
-def _named(arrays: GraphArrays) -> cachefile.Named:
-    return {f.name: getattr(arrays, f.name) for f in fields(arrays)}
-
-
-def _whole(arrays: cachefile.Named, molecules: int) -> bool:
-    """Whether the arrays of a file fit together, so that no index can point outside."""
-    a = GraphArrays(**arrays) if set(arrays) == {f.name for f in fields(GraphArrays)} else None
-    return a is not None and (
-        a.ptr.shape == (2, molecules + 1)
-        and len(a.atom_kind) == len(a.scalars) == a.ptr[0, -1]
-        and len(a.bond_kind) == len(a.pairs) == a.ptr[1, -1]
-    )
-
-
-def _folder() -> Path:
-    return cache_folder() / "graphs"
+        return make()
+    return cachefile.load_or_make(cachefile.path_for(cache_folder() / "graphs", name, decides=decides), make)
 
 
 def _identity(molecules: Molecules, scalars: tuple[str, ...]) -> list[Any]:
@@ -144,27 +130,14 @@ def load_or_build_extras(
 ) -> Extras:
     """Return what ``prepare`` makes of every molecule, end to end; cached where ``prepare`` is a plain function."""
     code = _code_of(prepare) if cache else None
-    if code is None:
-        return _prepared(molecules, arrays, prepare, progress=progress)
-    path = cachefile.path_for(
-        _folder(), f"{molecules.name} {code[0]}", decides=[_identity(molecules, ()), arrays.scalars.shape[1], *code]
+    found = _cached(
+        f"{molecules.name} {code[0] if code else ''}",
+        [_identity(molecules, ()), arrays.scalars.shape[1], *(code or ())],
+        lambda: _prepared(molecules, arrays, prepare, progress=progress),
+        cache=code is not None,
     )
-
-    def make() -> cachefile.Named:
-        made = _prepared(molecules, arrays, prepare, progress=progress)
-        parts = {f"values.{name}": values for name, (values, _) in made.items()}
-        return parts | {f"ptr.{name}": ptr for name, (_, ptr) in made.items()}
-
-    found = cachefile.load_or_make(path, make, whole=lambda named: _whole_extras(named, len(molecules.smiles)))
     names = [name.removeprefix("ptr.") for name in found if name.startswith("ptr.")]
     return {name: (found[f"values.{name}"], found[f"ptr.{name}"]) for name in names}
-
-
-def _whole_extras(named: cachefile.Named, molecules: int) -> bool:
-    pointers = {name.removeprefix("ptr."): ptr for name, ptr in named.items() if name.startswith("ptr.")}
-    return len(named) == 2 * len(pointers) and all(
-        len(ptr) == molecules + 1 and len(named[f"values.{name}"]) == ptr[-1] for name, ptr in pointers.items()
-    )
 
 
 def _code_of(prepare: Prepare) -> tuple[str, str] | None:
@@ -180,22 +153,19 @@ def _code_of(prepare: Prepare) -> tuple[str, str] | None:
 
 def _prepared(
     molecules: Molecules, arrays: GraphArrays, prepare: Prepare, *, progress: Progress | None = None
-) -> Extras:
+) -> cachefile.Named:
     made, total = [], len(molecules.smiles)
     for i in range(total):
         made.append(prepare(arrays.graph(i, molecules)))
         if progress is not None and ((i + 1) % 1000 == 0 or i + 1 == total):
             progress("prepared", i + 1, total)
-    bad = [name for name, values in (made[0] if made else {}).items() if np.ndim(values) != 1]
-    if bad:
-        raise ValueError(f"prepare must make 1-D arrays; {bad[0]!r} has another shape")
-    return {
-        name: (
-            np.concatenate([one[name] for one in made]),
-            _ptr(np.array([len(one[name]) for one in made], dtype=np.int64)),
-        )
-        for name in (made[0] if made else ())
-    }
+    named: cachefile.Named = {}
+    for name, values in (made[0] if made else {}).items():
+        if np.ndim(values) != 1:
+            raise ValueError(f"prepare must make 1-D arrays; {name!r} has another shape")
+        named[f"values.{name}"] = np.concatenate([one[name] for one in made])
+        named[f"ptr.{name}"] = _ptr(np.array([len(one[name]) for one in made], dtype=np.int64))
+    return named
 
 
 def describe(*, smiles: Sequence[str], rows: Sequence[int], name: str) -> cachefile.Named:
@@ -222,9 +192,5 @@ def load_or_build_features(
             progress=progress,
         )
 
-    if not cache:
-        return make()["features"]
-    identity = [_identity(molecules, ()), "descriptors", name, str(getattr(descriptors, "VERSION", 1))]
-    path = cachefile.path_for(_folder(), f"{molecules.name} {name}", decides=identity)
-    found = cachefile.load_or_make(path, make, whole=lambda named: len(named["features"]) == len(molecules.smiles))
-    return found["features"]
+    decides = [_identity(molecules, ()), "descriptors", name, descriptors.VERSION]
+    return _cached(f"{molecules.name} {name}", decides, make, cache=cache)["features"]

@@ -114,15 +114,6 @@ def test_a_damaged_file_is_made_anew_and_that_is_said_once(
     assert "made anew" in caplog.text
 
 
-def test_a_file_whose_arrays_do_not_fit_together_is_made_anew(folder: Path) -> None:
-    first = GraphSet.load_or_build(made(), COLUMNS)
-    (path,) = files(folder)
-    arrays = cachefile.read(path, whole=lambda _: True)
-    assert arrays is not None
-    cachefile.write(path, arrays | {"pairs": arrays["pairs"][:-1].copy()})
-    assert same(first, GraphSet.load_or_build(made(), COLUMNS))
-
-
 def rewritten(arrays: dict[str, np.ndarray], how: str, *, generator: np.random.Generator) -> dict[str, np.ndarray]:
     """Change one array as a fault or a hand would: any that can be read and fits where it stood."""
     name = sorted(arrays)[generator.integers(len(arrays))]
@@ -167,7 +158,7 @@ def test_loaded_arrays_are_maps_of_the_file_and_writing_to_them_leaves_it_alone(
     GraphSet.load_or_build(made(), COLUMNS)
     (path,) = files(folder)
     before = path.read_bytes()
-    arrays = cachefile.read(path, whole=lambda _: True)
+    arrays = cachefile.read(path)
     assert arrays is not None
     arrays["atom_kind"][:] = 0
     assert path.read_bytes() == before
