@@ -72,6 +72,6 @@ def _atoms(axes: Axes, symbols: Sequence[str], *, size: float) -> None:
 
 
 def _colour_bar(figure: Figure, mesh: Any, axes: Sequence[Axes]) -> None:
-    bar = figure.colorbar(mesh, ax=list(axes), shrink=0.8, pad=0.02)
+    bar = figure.colorbar(mesh, ax=list(axes), shrink=0.8, pad=0.02, aspect=30)
     bar.set_label("attention")
     bar.outline.set_visible(False)

@@ -13,9 +13,10 @@ import numpy as np
 from samcmp.errors import UsageError
 from samcmp.inspect import WHAT, Inspection, Measured
 from samcmp.inspect.results import Results
-from samcmp.records import METRICS, Case
+from samcmp.records import Case
 from samcmp.report.canvas import Drawn, Options, foot
 from samcmp.report.styles import Style, styles_of
+from samcmp.report.units import named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -171,7 +172,8 @@ def _runs(cell: Cell) -> str:
     else:
         text = "runs: " + ", ".join(f"{n} of {label}" for label, n in counts.items())
     text += f" on {len(splits)} {case.split} split{'s' * (len(splits) > 1)}"
-    return f"{text}, {case.protocol.epochs} epochs"
+    drawn = "" if case.protocol.subset is None else f" of {case.protocol.subset} molecules"
+    return f"{text}{drawn}, {case.protocol.epochs} epochs"
 
 
 def _weights(inspection: Inspection) -> str:
@@ -189,9 +191,10 @@ def _molecules(inspection: Inspection) -> str:
 
 
 def metric(inspection: Inspection) -> str:
-    """The metric's name as it is printed."""
-    name = inspection.run.accuracy.metric if inspection.run.accuracy else ""
-    return METRICS.get(name, name)
+    """The metric's name as it is printed, with its unit where it has one."""
+    run = inspection.run
+    name = run.accuracy.metric if run.accuracy else ""
+    return named(name, dataset=run.case.dataset, dataset_hash=run.dataset_hash)
 
 
 def per_epoch(one: Series, name: str, of: Callable[[Array], Any] = np.nanmedian) -> tuple[Array, Array]:

@@ -36,17 +36,23 @@ class Unit:
 
 
 def has_method(model: str, name: str) -> bool:
-    """Tell whether a model of the catalogue has a method that returns a list, by its file, without importing it.
+    """Tell whether the class of a model has such a method that returns a list, one for each layer, without importing it.
 
-    GROVER's attention over the atoms of its read-out is none between atoms, a matrix for each layer.
+    GROVER's attention returns no list: it is the read-out's, not between atoms. A user's method may leave its type out.
     """
-    path = modules.path_of(backbones.entry(model).module)
-    if path is None or backbones.is_user_model(model):
+    if backbones.is_user_model(model):
+        file, _, of_class = model.rpartition(":")
+    else:
+        file, of_class = backbones.entry(model).module, "Model"
+    path = modules.path_of(file)
+    if path is None:
         return False
     return any(
-        isinstance(item, ast.FunctionDef) and item.name == name and ast.unparse(item.returns or item).startswith("list")
+        isinstance(item, ast.FunctionDef)
+        and item.name == name
+        and (item.returns is None or ast.unparse(item.returns).strip("'\"").startswith(("list", "List", "Sequence")))
         for node in ast.parse(path.read_bytes()).body
-        if isinstance(node, ast.ClassDef) and node.name == "Model"
+        if isinstance(node, ast.ClassDef) and node.name == of_class
         for item in node.body
     )
 
