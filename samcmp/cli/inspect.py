@@ -26,14 +26,21 @@ OPTIMIZERS = ("adam", "sam", "graphsam")
 
 def molecules(text: object) -> int | None:
     """Read a number of molecules, or all. Raises UsageError."""
-    return None if str(text) == "all" else options.whole("--molecules", least=2)(text)
+    if str(text) == "all":
+        return None
+    if not str(text).lstrip("-").isdecimal():
+        raise UsageError(f"expected a whole number or all, got {str(text)!r}", where="--molecules")
+    return options.whole("--molecules", least=2)(text)
 
 
 def points(text: object) -> int:
     """Read a number of points of which one lies in the middle. Raises UsageError."""
     value = options.whole("--points", least=3, most=1001)(text)
     if value % 2 == 0:
-        raise UsageError(f"an odd number has a point at the weights themselves, got {value}", where="--points")
+        raise UsageError(
+            f"an odd number has a point at the weights themselves, got {value}", where="--points",
+            remedy=f"Take {value + 1}.",
+        )  # fmt: skip
     return value
 
 

@@ -24,6 +24,8 @@ from samcmp.inspect import Context, Parts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
+SUM = 1e-3  # a row's sum may be off by
 Layers = Sequence[Tensor]  # A (G, h, L, L) of each layer
 
 
@@ -33,8 +35,8 @@ def measure(context: Context) -> Parts:
     Returns the scalars ``entropy`` and ``entropy_share`` (over ln n, of molecules with two atoms or more), both also
     with ``_initial``; the arrays ``entropy`` (M,) of the molecules, their ``atoms`` (M,) and ``rows`` (M,),
     ``by_layer`` (layers,), and one molecule's ``map`` (n, n), the last layer's mean over heads, with ``map_initial``,
-    ``map_row`` (1,) and ``symbols`` (n,). Raises UsageError where the model has no attention between atoms or the test
-    molecules do not hold the row.
+    ``map_row`` (1,) and ``symbols`` (n,); there is no map where the row asked for is no test molecule of the split.
+    Raises ValueError where the model has no attention between atoms.
     """
     setup, graphs = context.setup, context.setup.dataset
     if not isinstance(graphs, GraphSet):
@@ -47,16 +49,21 @@ def measure(context: Context) -> Parts:
         initial = setup.new_model().eval()
     at_first, _, _, layers_at_first = entropy(initial, test)
     context.say(1, 2)
-    place = _chosen(atoms, rows, context.settings.row)
-    position = graphs.positions(rows[[place]])
-    batch = graphs.batch(position)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "entropy": entropies, "entropy_initial": at_first, "atoms": atoms, "rows": rows,
         "by_layer": by_layer, "by_layer_initial": layers_at_first,
-        "map": heat_map(model, batch), "map_initial": heat_map(initial, batch), "map_row": rows[[place]],
-        "symbols": _symbols(graphs.smiles[int(position)]),
     }  # fmt: skip
     scalars, missing = {}, {}
+    place = _chosen(atoms, rows, context.settings.row)
+    if place is None:
+        missing["map"] = f"row {context.settings.row} is no test molecule of this split"
+    else:
+        position = graphs.positions(rows[[place]])
+        batch = graphs.batch(position)
+        arrays |= {
+            "map": heat_map(model, batch), "map_initial": heat_map(initial, batch), "map_row": rows[[place]],
+            "symbols": _symbols(graphs.smiles[int(position)]),
+        }  # fmt: skip
     for ending, values in (("", entropies), ("_initial", at_first)):
         for name, mean in (("entropy", _mean(values)), ("entropy_share", _mean(shares(values, atoms)))):
             if mean is None:
@@ -84,17 +91,21 @@ def entropy(
 def entropy_of_rows(A: Tensor, size: Tensor) -> Tensor:
     """Return (G,) the mean over heads and a molecule's own atoms of the entropy of A's rows, in nats, float64.
 
-    Shapes: A (G, h, L, L), size (G,); what lies beyond a molecule's atoms is not read.
+    Shapes: A (G, h, L, L), size (G,); what lies beyond a molecule's atoms is not read. Raises ValueError where a row of
+    finite numbers does not sum to 1.
     """
     own = torch.arange(A.shape[-1], device=A.device) < size.to(A.device)[:, None]  # (G, L)
     pairs = (own[:, None, :, None] & own[:, None, None, :]).expand_as(A)
-    H = torch.special.entr(A.double().where(pairs, torch.zeros((), dtype=torch.float64, device=A.device)))
-    mean: Tensor = H.sum((1, 2, 3)) / (A.shape[1] * size.to(A.device))
+    P = A.double().where(pairs, torch.zeros((), dtype=torch.float64, device=A.device))
+    strays = (P.sum(-1) - own[:, None, :].double()).abs()
+    if bool((strays > SUM).any()):
+        raise ValueError("the rows of its attention do not sum to 1 over the atoms of a molecule")
+    mean: Tensor = torch.special.entr(P).sum((1, 2, 3)) / (A.shape[1] * size.to(A.device))
     return mean
 
 
 def layers_of(model: nn.Module, batch: GraphBatch) -> Layers:
-    """Return A (G, h, L, L) of every layer. Raises UsageError where the model has no attention between atoms."""
+    """Return A (G, h, L, L) of every layer. Raises ValueError where the model has no attention between atoms."""
     made: Any = getattr(model, "attention", None)
     problem = "it has no method attention(batch)"
     if callable(made):
@@ -107,10 +118,8 @@ def layers_of(model: nn.Module, batch: GraphBatch) -> Layers:
         if layers and all(isinstance(A, Tensor) and A.dim() == 4 and A[:, 0].shape == shape for A in layers):
             return layers
         if layers:
-            problem = "its attention is not between atoms, (G, heads, L, L)"
-    raise UsageError(
-        f"the model has no attention: {problem}", where="--what attention", remedy="Models with attention: compt."
-    )
+            problem = "what its method returns is no list of (G, heads, L, L)"
+    raise ValueError(f"the model has no attention between atoms: {problem}")
 
 
 def heat_map(model: nn.Module, batch: GraphBatch) -> NDArray[np.float64]:
@@ -130,18 +139,13 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(values.mean()) if len(values) and np.isfinite(values).all() else None
 
 
-def _chosen(atoms: NDArray[np.int64], rows: NDArray[np.int64], row: int | None) -> int:
-    """The place of the molecule to draw: the one asked for, or the one of median size with the lowest row."""
+def _chosen(atoms: NDArray[np.int64], rows: NDArray[np.int64], row: int | None) -> int | None:
+    """The place of the molecule to draw: the one asked for, if it is here, or the one of median size."""
     if row is None:
         order = np.lexsort((rows, atoms))
         return int(order[(len(order) - 1) // 2])
     at = np.flatnonzero(rows == row)
-    if not len(at):
-        some = ", ".join(map(str, sorted(rows.tolist())[:5]))
-        raise UsageError(
-            f"row {row} is no test molecule of this split", where=f"--row {row}", remedy=f"Test rows: {some}, ..."
-        )
-    return int(at[0])
+    return int(at[0]) if len(at) else None
 
 
 def _symbols(smiles: str) -> NDArray[np.str_]:

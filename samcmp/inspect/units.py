@@ -36,9 +36,9 @@ class Unit:
 
 
 def has_method(model: str, name: str) -> bool:
-    """Tell whether the class of a model has such a method that returns a list, one for each layer, without importing it.
+    """Tell whether the class of a model has a method that returns a list, one for each layer, without importing it.
 
-    GROVER's attention returns no list: it is the read-out's, not between atoms. A user's method may leave its type out.
+    GROVER's attention returns no list: it is the read-out's, not between atoms. A user may leave the type out.
     """
     if backbones.is_user_model(model):
         file, _, of_class = model.rpartition(":")

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from samcmp import backbones
 from samcmp.conformance.backbone import MOLECULES, Subject
-from samcmp.errors import UsageError
 from samcmp.inspect.attention import entropy, entropy_of_rows, heat_map, shares
 from tests.backbones.test_every_backbone import SMALL
 
@@ -86,9 +85,16 @@ def test_model_of_a_users_own_may_return_plain_tensors() -> None:
     batch = subject().batch(MOLECULES)
 
     def uniform(batch: Any) -> list[Tensor]:
-        return [torch.full((batch.num_graphs, 1, batch.max_atoms, batch.max_atoms), 0.5)]
+        own = torch.arange(batch.max_atoms) < batch.atom_ptr.diff()[:, None]
+        return [own[:, None, None, :].expand(-1, 1, batch.max_atoms, -1) / own.sum(1)[:, None, None, None]]
 
-    assert entropy(Own(uniform), [batch])[0].shape == (batch.num_graphs,)
+    found, atoms, _, _ = entropy(Own(uniform), [batch])
+    assert found == pytest.approx(np.log(atoms), abs=1e-6)
+
+
+def test_rows_that_are_no_distributions_are_refused() -> None:
+    with pytest.raises(ValueError, match="sum to 1"):
+        entropy_of_rows(torch.full((1, 1, 3, 3), 0.5), torch.tensor([3]))
 
 
 @pytest.mark.parametrize(
@@ -100,6 +106,6 @@ def test_model_of_a_users_own_may_return_plain_tensors() -> None:
     ],
     ids=["none", "refused", "of a read-out"],
 )
-def test_model_without_attention_between_atoms_is_refused_with_the_remedy(model: nn.Module) -> None:
-    with pytest.raises(UsageError, match="no attention"):
+def test_model_without_attention_between_atoms_is_refused(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match="no attention"):
         entropy(model, [subject().batch(MOLECULES)])
