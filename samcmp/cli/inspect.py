@@ -243,24 +243,29 @@ def inspect(
         inspecting.show(job, every, kept, asked)
         return
     results = inspecting.run(job, every, kept, what=what, settings=asked)
-    drawn = _drawn(wanted, figures, results)
+    drawn, refused = _drawn(wanted, figures, results)
     inspecting.deliver(results, form=format_, path=output_file)
     drawing.save(drawn)
+    if refused:  # after what could be shown
+        raise refused[0]
     if results.failed:
         raise typer.Exit(1)
 
 
-def _drawn(wanted: list[tuple[str, Path]], figures: InspectFigures, results: Results) -> list[tuple[Path, Any]]:
+def _drawn(
+    wanted: list[tuple[str, Path]], figures: InspectFigures, results: Results
+) -> tuple[list[tuple[Path, Any]], list[UsageError]]:
+    """Draw what can be drawn; return it, and why the rest cannot."""
     if not wanted:
-        return []
+        return [], []
     from samcmp.inspect import drawing as kinds
     from samcmp.report.canvas import Options
 
     made = Options(figures.width, figures.font_size)
-    drawn = []
+    drawn, refused = [], []
     for kind, path in wanted:
         try:
             drawn.append((path, kinds.draw(kind, results, made)))
         except UsageError as error:
-            raise UsageError(error.what, where=f"--figure {kind}={path}", remedy=error.remedy) from None
-    return drawn
+            refused.append(UsageError(error.what, where=f"--figure {kind}={path}", remedy=error.remedy))
+    return drawn, refused

@@ -93,8 +93,8 @@ def _extremes(loss: MeanLoss, *, h: float, steps: int, seed: int, say: Say) -> t
         if share <= CONVERGED:
             scalars |= {name: value, f"{name}_residual": share}
         else:
-            text = f"{share:.0%}" if math.isfinite(share) else "more than 100 %"
-            missing[name] = f"not converged: after {len(V)} Lanczos steps its residual is {text} of it"
+            text = f"{100 * share:.3g} %" if math.isfinite(share) else "more than 100 %"
+            missing[name] = f"not converged: after {len(V)} Lanczos steps its residual is {text} of it, not at most 5 %"
     return scalars, missing
 
 

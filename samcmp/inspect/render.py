@@ -135,13 +135,15 @@ def pairs(results: Results) -> Grid | None:
     columns = [Column("from", right=False), Column("to", right=False), Column("split", right=False)]
     columns += [Column("barrier"), Column("distance")]
     rows = []
+    remarks = ["barrier: largest loss above the chord between two optimizers' weights; distance: ‖θ_A − θ_B‖"]
     for measured in results.pairs:
         one = measured.inspection
         ends = results.label(one.case), results.label(one.other.case) if one.other else ""
         values = [number(one.scalars[n]) if n in one.scalars else "n/a" for n in ("barrier", "distance")]
         rows.append(tuple(map(Entry, (*ends, one.case.block, *values))))
-    remark = "barrier: largest loss above the chord between two optimizers' weights; distance: ‖θ_A − θ_B‖"
-    return Grid(tuple(columns), tuple(rows), title="Paths", remarks=(remark,))
+        if "n/a" in values:
+            remarks.append(f"{' to '.join(ends)}: n/a: {one.missing.get('barrier', one.missing.get('all', ''))}")
+    return Grid(tuple(columns), tuple(rows), title="Paths", remarks=tuple(dict.fromkeys(remarks)))
 
 
 # ---------------------------------------------------------------------------------------------- forms

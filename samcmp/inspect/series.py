@@ -72,7 +72,7 @@ class Shown:
         return text if len(self.cells) == 1 else f"{cell.name}: {text}"
 
 
-def shown(results: Results, what: str, *needs: str) -> Shown:
+def shown(results: Results, what: str, *needs: str, remedy: str = "A run that ends well has them.") -> Shown:
     """Sort the runs of a measurement into cells and series; what cannot be drawn is left out, with its reason.
 
     Args:
@@ -98,10 +98,8 @@ def shown(results: Results, what: str, *needs: str) -> Shown:
             cells.append(Cell(_name(found[0].runs[0].inspection.case), tuple(found)))
     left_out = tuple(f"{', '.join(dict.fromkeys(labels))} ({why})" for why, labels in reasons.items())
     if not cells:
-        raise UsageError(
-            f"nothing to draw: {'; '.join(left_out) or 'nothing was measured'}", where="figure",
-            remedy=f"This figure shows {WHAT[what].summary}.",
-        )  # fmt: skip
+        why = "; ".join(left_out) or f"{what} was not measured"
+        raise UsageError(f"nothing to draw: {why}", where="figure", remedy=remedy)
     return Shown(tuple(cells), {one.label: one.style for cell in cells for one in cell.series}, left_out)
 
 

@@ -10,7 +10,7 @@ from samcmp.errors import UsageError
 from samcmp.inspect import Measured
 from samcmp.inspect.generalisation import LEAST, Association, Point, association
 from samcmp.inspect.results import Results
-from samcmp.inspect.series import Cell, Series, caption, finished, metric, shown, two_columns
+from samcmp.inspect.series import Cell, Series, Shown, caption, finished, metric, shown, two_columns
 from samcmp.records import LOWER_IS_BETTER
 from samcmp.report.canvas import Drawn, Options, legend, panels, points, tick
 
@@ -36,9 +36,9 @@ def sharpness(results: Results, options: Options) -> Drawn:
     wanted = [(cell, name) for cell in what.cells for name in MEASURES]
     tallest = max(len(cell.series) for cell in what.cells)
     figure, axes = panels(len(wanted), height=0.95 + 0.27 * tallest, options=two_columns(options))
-    absent = []
     for (cell, name), one in zip(wanted, axes, strict=True):
-        absent += [_dots(one, arm, name, len(cell.series) - 1 - k) for k, arm in enumerate(cell.series)]
+        for k, arm in enumerate(cell.series):
+            _dots(one, arm, name, len(cell.series) - 1 - k)
         one.set_yticks(range(len(cell.series)), [tick(arm.label) for arm in reversed(cell.series)])
         one.set_ylim(-0.6, len(cell.series) - 0.4)
         one.locator_params(axis="x", nbins=6)
@@ -52,12 +52,12 @@ def sharpness(results: Results, options: Options) -> Drawn:
         f"gradient, mean over batches; adaptive: in units of the weights, radius {10 * radius:g} (Kwon et al. 2021)",
         "eigenvalue: 10 Lanczos steps; trace: 10 Rademacher probes; Hessian products are differences of gradients at a "
         "distance of 0.01", "large: the mean over runs, small: each run, bar: the standard error of a single run's "
-        "trace", DINH, *dict.fromkeys(filter(None, absent)), weights=True,
+        "trace", DINH, *_absent(what), weights=True,
     ), options)  # fmt: skip
 
 
-def _dots(axes: Axes, arm: Series, name: str, place: int) -> str:
-    """Draw an arm's runs and their mean; return why some are missing."""
+def _dots(axes: Axes, arm: Series, name: str, place: int) -> None:
+    """Draw an arm's runs and their mean."""
     values = arm.scalars(name)
     if len(values) > 1:
         axes.plot(values, [place] * len(values), **points(arm.style), markersize=4, alpha=0.4, zorder=3)
@@ -65,10 +65,23 @@ def _dots(axes: Axes, arm: Series, name: str, place: int) -> str:
         axes.errorbar(values, [place], xerr=arm.scalars("trace_error"), color=arm.style["color"], zorder=3)
     if len(values):
         axes.plot(values.mean(), place, **points(arm.style), markersize=7, zorder=4)
-    lacking = [run.inspection.missing[name] for run in arm.runs if name in run.inspection.missing]
-    if not lacking:
-        return ""
-    return f"{arm.label}, {name}: {len(lacking)} of {len(arm.runs)} runs have none ({lacking[0]})"
+
+
+def _absent(what: Shown) -> list[str]:
+    """Say of which runs a measure is missing, and why."""
+    said = []
+    for name, title in MEASURES.items():
+        lacking: dict[str, list[str]] = {}
+        for cell in what.cells:
+            for arm in cell.series:
+                missing = [run.inspection.missing[name] for run in arm.runs if name in run.inspection.missing]
+                if missing:
+                    runs = f"{len(missing)} of {len(arm.runs)} runs of {what.title(cell, arm.label)}"
+                    lacking.setdefault(missing[0], []).append(runs)
+        reasons = "; ".join(f"{', '.join(runs)} ({why})" for why, runs in lacking.items())
+        if reasons:
+            said.append(f"no {title.partition(chr(10))[0]}: {reasons}")
+    return said
 
 
 def generalisation(results: Results, options: Options) -> Drawn:
