@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from samcmp.records import Accuracy, Case, Json, Status
+from samcmp.records import Accuracy, Case, Holds, Json, Status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,6 +134,7 @@ class Trained:
     dataset_hash: str = ""
     split_hash: str = ""
     parameters: int | None = None
+    holds: Holds = "molecules"  # what the dataset holds
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, Json] = field(default_factory=dict)
     schema: int = SCHEMA

@@ -170,7 +170,7 @@ def _runs(cell: Cell) -> str:
     else:
         text = "runs: " + ", ".join(f"{n} of {label}" for label, n in counts.items())
     text += f" on {len(splits)} {case.split} split{'s' * (len(splits) > 1)}"
-    drawn = "" if case.protocol.subset is None else f" of {case.protocol.subset} molecules"
+    drawn = "" if case.protocol.subset is None else f" of {case.protocol.subset} {cell.first.run.holds}"
     return f"{text}{drawn}, {case.protocol.epochs} epochs"
 
 
@@ -185,7 +185,7 @@ def _molecules(inspection: Inspection) -> str:
     batch = inspection.case.protocol.batch_size
     if accuracy is not None:
         count = accuracy.train_size if count is None else min(count, accuracy.train_size)
-    return f"mean loss of {'all' if count is None else count} training molecules in batches of {batch}"
+    return f"mean loss of {'all' if count is None else count} training {inspection.run.holds} in batches of {batch}"
 
 
 def metric(inspection: Inspection) -> str:

@@ -46,9 +46,9 @@ def sharpness(results: Results, options: Options) -> Drawn:
         if len(what.cells) > 1:
             one.set_title(tick(cell.name))
     radius = what.cells[0].first.settings["radius"]
-    batch = what.cells[0].first.case.protocol.batch_size
+    batch, holds = what.cells[0].first.case.protocol.batch_size, what.cells[0].first.run.holds
     return finished(figure, caption(
-        what, f"m-sharpness: rise of the loss of m = {batch} molecules one step of length {radius:g} along their "
+        what, f"m-sharpness: rise of the loss of m = {batch} {holds} one step of length {radius:g} along their "
         f"gradient, mean over batches; adaptive: in units of the weights, radius {10 * radius:g} (Kwon et al. 2021)",
         "eigenvalue: 10 Lanczos steps; trace: 10 Rademacher probes; Hessian products are differences of gradients at a "
         "distance of 0.01", "large: the mean over runs, small: each run, bar: the standard error of a single run's "

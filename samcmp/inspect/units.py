@@ -45,13 +45,15 @@ def has_method(model: str, name: str) -> bool:
     else:
         file, of_class = backbones.entry(model).module, "Model"
     path = modules.path_of(file)
-    if path is None:
+    try:
+        tree = ast.parse(path.read_bytes() if path else b"")
+    except (SyntaxError, ValueError, OSError):  # of a user's file: the run says so
         return False
     return any(
         isinstance(item, ast.FunctionDef)
         and item.name == name
         and (item.returns is None or ast.unparse(item.returns).strip("'\"").startswith(("list", "List", "Sequence")))
-        for node in ast.parse(path.read_bytes()).body
+        for node in tree.body
         if isinstance(node, ast.ClassDef) and node.name == of_class
         for item in node.body
     )

@@ -195,6 +195,7 @@ def of_record(record: Record) -> Trained:
         dataset_hash=record.dataset_hash,
         split_hash=record.split_hash,
         parameters=record.parameters,
+        holds=record.holds,
         versions=record.versions,
         machine=record.machine,
     )
