@@ -301,7 +301,7 @@ def from_json(cls: type[T], data: Json) -> T:
 
     kind: Any = cls
     text = data if isinstance(data, (bytes, str)) else json.dumps(data)
-    if _UNUSUAL.search(text if isinstance(text, bytes) else text.encode(errors="replace")):
+    if _unusual(text if isinstance(text, bytes) else text.encode(errors="replace")):
         parse_json(text)
     try:
         return typing.cast(T, _adapter(kind).validate_json(text, strict=True))
@@ -318,8 +318,19 @@ def _adapter(cls: type) -> Any:
     return TypeAdapter(cls)
 
 
-# numbers that may be beyond what is computed with: parsing every file twice would cost as much again
-_UNUSUAL = re.compile(rb"NaN|Infinity|[eE][+]?\d{3}|\d{19}")
+_HASH = re.compile(rb'"[0-9a-f]{16,}"')  # has digits behind an e more often than not
+_SHAPE = bytes(
+    48 if 48 <= c < 58 else 101 if c in b"eE" else c if c == 46 else 32 for c in range(256)
+)  # 0, e, . or blank
+_WHOLE = re.compile(rb"(?<![.0])0{19}")
+
+
+def _unusual(text: bytes) -> bool:
+    """Say whether a number may be beyond what is computed with; parsing every file twice would cost as much again."""
+    if b"NaN" in text or b"Infinity" in text:
+        return True
+    shape = _HASH.sub(b"", text).translate(_SHAPE, b"+")
+    return b"0e000" in shape or (b"0" * 19 in shape and _WHOLE.search(shape) is not None)
 
 
 def parse_json(text: bytes | str) -> Json:

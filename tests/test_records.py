@@ -14,6 +14,7 @@ from samcmp.records import (
     Protocol,
     Record,
     Throughput,
+    _unusual,
     content_key,
     from_json,
     to_json,
@@ -72,3 +73,12 @@ def test_every_learning_rate_that_a_suite_may_name_exists() -> None:
     from samcmp.training import loop
 
     assert tuple(loop.SCHEDULES) == SCHEDULES
+
+
+@pytest.mark.parametrize("number", ["1e100", "-1.5E+300", "1e0100", "9" * 19, "-" + "9" * 30])
+def test_a_record_is_parsed_twice_only_for_numbers_that_may_be_too_large(number: str) -> None:
+    usual = b'{"key": "12e456%s", "small": 1e-100, "seconds": [0.00012345678901234567, 3.5, 1234567890]}' % (
+        b"0e000" * 9
+    )
+    assert not _unusual(usual)
+    assert _unusual(usual.replace(b"3.5", number.encode()))

@@ -15,6 +15,7 @@ from scipy import special, stats
 from samcmp.analysis.comparison import Across, Cell, Interval, PairTest, Row, Settings, Standing
 from samcmp.analysis.paired import Array, alike, holm
 
+LEAST_DRAWS, MOST_DRAWN = 2_000, 5_000_000  # bootstrap samples of runs, and runs in all of them
 TAU = tuple(1.0 + 0.05 * i for i in range(61))  # 1 to 4, AlgoPerf's range
 
 
@@ -212,12 +213,13 @@ def iqm_interval(
     """Return the IQM over all runs of an arm, with a stratified percentile bootstrap (Agarwal et al. 2021).
 
     ``cells`` holds one array of runs a cell; resamples are drawn within each cell. Arms with equally many runs are
-    resampled alike, so they stay paired.
+    resampled alike, so they stay paired. Of very many runs fewer samples are drawn, 2,000 at least.
     """
     strata = [np.asarray(runs, dtype=np.float64) for runs in cells]
     value = iqm(np.concatenate(strata))
     if max(runs.size for runs in strata) < 2:
         return Interval(value)
+    draws = min(draws, max(LEAST_DRAWS, MOST_DRAWN // sum(runs.size for runs in strata)))
     rng = np.random.default_rng(seed)
     drawn = np.concatenate([runs[rng.integers(0, runs.size, (draws, runs.size))] for runs in strata], axis=1)
     low, high = np.quantile(stats.trim_mean(drawn, 0.25, axis=1), [alpha / 2.0, 1.0 - alpha / 2.0])
