@@ -20,6 +20,7 @@ from samcmp.analysis.comparison import Cell, Comparison, Interval, Row, from_jso
 from samcmp.analysis.numbers import memory, signed, times
 from samcmp.analysis.paired import Difference, adjusted_interval, holm, paired_difference, vector
 from samcmp.analysis.sentences import form_of, with_limits
+from samcmp.profiling import BUSY_BEFORE, BUSY_WHILE, WARNING
 from samcmp.records import METRICS
 
 OK, ACCURACY, SPEED, MEMORY, EVIDENCE, BASELINE = 0, 10, 11, 12, 13, 14
@@ -76,6 +77,7 @@ def compare(now: Comparison, before: Comparison) -> Gate:
         return _closed("suite", f"the baseline is of suite {before.suite}, this is {now.suite}")
     cells = {cell.key: cell for cell in now.cells}
     findings = _failures(now, before)
+    busy = _busy(now) or _busy(before)
     accuracy: list[tuple[str, Difference, Cell]] = []
     for old in before.cells:
         new = cells.get(old.key)
@@ -98,7 +100,7 @@ def compare(now: Comparison, before: Comparison) -> Gate:
                 findings.append(replace(found, where=where))
             elif found is not None:
                 accuracy.append((where, found, new))
-            findings += [replace(f, where=where) for f in _cost(new, old, rows[row.arm], row)]
+            findings += [replace(f, where=where) for f in _cost(new, old, rows[row.arm], row, busy=busy)]
     findings += _judged(accuracy, now.settings.alpha)
     if not findings:
         return _closed("baseline", "holds nothing that could be compared")
@@ -196,7 +198,7 @@ def _judged(accuracy: list[tuple[str, Difference, Cell]], alpha: float) -> list[
     return findings
 
 
-def _cost(new_cell: Cell, old_cell: Cell, new: Row, old: Row) -> list[Finding]:
+def _cost(new_cell: Cell, old_cell: Cell, new: Row, old: Row, *, busy: bool) -> list[Finding]:
     """Check speed and memory, which only mean something on the baseline's own machine."""
     if old.graphs_per_second is None and old.peak_bytes is None:
         return []
@@ -207,7 +209,7 @@ def _cost(new_cell: Cell, old_cell: Cell, new: Row, old: Row) -> list[Finding]:
         if new.graphs_per_second is None:
             findings.append(Finding(SPEED, "", f"no speed any more: {new.missing.get('graphs_per_second')}", "speed"))
         else:
-            findings.append(_speed(new, old))
+            findings.append(_speed(new, old, busy=busy))
     if old.peak_bytes:
         if new.peak_bytes is None:
             findings.append(Finding(MEMORY, "", f"no peak memory any more: {new.missing.get('peak_bytes')}", "memory"))
@@ -226,8 +228,17 @@ def _said(cell: Cell) -> str:
     return cell.speed_session or "no machine (not profiled)"
 
 
-def _speed(new: Row, old: Row) -> Finding:
-    """Slower: the whole interval of now/before lies below 1 − 5 %. Fine: it lies above. Else not enough evidence."""
+def _busy(comparison: Comparison) -> bool:
+    """Say whether other programs took the machine while its speeds were measured."""
+    said = [note for note in comparison.notes if note.startswith(WARNING)]
+    return any(text in note for note in said for text in (BUSY_BEFORE, BUSY_WHILE))
+
+
+def _speed(new: Row, old: Row, *, busy: bool) -> Finding:
+    """Slower: the whole interval of now/before lies below 1 − 5 %. Fine: it lies above. Else not enough evidence.
+
+    A loss on a machine that other work kept ``busy`` is no evidence either: its rounds agree about the other work, too.
+    """
     if new.block_seconds and new.block_seconds == old.block_seconds:
         return Finding(OK, "", "speed: the same measurement", "speed")
     ratio = _ratio(new, old)
@@ -235,7 +246,8 @@ def _speed(new: Row, old: Row) -> Finding:
     if ratio.low is None or ratio.high is None:
         code = OK if ratio.value >= 1.0 else EVIDENCE
     elif ratio.high < 1.0 - SPEED_LOSS:
-        code = SPEED
+        code = EVIDENCE if busy else SPEED
+        said += ", while other programs took the machine, here or for the baseline: measure again" * busy
     else:
         code = OK if ratio.low > 1.0 - SPEED_LOSS else EVIDENCE
     return Finding(code, "", said, "speed")

@@ -93,7 +93,7 @@ def predicted(
     said = _described(paths)
     content = table.read(data)
     column = smiles_column or said[0].smiles_column
-    smiles = content.text(content.column(column))
+    smiles = content.text(content.column(column, option="--smiles-column"))
     _refuse_taken(content, said[0].targets, said[0].classes, several=len(paths) > 1)
     with common.progress_bars() as progress:
         found = _predicted(

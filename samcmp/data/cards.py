@@ -23,6 +23,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a card: also a folder name
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
 COMPT = "@compt"  # after a dataset's name: the population without molecules of 100 and more atoms
 ENTRY_POINTS = "samcmp.datasets"
+TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq", ".gz", ".zip", ".smi", ".txt")  # how a file's name ends
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,9 @@ def _unknown_dataset(name: str, paths: Mapping[str, Path]) -> SamcmpError:
         return UsageError(
             f"unknown dataset {name!r}", remedy=f"Did you mean {by_title!r}? Allowed: {', '.join(sorted(paths))}."
         )
+    if name.lower().endswith(TABLES):
+        remedy = f"Name a table of your own with --data {name} --target COLUMN."
+        return UsageError(f"unknown dataset {name!r}", remedy=remedy)
     return unknown("dataset", name, paths)
 
 

@@ -36,8 +36,12 @@ class Table:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def column(self, name: str) -> int:
-        """Return the position of a column. Raises DataError when it is missing or its name occurs twice."""
+    def column(self, name: str, option: str = "") -> int:
+        """Return the position of a column. Raises DataError when it is missing or its name occurs twice.
+
+        Args:
+            option: the one that names the column, for the remedy.
+        """
         places = [i for i, title in enumerate(self.header) if title == name]
         if len(places) == 1:
             return places[0]
@@ -55,7 +59,9 @@ class Table:
                 remedy="Add a first line with the names of the columns.",
             )
         close = nearest(name, self.header)
-        hint = f"{f'Did you mean {close!r}? ' if close else ''}The columns are {self.columns}."
+        meant = f"Did you mean {close!r}? " if close else ""
+        named = f"Name one with {option}. " if option else ""
+        hint = f"{meant}{named}The columns are {self.columns}."
         raise DataError(f"there is no column {name!r}", where=self.where, remedy=hint)
 
     @property

@@ -39,14 +39,14 @@ def user_card(
         remedy = "Name the two with --smiles-column and --target."
         raise UsageError(f"{smiles_column!r} is both SMILES and target", where=where, remedy=remedy)
     if split_column:
-        rows.column(split_column)
+        rows.column(split_column, option="--split-column")
     if task == "multiclass" and len(targets) > 1:
         remedy = "Name one --target; run the command once for each."
         raise UsageError("a multiclass task has one target column", where="--task multiclass", remedy=remedy)
     used = gate.usable(
         rows,
-        smiles=rows.column(smiles_column),
-        targets=[rows.column(target) for target in targets],
+        smiles=rows.column(smiles_column, option="--smiles-column"),
+        targets=[rows.column(target, option="--target") for target in targets],
         multiclass=task == "multiclass",
     )
     notes: tuple[str, ...] = ()

@@ -238,7 +238,16 @@ def check_members(kind: str, names: Sequence[str], *, where: str, cards: Sequenc
                 )
             if kind != "dataset" and name.endswith(".py"):
                 raise ConfigError(f"{name!r} names no class", where=where, remedy=f"Write {name}:CLASS.")
+            if kind == "dataset" and _is_table(name):
+                remedy = f"Name a table of your own with --data {name} --target COLUMN."
+                raise ConfigError(f"unknown dataset {name!r}", where=where, remedy=remedy)
             raise _config_unknown(kind, name, allowed, where=where)
+
+
+def _is_table(name: str) -> bool:
+    from samcmp.data import cards
+
+    return name.lower().endswith(cards.TABLES)
 
 
 def _check_file(source: str, where: str) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from samcmp import machine
 from samcmp.errors import UsageError
-from samcmp.profiling import costs, session_records
+from samcmp.profiling import BUSY_BEFORE, costs, session_records
 from samcmp.profiling.arms import Arm, Turn, failure_of, recorded
 from samcmp.profiling.clocks import clock_for, working_after
 from samcmp.profiling.gpu_monitor import GpuMonitor
@@ -84,7 +84,7 @@ def measure(run: Results) -> None:
     load = machine.load()
     cores = machine.usable_cores()
     if load is not None and load > 0.5 * cores and not run.options.process:  # later processes see the load of the first
-        run.warnings.append(f"the machine was busy before the session (load {load} on {cores:g} cores)")
+        run.warnings.append(f"{BUSY_BEFORE} the session (load {load} on {cores:g} cores)")
     try:
         idle_watts = costs.idle_watts(run)
         costs.memory(run)

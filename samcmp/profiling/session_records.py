@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from samcmp import machine
-from samcmp.profiling import WARNING
+from samcmp.profiling import BUSY_WHILE, WARNING
 from samcmp.profiling.arms import GRADIENT, Arm
 from samcmp.profiling.clocks import CudaClock
 from samcmp.profiling.ratios import Floats, Ratio, noise, ratio
@@ -271,7 +271,7 @@ def _disturbances(results: Results) -> list[str]:
     if results.clock.name != CudaClock.name and blocks:
         busy = sum(t.cpu_seconds for t in blocks) / max(1e-9, sum(t.seconds for t in blocks))
         if busy < 0.9:
-            said.append(f"this process had {busy:.2f} cores while it was timed: other processes took the rest")
+            said.append(f"this process had {busy:.2f} cores while it was timed: {BUSY_WHILE}")
     if any(not t.agrees for t in blocks):
         share = sum(not t.agrees for t in blocks) / len(blocks)
         said.append(f"device and host clock differ by more than 1 % in {share:.0%} of the blocks")

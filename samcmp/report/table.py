@@ -111,13 +111,15 @@ def _reading(comparison: Comparison) -> list[str]:
     tested = max((v.comparisons for cell in comparison.cells for v in cell.verdicts), default=0)
     if tested == 0:
         return []
-    said = "verdicts: mean paired difference, positive is better, and the interval that its word is read off, 95 %"
+    said = "verdicts: mean paired difference, positive is better, and the"
     if tested == 1:
-        return [said]
+        cut = any(v.low_excluded or v.high_excluded for cell in comparison.cells for v in cell.verdicts)
+        more = ", cut (round bracket) where the test excludes 0 or the margin" if cut else ""
+        return [f"{said} 95 % interval that its word is read off{more}"]
     together = f"the {tested}" if len(comparison.cells) == 1 else f"each cell's (at most {tested})"
     return [
-        f"{said} for {together} comparisons together: Bonferroni's, cut (round bracket) where Holm's tests exclude 0 "
-        "or the margin"
+        f"{said} interval that its word is read off, 95 % for {together} comparisons together: Bonferroni's, cut "
+        "(round bracket) where Holm's tests exclude 0 or the margin"
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 from samcmp.analysis import gate
 from samcmp.analysis.build import compare
 from samcmp.analysis.comparison import to_json_text
+from samcmp.profiling import BUSY_BEFORE, BUSY_WHILE, WARNING
 from samcmp.records import Record
 from tests.report.made import cell
 
@@ -44,6 +45,15 @@ def baseline(tmp_path: Path) -> Path:
 
 def code(records: list[Record], baseline: Path, suite: str = "smoke") -> int:
     return gate.check(compare(records, suite=suite), baseline).code
+
+
+@pytest.mark.parametrize("text", [BUSY_BEFORE, BUSY_WHILE])
+def test_a_slower_speed_on_a_busy_machine_is_no_evidence(baseline: Path, text: str) -> None:
+    slower = changed(cell(), speed=0.8)
+    busy = [dataclasses.replace(r, notes=(f"{WARNING}{text}",)) if r.throughput else r for r in slower]
+    found = gate.check(compare(busy, suite="smoke"), baseline)
+    assert found.code == 13
+    assert any("measure again" in finding.what for finding in found.findings)
 
 
 def test_nothing_changed_passes(baseline: Path) -> None:

@@ -125,3 +125,24 @@ def test_a_split_column_without_a_table_is_refused(run: Run) -> None:
     code, _, err = run("train", "--split", "column")
     assert code == 2
     assert "--split-column" in err
+
+
+@pytest.mark.parametrize("words", [("compare",), ("train",), ("fetch", "--audit")])
+def test_a_table_named_as_a_dataset_is_told_its_option(run: Run, words: tuple[str, ...]) -> None:
+    place = ("-d", "mine.csv") if words[0] != "fetch" else ("mine.csv",)
+    code, _, err = run(*words, *place)
+    assert (code, "--data mine.csv --target COLUMN" in " ".join(err.split())) == (2, True), err
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("--smiles-column", "smile", "--target", "y"), "--smiles-column"),
+        (("--target", "z"), "--target"),
+        (("--target", "y", "--split", "column", "--split-column", "part"), "--split-column"),
+    ],
+)
+def test_a_missing_column_names_the_option_that_asks_for_it(run: Run, words: tuple[str, ...], option: str) -> None:
+    Path("t.csv").write_text("smiles,y\nCCO,1\nCC,2\n")
+    code, _, err = run("compare", "--data", "t.csv", *words)
+    assert (code, f"Name one with {option}." in " ".join(err.split())) == (2, True), err
