@@ -47,7 +47,7 @@ def compare(
         dataclasses.replace(cell, sentences=sentences(cell), recommendation=recommend(cell))
         for cell in _tell_apart(cells)
     ]
-    notes = [note for record in records for note in record.notes]
+    notes = dict.fromkeys(note for record in records for note in record.notes)
     return Comparison(
         cells=tuple(cells),
         across=_across(cells, settings),
@@ -55,7 +55,7 @@ def compare(
         suite=suite,
         machines=_distinct(machine_of(record) for record in records),
         versions=_distinct(record.versions for record in records),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(_with_labels(notes, [row for cell in cells for row in cell.rows])),
         records=len(records),
         recommendation=recommend_over(cells),
         rule=f"{RULE} {RULE_OVER_CELLS}" if len(cells) > 1 else RULE,
@@ -246,10 +246,10 @@ def _data_notes(group: Group) -> list[str]:
 
 
 def _with_labels(notes: Iterable[str], rows: Sequence[Row]) -> list[str]:
-    """Name classes from files in the notes as in the table."""
-    for row in rows:
-        if ":" in row.optimizer:
-            notes = [note.replace(row.optimizer, plain(row.label)) for note in notes]
+    """Name classes from files in the notes as in the table; a command to type keeps the path."""
+    shown = {row.optimizer: plain(row.label) for row in rows if ":" in row.optimizer}
+    for full, short in shown.items():
+        notes = [note if "`" in note else note.replace(full, short) for note in notes]
     return [*notes]
 
 

@@ -75,6 +75,7 @@ def wide() -> Comparison:
     for k, dataset in enumerate(WIDE):
         model = "grover" if k % 2 else "a/b/model.py:MyModelOfALongName"
         records += cell(dataset=dataset, model=model, arms=arms, seed=k, blocks=3)
+    records[0] = dataclasses.replace(records[0], notes=(f"profile: bursts of other work for {LONG}[rho=0.1]",))
     several = [
         r if r.accuracy is None or r.case.dataset != "tox21"
         else dataclasses.replace(r, accuracy=dataclasses.replace(r.accuracy, per_task=TASKS, tasks_total=12))
