@@ -17,12 +17,13 @@ from samcmp.api.arguments import (
     PathLike,
     Settings,
     checked,
+    folders,
     group,
     in_python,
     names,
     one,
-    overrides,
     path,
+    spelled,
     table,
 )  # fmt: skip
 from samcmp.api.results import Profiled, Result, Trained
@@ -110,14 +111,13 @@ def compare(
     from samcmp.experiment.budget import seconds_of
 
     with in_python(progress=progress, data=data):
-        given = {
-            "subset": subset, "data": table(data), "smiles_column": smiles_column, "target": names(target, "target"),
-            "task": task, "cards": _folders(cards), "source": source, "config": path(config),
-            "set_": overrides(settings), "init_from": path(init_from), "threads": threads, "epochs": epochs,
-            "batch_size": batch_size, "split": split, "split_file": path(split_file), "split_column": split_column,
-            "tune": tune, "equal": equal, "equal_cost": equal_cost, "folds": folds, "repeats": repeats, "seed": seed,
-            "on": on, "jobs": jobs, "timeout": timeout, "profile_seconds": profile_seconds, "margin": margin,
-        }  # fmt: skip
+        given = spelled(
+            subset=subset, data=data, smiles_column=smiles_column, target=target, task=task, cards=cards,
+            source=source, config=config, settings=settings, init_from=init_from, threads=threads, epochs=epochs,
+            batch_size=batch_size, split=split, split_file=split_file, split_column=split_column, tune=tune,
+            equal=equal, equal_cost=equal_cost, folds=folds, repeats=repeats, seed=seed, on=on, jobs=jobs,
+            timeout=timeout, profile_seconds=profile_seconds, margin=margin,
+        )  # fmt: skip
         read = checked(command.compare, given)
         chosen = planning.Chosen(
             suite, names(dataset, "dataset"), names(model, "model"), names(optimizers, "optimizers"),
@@ -196,13 +196,11 @@ def train(
     from samcmp.cli import train as command
 
     with in_python(progress=progress, data=data):
-        given = {
-            "subset": subset, "data": table(data), "smiles_column": smiles_column, "target": names(target, "target"),
-            "task": task, "cards": _folders(cards), "source": source, "config": path(config),
-            "set_": overrides(settings), "init_from": path(init_from), "threads": threads, "epochs": epochs,
-            "batch_size": batch_size, "split": split, "split_file": path(split_file), "split_column": split_column,
-            "fold": fold, "seed": seed,
-        }  # fmt: skip
+        given = spelled(
+            subset=subset, data=data, smiles_column=smiles_column, target=target, task=task, cards=cards, source=source,
+            config=config, settings=settings, init_from=init_from, threads=threads, epochs=epochs,
+            batch_size=batch_size, split=split, split_file=split_file, split_column=split_column, fold=fold, seed=seed,
+        )  # fmt: skip
         read = checked(command.train, given)
         common.check_writable(path(save), "--save")
         common.check_writable(path(save_split), "--save-split")
@@ -267,12 +265,10 @@ def profile(
     from samcmp.experiment.budget import seconds_of
 
     with in_python(progress=progress, data=data):
-        given = {
-            "subset": subset, "data": table(data), "smiles_column": smiles_column, "target": names(target, "target"),
-            "task": task, "cards": _folders(cards), "source": source, "config": path(config),
-            "set_": overrides(settings), "init_from": path(init_from), "threads": threads, "seed": seed,
-            "processes": processes,
-        }  # fmt: skip
+        given = spelled(
+            subset=subset, data=data, smiles_column=smiles_column, target=target, task=task, cards=cards, source=source,
+            config=config, settings=settings, init_from=init_from, threads=threads, seed=seed, processes=processes,
+        )  # fmt: skip
         read = checked(command.profile, given)
         seconds = seconds_of(budget)
         several = [batch_size] if batch_size is None or isinstance(batch_size, int) else batch_size
@@ -337,7 +333,7 @@ def datasets(cards: PathLike | Sequence[PathLike] | None = None) -> pandas.DataF
     """Return the datasets, one row each: name, title, molecules, task, targets, metric, whether it is cached."""
     from samcmp.cli import list as catalogue
 
-    return _catalogue(catalogue.datasets(tuple(_folders(cards) or ())))
+    return _catalogue(catalogue.datasets(tuple(folders(cards) or ())))
 
 
 def models() -> pandas.DataFrame:
@@ -358,12 +354,6 @@ def _catalogue(rows: list[dict[str, Any]]) -> pandas.DataFrame:
     import pandas
 
     return pandas.DataFrame(rows)
-
-
-def _folders(cards: PathLike | Sequence[PathLike] | None) -> list[Path] | None:
-    if cards is None:
-        return None
-    return [Path(folder) for folder in ([cards] if isinstance(cards, (str, os.PathLike)) else cards)]
 
 
 def _store(folder: PathLike | None) -> Store:

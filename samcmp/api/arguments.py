@@ -98,6 +98,23 @@ def table(data: PathLike | pandas.DataFrame | None) -> Path | None:
     return place
 
 
+def folders(cards: PathLike | Sequence[PathLike] | None) -> list[Path] | None:
+    """Return one folder or several as a list."""
+    if cards is None:
+        return None
+    return [Path(folder) for folder in ([cards] if isinstance(cards, (str, os.PathLike)) else cards)]
+
+
+def spelled(**given: Any) -> dict[str, Any]:
+    """Return arguments as the command line's options: by their names there, paths and lists as there."""
+    readers: dict[str, Callable[[Any], Any]] = {
+        "data": table, "target": lambda value: names(value, "target"), "cards": folders, "settings": overrides,
+        "config": path, "init_from": path, "split_file": path,
+    }  # fmt: skip
+    options = {"settings": "set_"}
+    return {options.get(name, name): readers.get(name, lambda value: value)(value) for name, value in given.items()}
+
+
 @contextmanager
 def in_python(*, progress: bool = True, data: object = None) -> Iterator[None]:
     """Run with or without progress on standard error; a SamcmpError names arguments instead of options."""
