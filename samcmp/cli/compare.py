@@ -167,7 +167,9 @@ def compare(
     records, comparison = planning.compared(
         planned, kept, margin=out.margin, equal=tuning.equal, published=out.published
     )
-    output.deliver(comparison, form=out.format_, output=out.output, records=records, rows=out.rows)
+    output.deliver(
+        comparison, form=out.format_, output=out.output, records=records, rows=out.rows, unit=figures.unit
+    )  # fmt: skip
     drawing.save(drawing.draw(drawing.check(figures), figures, comparison, records))
     if before is not None:
         raise typer.Exit(gates.judge(comparison, before, gate))

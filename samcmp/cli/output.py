@@ -85,11 +85,13 @@ def deliver(
     output: Path | None,
     records: Sequence[Record] = (),
     rows: str = "arms",
+    unit: str = "",
 ) -> None:
     """Print or write a comparison in the form asked for. A file appears whole or not at all.
 
     Args:
         rows: of CSV and Parquet: one an arm, or one a run of ``records``.
+        unit: of RMSE and MAE, on the axes of a page's figures.
     """
     from samcmp import report
     from samcmp.report import flat
@@ -105,7 +107,7 @@ def deliver(
     elif form == "csv":
         put(flat.to_csv(comparison, runs_of), output)
     else:
-        put(report.render(comparison, form, records=records), output)
+        put(report.render(comparison, form, records=records, unit=unit), output)
 
 
 def put(text: str, path: Path | None) -> None:

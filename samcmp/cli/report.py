@@ -95,7 +95,9 @@ def report(
 
         comparison = with_published(comparison)
     drawn = drawing.draw(wanted, figures, comparison, records)
-    output.deliver(comparison, form=out.format_, output=out.output, records=records, rows=out.rows)
+    output.deliver(
+        comparison, form=out.format_, output=out.output, records=records, rows=out.rows, unit=figures.unit
+    )  # fmt: skip
     drawing.save(drawn)
     if before is not None:
         raise typer.Exit(gates.judge(comparison, before, gate))

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 FORMATS = ("table", "markdown", "latex", "html", "csv", "json", "parquet")
 
 
-def render(comparison: Comparison, form: str, *, records: Sequence[Record] = ()) -> str:
+def render(comparison: Comparison, form: str, *, records: Sequence[Record] = (), unit: str = "") -> str:
     """Return a Comparison as text: markdown, latex, html, csv or json. Raises UsageError for another format.
 
     Args:
         records: what it was made of; a page then shows their learning curves.
+        unit: of RMSE and MAE on the axes of its figures; as the dataset's card says where it is left out.
     """
     if form == "markdown":
         from samcmp.report.markdown import render as markdown
@@ -34,7 +35,7 @@ def render(comparison: Comparison, form: str, *, records: Sequence[Record] = ())
     if form == "html":
         from samcmp.report.html import render as html
 
-        return html(comparison, records)
+        return html(comparison, records, unit)
     if form == "csv":
         from samcmp.report.flat import to_csv
 

@@ -69,8 +69,12 @@ class Section:
     figures: tuple[Picture, ...]
 
 
-def render(comparison: Comparison, records: Sequence[Record] = ()) -> str:
-    """Return the page; with the ``records`` behind the comparison it has their learning curves, too."""
+def render(comparison: Comparison, records: Sequence[Record] = (), unit: str = "") -> str:
+    """Return the page; with the ``records`` behind the comparison it has their learning curves, too.
+
+    Args:
+        unit: of RMSE and MAE on the axes; as the dataset's card says where it is left out.
+    """
     layout = table(comparison)
     known: dict[str, Any] = {
         "layout": layout,
@@ -81,7 +85,7 @@ def render(comparison: Comparison, records: Sequence[Record] = ()) -> str:
         "suite": comparison.suite,
         "records": comparison.records,
     }
-    pictures = _pictures(comparison, records)
+    pictures = _pictures(comparison, records, unit)
     sections = [
         _section(cell, pictures.get(cell.key, ()), alone=len(comparison.cells) == 1) for cell in comparison.cells
     ]
@@ -189,7 +193,7 @@ def bar(value: float, limits: tuple[float | None, float | None], margin: float |
 # ---------------------------------------------------------------------------------------------- figures
 
 
-def _pictures(comparison: Comparison, records: Sequence[Record]) -> dict[str, list[Picture]]:
+def _pictures(comparison: Comparison, records: Sequence[Record], unit: str) -> dict[str, list[Picture]]:
     """Draw the figures of each cell."""
     from samcmp.report.canvas import Options, svg
     from samcmp.report.figures import draw
@@ -200,7 +204,7 @@ def _pictures(comparison: Comparison, records: Sequence[Record]) -> dict[str, li
         mine = pictures.setdefault(cell.key, [])
         for kind in ("front", "curves") if records else ("front",):
             with contextlib.suppress(UsageError):  # a cell without scores or speeds has no front
-                drawn = draw(kind, one, records, Options())
+                drawn = draw(kind, one, records, Options(unit=unit))
                 mine.append(Picture(kind, inline_svg(svg(drawn.figure), f"{kind}-{place}"), drawn.caption))
     return pictures
 

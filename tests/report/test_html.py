@@ -86,6 +86,11 @@ def test_the_page_says_all_that_the_other_formats_say() -> None:
         assert " ".join(text.split()) in page.text
 
 
+def test_the_unit_of_the_labels_is_on_the_axes_of_the_page() -> None:
+    records = cell(metric="rmse", level=1.0)
+    assert "RMSE (kcal/mol)" in Read(html.render(compare(records), records, "kcal/mol")).text
+
+
 def test_the_recommendation_is_the_only_headline() -> None:
     comparison = compare(many())
     text = html.render(comparison)
