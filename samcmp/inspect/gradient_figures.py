@@ -110,7 +110,7 @@ QUESTIONS = {
     "direction": r"$\cos(\hat{\varepsilon}_t, g_t) \geq 0$",
     "direction_approximated": r"$\cos(\hat{\varepsilon}_t, g_t) \geq 0$, approximated steps",
 }
-PARTS = ("_first", "_middle", "_last", "")
+PARTS = {"_first": "first\nthird", "_middle": "middle\nthird", "_last": "last\nthird", "": "whole\ntraining"}
 
 
 def pairs(results: Results, options: Options) -> Drawn:
@@ -130,23 +130,25 @@ def pairs(results: Results, options: Options) -> Drawn:
                 if paper is not None:
                     stars[arm.label] = paper
                     one.plot(
-                        3 + offset, paper, marker="*", markersize=9, markeredgecolor="black",
+                        4 + offset, paper, marker="*", markersize=9, markeredgecolor="black",
                         markerfacecolor=arm.style["color"], markeredgewidth=0.6, linestyle="none", zorder=5,
                     )  # fmt: skip
-            one.set_xticks(range(4), ["first\nthird", "middle\nthird", "last\nthird", "whole\ntraining"])
-            one.set_xlim(-0.5, 3.5)
+            published = question in {asked for name, asked in PAPER_PAIRS if name in what.used}
+            parts = [*PARTS.values(), *["the\npaper"] * published]
+            one.set_xticks(range(len(parts)), parts)
+            one.set_xlim(-0.5, len(parts) - 0.5)
             one.set_ylim(-3, 103)
             one.set_ylabel("share of steps (%)")
             one.set_title(what.title(cell, text) if len(what.cells) == 1 else f"{tick(cell.name)}\n{text}")
     legend(figure, what.used, options, lines=False)
-    published = ", ".join(f"{share:.2f} % ({name})" for name, share in stars.items())
+    said = ", ".join(f"{share:.2f} % ({name})" for name, share in stars.items())
     return finished(figure, caption(
         what, "share of steps whose two vectors point the same way (cosine 0 or more)", LETTERS,
         "approximated: of the steps without a pass at the unperturbed weights (at the others ε points along g by "
         "construction)",
         "point: the mean over runs, bar: their range, over the steps for which both vectors are there and not zero",
-        f"stars: Wang et al. (2024) on BBBP, consistent pairs of perturbation and updating gradient over all steps: "
-        f"{published}" if published else "",
+        f"stars: Wang et al. (2024) on BBBP, consistent pairs of perturbation and updating gradient in all "
+        f"steps: {said}" if said else "",
     ), options)  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -46,7 +48,7 @@ class Kept:
     # ---- inspections
 
     def has(self, key: str) -> bool:
-        return self.inspection(key) is not None and self._arrays_path(key).is_file()
+        return self.inspection(key) is not None and self._is_whole(self._arrays_path(key))
 
     def inspection(self, key: str) -> Inspection | None:
         found = self._read(Inspection, self.path(key))
@@ -74,6 +76,19 @@ class Kept:
         np.savez_compressed(buffer, allow_pickle=False, **dict(arrays))
         files.write(self._arrays_path(inspection.key), buffer.getvalue(), remedy=REMEDY)
         self._write(inspection, self.path(inspection.key))
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether arrays can be read; the sums of an archive are checked without numpy."""
+        if not path.is_file():
+            return False
+        try:
+            with zipfile.ZipFile(path) as archive:
+                broken = archive.testzip()
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error) as error:
+            broken = in_one_line(error) or "cut short"
+        if broken is not None:
+            self.store.damaged.append((path, broken))
+        return broken is None
 
     def _arrays_path(self, key: str) -> Path:
         return self.store.path(key, "inspections", ".npz")

@@ -10,7 +10,7 @@ import numpy as np
 from samcmp.inspect.results import Results
 from samcmp.inspect.series import Cell, Series, Shown, caption, finished, metric, shown, two_columns
 from samcmp.records import LOWER_IS_BETTER
-from samcmp.report.canvas import Drawn, Options, legend, panels, points, tick
+from samcmp.report.canvas import Drawn, Options, legend, panels, tick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,9 +154,7 @@ def _line(axes: Axes, arm: Series, name: str) -> None:
     with np.errstate(invalid="ignore"):
         low, mean, high = rows.min(0), rows.mean(0), rows.max(0)
     axes.fill_between(x, low, high, color=arm.style["color"], alpha=0.12, linewidth=0)
-    axes.plot(x, mean, **arm.style, linewidth=1.4)
-    if arm.end is not None:
-        axes.plot(1.0, mean[x.tolist().index(1.0)], **points(arm.end), markersize=6, zorder=4)
+    axes.plot(x, mean, **arm.style, markevery=[x.tolist().index(1.0)], markersize=6, linewidth=1.4)
 
 
 def _height(what: Shown, cell: Cell, arm: Series) -> str:

@@ -15,7 +15,7 @@ from samcmp.inspect import WHAT, Inspection, Measured
 from samcmp.inspect.results import Results
 from samcmp.records import Case
 from samcmp.report.canvas import Drawn, Options, foot
-from samcmp.report.styles import Style, styles_of
+from samcmp.report.styles import DASHES, Style, styles_of
 from samcmp.report.units import named
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ class Series:
     optimizer: str
     style: Style
     runs: tuple[Measured, ...]
-    end: Style | None = None  # path: of the optimizer that it leads to
 
     def scalars(self, name: str) -> Array:
         """The values of the runs that have one, (R,)."""
@@ -84,11 +83,11 @@ def shown(results: Results, what: str, *needs: str, remedy: str = "A run that en
     cells: list[Cell] = []
     reasons: dict[str, list[str]] = {}
     for key in results.cells:
-        found = []
+        found: list[Series] = []
         for label, runs, why in _groups(results, key, what):
             whole = tuple(run for run in runs if _has(run, needs))
             if whole:
-                found.append(_series(label, whole, results, looks))
+                found.append(_series(label, whole, results, looks, taken=[one.style for one in found]))
             for run in runs:
                 if run not in whole:
                     reasons.setdefault(_why(run, needs), []).append(label)
@@ -124,14 +123,18 @@ def _has(run: Measured, needs: Sequence[str]) -> bool:
     return any(name in run.arrays or name in run.inspection.scalars for name in needs)
 
 
-def _series(label: str, runs: tuple[Measured, ...], results: Results, looks: dict[str, Style]) -> Series:
+def _series(
+    label: str, runs: tuple[Measured, ...], results: Results, looks: dict[str, Style], *, taken: list[Style]
+) -> Series:
     first = runs[0].inspection
     here = looks[results.label(first.case)]
     if first.other is None:
         return Series(label, first.case.optimizer, here, runs)
+    # a pair has the colour and the marker of its end and the dash of its start, or another where two would be alike
     end = looks[results.label(first.other.case)]
-    # a pair has the colour of its end and the dash of its start
-    return Series(label, first.case.optimizer, {**end, "linestyle": here["linestyle"], "marker": ""}, runs, end)
+    used = [style["linestyle"] for style in taken if style["color"] == end["color"]]
+    dash = next((dash for dash in (here["linestyle"], *DASHES) if dash not in used), here["linestyle"])
+    return Series(label, first.case.optimizer, {**end, "linestyle": dash}, runs)
 
 
 def _why(run: Measured, needs: Sequence[str]) -> str:
