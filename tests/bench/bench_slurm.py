@@ -43,7 +43,6 @@ def main() -> None:
     os.environ["SLURM_CONF"] = str(cluster.config)
     try:
         _chunk(cluster)
-        _empty_tasks(cluster)
     finally:
         cluster.stop()
 
@@ -71,17 +70,6 @@ def _chunk(cluster: slurm_cluster.Cluster) -> None:
     print(f"from submission to the last result {wall:.1f} s: {100 * (wall / inside - 1):.1f} % on top")
     fixed = task - inside
     print(f"a task's fixed cost of {fixed:.1f} s is {100 * fixed / CHUNK_SECONDS:.2f} % of a chunk of half an hour")
-
-
-def _empty_tasks(cluster: slurm_cluster.Cluster) -> None:
-    """What Slurm itself takes for a task of an array: `true`, two at a time."""
-    count = 60
-    with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
-        script.write("#!/bin/sh\ntrue\n")
-        script.flush()
-        began = time.perf_counter()
-        cluster.call("sbatch", "--wait", "-o", "/dev/null", f"--array=0-{count - 1}", script.name)
-    print(f"an empty task: {1000 * (time.perf_counter() - began) / count:.0f} ms, 2 slots")
 
 
 def _quiet(event: object) -> None:

@@ -132,11 +132,15 @@ class Cluster:
             self.call("slurmd", "-N", name)
         self.wait_for(lambda: len(self.call("sinfo", "-hN", "-p", "main", "-t", "idle").split("\n")) > len(self.names))
 
-    def call(self, *words: str) -> str:
+    def call(self, *words: str, seconds: float = 60.0) -> str:
         """Run a command of Slurm with this cluster's settings; return what it printed."""
         with _found():
             done = subprocess.run(
-                words, capture_output=True, text=True, timeout=30, env={**os.environ, "SLURM_CONF": str(self.config)}
+                words,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                env={**os.environ, "SLURM_CONF": str(self.config)},
             )
         if done.returncode:
             raise RuntimeError(f"{' '.join(words)}: {done.stderr or done.stdout}")
