@@ -138,7 +138,10 @@ class Slurm:
         def news(text: str) -> None:
             listen(Said(text, news=True))
 
-        self.waiting += self._submitted(work, options, pool=pool, timeout=timeout, say=news)
+        cases = dict(work.cases)
+        for record in self._stored_meanwhile(cases):
+            yield Finished(record, None, stored=True)
+        self.waiting += self._submitted(cases, work, options, pool=pool, timeout=timeout, say=news)
         begun: set[tuple[str, int]] = set()
         last = ""
         while self.waiting:
@@ -162,16 +165,23 @@ class Slurm:
             if self.waiting:
                 time.sleep(slurm_jobs.WATCH_SECONDS)
 
+    def _stored_meanwhile(self, cases: dict[str, Case]) -> list[Record]:
+        """Take out of the cases what a job has ended since the plan was looked through; return its Records."""
+        records = [record for key in cases if (record := self.store.get(key)) is not None and record.status == "ok"]
+        for record in records:
+            del cases[record.key]
+        return records
+
     def _submitted(
-        self, work: Work, options: Options, *, pool: Pool, timeout: float | None, say: Say
+        self, cases: Mapping[str, Case], work: Work, options: Options, *, pool: Pool, timeout: float | None, say: Say
     ) -> list[Submitted]:
-        """Find what of the work is queued or running, and submit the rest."""
-        jobs = self._attached(work.cases)
+        """Find what of the cases is queued or running, and submit the rest."""
+        jobs = self._attached(cases)
         for job in jobs:
             who = "submitted with --detach" if job.job.detached else "submitted by another command"
             say(f"waiting for {_runs(job.cases)} of {job.named}, {who}")
         covered = {key for job in jobs for key in job.cases}
-        left = {key: case for key, case in work.cases.items() if key not in covered}
+        left = {key: case for key, case in cases.items() if key not in covered}
         if left:
             say("making the graphs, so that no task has to")
             featurise(left, options)
@@ -354,12 +364,15 @@ class Slurm:
             job = self._session(session, options, work.notes, pool=pool, seconds=seconds)
             self.waiting.append(job)
             said.append(f"{job.named}: a profile session of {len(session)} optimizers")
-        self.waiting += self._submitted(work, options, pool=pool, timeout=timeout, say=said.append)
+        cases = dict(work.cases)
+        self._stored_meanwhile(cases)
+        self.waiting += self._submitted(cases, work, options, pool=pool, timeout=timeout, say=said.append)
         for job in self.waiting:
             job.folder.submitted(Job(job.job.number, detached=True))
         numbers = " ".join(str(job.job.number) for job in self.waiting)
         self.waiting.clear()
-        said.append(f"The same command collects the results and prints them; `scancel {numbers}` cancels the jobs.")
+        cancels = f"; `scancel {numbers}` cancels the jobs" if numbers else ""
+        said.append(f"The same command collects the results and prints them{cancels}.")
         return "\n".join(said)
 
     def close(self) -> None:

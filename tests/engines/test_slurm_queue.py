@@ -280,6 +280,14 @@ def test_a_plan_that_overlaps_with_a_live_job_submits_the_rest_alone(played: Mak
     assert "submitted job 2: 3 runs" in said
 
 
+def test_what_a_job_has_ended_since_the_plan_was_made_is_not_submitted_again(played: Make) -> None:
+    engine, queue = played(nothing)
+    for key in cases(2):
+        engine.store.add(record(key))
+    assert len(train(engine, cases(2))) == 2
+    assert not queue.submissions
+
+
 def test_a_mixed_plan_keeps_the_arms_of_a_split_in_one_chunk_and_fixes_no_kind(played: Make) -> None:
     some = {
         f"{n:064x}": Case("train", "demo", "gcn", arm, seed=n // 2, protocol=Protocol(epochs=30_000))
