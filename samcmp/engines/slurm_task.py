@@ -12,7 +12,7 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from samcmp.engines import Node, Work, handshake, local, order
 from samcmp.engines.order import Order
 from samcmp.engines.slurm_files import Plan, RunFolder
 from samcmp.errors import SamcmpError
+from samcmp.experiment.claims import Claims
 from samcmp.experiment.kinds import Kind
 from samcmp.experiment.store import Store
 from samcmp.files import CACHE
@@ -91,13 +92,17 @@ def _check_kind(folder: RunFolder, plan: Plan, index: int, here: Node) -> None:
 
 
 class _Marking(Work):
-    """Work that writes down what is begun."""
+    """Work that writes down what is begun.
+
+    Args:
+        mark: given the key of each.
+    """
 
     def __init__(
-        self, cases: Mapping[str, Case], store: Store, plan: Plan, folder: RunFolder, job: int, node: str
+        self, cases: Mapping[str, Case], store: Store, plan: Plan, claims: Claims, mark: Callable[[str], None]
     ) -> None:
-        super().__init__(cases, store, notes=plan.terms.notes)
-        self.mark = partial(folder.mark, job=job, node=node)
+        super().__init__(cases, store, notes=plan.terms.notes, claims=claims, say=lambda text: print(text, flush=True))
+        self.mark = mark
 
     def take(self, kind: Kind | None = None) -> tuple[str, Case] | None:
         taken = super().take(kind)
@@ -118,8 +123,8 @@ def _train(
     print(f"{len(left)} of {len(orders)} runs to do", flush=True)
     if not left:
         return
-    work = _Marking(left, store, plan, folder, job, node)
-    with ended_by_sigterm():
+    with Claims(store.folder) as claims, ended_by_sigterm():
+        work = _Marking(left, store, plan, claims, partial(folder.mark, job=job, node=node))
         done = local.run_apart(work, options, listen=lambda event: None, jobs=1, timeout=plan.terms.timeout)
         for finished in done:
             record = work.keep(finished)
