@@ -105,7 +105,6 @@ def _carry_out(job: Job, todo: Sequence[Unit], kept: Kept, settings: Settings) -
         for piece in pieces:
             display.begin(piece)
             work.carry_out(piece, how, kept.store.folder, settings, display.tell)
-            display.end(piece)
     console.print(Text(f"{counted(len(todo), 'measurement')} in {duration(time.perf_counter() - began)}."))
     return display.failed
 
@@ -119,9 +118,8 @@ class Display:
         self.failed: list[str] = []
         self.count = sum(len(piece.units) for piece in pieces)
         self.finished = 0
-        costs = [units.expected(piece.units, kept, settings) for piece in pieces]
-        self.costs = {id(piece): cost.total for piece, cost in zip(pieces, costs, strict=True) if cost is not None}
-        self.spent = 0.0  # passes of the pieces that are done
+        self.costs = _costs(pieces, kept, settings)
+        self.spent = self.under_way = 0.0  # passes
         self.began = time.perf_counter()
         self.line: TaskID | None = None
 
@@ -137,15 +135,18 @@ class Display:
         what = "training, then measuring" if piece.train else "measuring"
         self._show(f"{views.name_of(piece.case)}: {what}")
 
-    def end(self, piece: Work) -> None:
-        self.spent += self.costs.get(id(piece), 0.0)
-
     def _left(self) -> str:
-        whole = sum(self.costs.values())
-        if not self.spent or not whole:
+        whole, done = sum(self.costs.values()), self.spent + self.under_way
+        if not done or not whole:
             return ""
-        seconds = (time.perf_counter() - self.began) / self.spent * max(0.0, whole - self.spent)
+        seconds = (time.perf_counter() - self.began) / done * max(0.0, whole - done)
         return f"{duration(seconds)} left" if seconds > views.WORTH_SAYING_SECONDS else ""
+
+    def _note(self, key: str, share: float) -> None:
+        """Count a part of what a training or a measurement costs, or all of it."""
+        cost = self.costs.get(key, 0.0)
+        self.under_way = cost * share if share < 1 else 0.0
+        self.spent += cost if share >= 1 else 0.0
 
     def _show(self, text: str) -> None:
         said.log(text)
@@ -156,9 +157,11 @@ class Display:
         from samcmp.inspect.work import Failed, Finished, Measuring
 
         if isinstance(event, Measuring):
+            self._note(event.unit.key, min(0.999, event.done / event.total))
             self._show(f"{views.name_of(event.unit.case)}: {event.unit.what} {event.done}/{event.total}")
         elif isinstance(event, Finished):
             self.finished += 1
+            self._note(event.unit.key, 1.0)
             left = self._left()
             text = f"[{self.finished}/{self.count}] {views.name_of(event.unit.case)}: {event.unit.what}"
             if not self.console.is_interactive:
@@ -169,7 +172,19 @@ class Display:
             self.failed.append(text)
             self.console.print(Text(text, style="yellow"), soft_wrap=True)
         else:
+            self._note(views.name_of(event.case), event.epoch / event.epochs)
             self._show(f"{views.name_of(event.case)}: epoch {event.epoch}/{event.epochs}")
+
+
+def _costs(pieces: Sequence[Work], kept: Kept, settings: Settings) -> dict[str, float]:
+    """Expected passes of each training, by its name, and of each measurement, by its key."""
+    costs: dict[str, float] = {}
+    for piece in pieces:
+        whole = units.expected(piece.units, kept, settings) or Passes()
+        costs[views.name_of(piece.case)] = whole.training + whole.watching
+        for unit in piece.units:
+            costs[unit.key] = (units.expected([unit], kept, settings) or Passes()).measuring
+    return costs
 
 
 def deliver(results: Results, *, form: str, path: Path | None) -> None:
