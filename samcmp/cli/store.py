@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from samcmp.experiment.store import Store
-    from samcmp.experiment.upkeep import Contents, Entry
+    from samcmp.experiment.upkeep import Contents, Entry, File
 
 ACTIONS = ("list", "size", "prune")
 
@@ -40,6 +41,9 @@ def store_(
     failed: Annotated[bool, typer.Option("--failed", help="Runs that did not end well.")] = False,
     leftovers: Annotated[
         bool, typer.Option("--leftovers", help="prune: what killed processes left, a day old or more.")
+    ] = False,
+    inspections: Annotated[
+        bool, typer.Option("--inspections", help="prune: all that `samcmp inspect` kept, weights included.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="prune: say what would go, remove nothing.")] = False,
     config: options.Config = None,
@@ -70,7 +74,7 @@ def store_(
     if action not in ACTIONS:
         raise unknown("action", action, ACTIONS, where="samcmp store")
     output.check(format_, allowed=("table", "json"))
-    for flag, given in (("--leftovers", leftovers), ("--dry-run", dry_run)):
+    for flag, given in (("--leftovers", leftovers), ("--inspections", inspections), ("--dry-run", dry_run)):
         if given and action != "prune":
             raise UsageError(f"is of `samcmp store prune`, and this is {action}", where=flag, remedy="Leave it out.")
     least = None if older_than is None else upkeep.age(older_than, where="--older-than")
@@ -92,13 +96,16 @@ def store_(
     ]
     narrowed = any((dataset, model, optimizer, suite, older_than, failed))
     if action == "prune":
-        if not narrowed and not leftovers:
+        if not narrowed and not leftovers and not inspections:
             raise UsageError(
                 "does not say what goes",
                 where="samcmp store prune",
-                remedy="Add --older-than 90d, --failed, --dataset, --model, --optimizer, --suite or --leftovers.",
+                remedy="Add --older-than 90d, --failed, --dataset, --model, --optimizer, --suite, --inspections or "
+                "--leftovers.",
             )
-        _prune(kept, contents, chosen if narrowed else [], leftovers=leftovers, dry_run=dry_run)
+        files = {"left by a killed process": contents.leftovers} if leftovers else {}
+        files |= {"inspected": contents.inspections} if inspections else {}
+        _prune(kept, chosen if narrowed else [], files, dry_run=dry_run)
     elif action == "size":
         _size(kept, contents, chosen if narrowed else contents.entries, form=format_)
     else:
@@ -171,6 +178,7 @@ def _size(kept: Store, contents: Contents, entries: list[Entry], *, form: str) -
     found = {
         "records": sum(entry.file.bytes for entry in entries),
         "predictions": predictions,
+        "inspections": sum(file.bytes for file in contents.inspections),
         "leftovers": sum(file.bytes for file in contents.leftovers),
         "others": sum(file.bytes for file in contents.others),
     }
@@ -180,6 +188,10 @@ def _size(kept: Store, contents: Contents, entries: list[Entry], *, form: str) -
     console = common.stdout()
     console.print(f"{kept.folder}: {_total(entries)}", markup=False, soft_wrap=True)
     console.print(f"records {_bytes(found['records'])}, predictions {_bytes(found['predictions'])}", markup=False)
+    if contents.inspections:
+        console.print(
+            f"inspections and their weights {_bytes(found['inspections'])} (prune --inspections)", markup=False
+        )
     if contents.leftovers:
         files = counted(len(contents.leftovers), "file")
         console.print(f"{files} of killed processes: {_bytes(found['leftovers'])} (prune --leftovers)", markup=False)
@@ -209,7 +221,8 @@ def _age(span: datetime.timedelta) -> str:
 # ---------------------------------------------------------------------------------------------- prune
 
 
-def _prune(kept: Store, contents: Contents, chosen: list[Entry], *, leftovers: bool, dry_run: bool) -> None:
+def _prune(kept: Store, chosen: list[Entry], files: Mapping[str, list[File]], *, dry_run: bool) -> None:
+    """Remove results, and other files by what they are."""
     from samcmp.experiment import upkeep
 
     console = common.stdout()
@@ -219,16 +232,19 @@ def _prune(kept: Store, contents: Contents, chosen: list[Entry], *, leftovers: b
         case = record.case
         what = f"{case.kind} of {case.dataset} {case.model} {case.arm} {case.block}{status}"
         console.print(f"{record.key[:16]}  {record.created}  {what}", markup=False, soft_wrap=True)
-    files = contents.leftovers if leftovers else []
-    for file in files:
-        console.print(f"left by a killed process: {file.path}", markup=False, soft_wrap=True)
-    size = _bytes(sum(entry.bytes for entry in chosen) + sum(file.bytes for file in files))
+    for what, some in files.items():
+        for file in some:
+            console.print(f"{what}: {file.path}", markup=False, soft_wrap=True)
+    every = [file for some in files.values() for file in some]
+    other = "leftover" if "inspected" not in files else "file"
+
+    size = _bytes(sum(entry.bytes for entry in chosen) + sum(file.bytes for file in every))
     if dry_run:
-        console.print(f"{counted(len(chosen), 'result')} and {counted(len(files), 'leftover')} would go: {size}.")
+        console.print(f"{counted(len(chosen), 'result')} and {counted(len(every), other)} would go: {size}.")
         return
     stayed: list[Path] = []
     gone = upkeep.remove(chosen, skipped=stayed.append)
-    swept = sum(map(upkeep.remove_file, files))
+    swept = sum(map(upkeep.remove_file, every))
     for path in stayed:
         common.stderr().print(f"left alone, changed or removed meanwhile: {path}", markup=False, soft_wrap=True)
-    console.print(f"{counted(gone, 'result')} and {counted(swept, 'leftover')} went from {kept.folder}: {size}.")
+    console.print(f"{counted(gone, 'result')} and {counted(swept, other)} went from {kept.folder}: {size}.")

@@ -1,8 +1,8 @@
 """A store looked after: what is in it, how large it is, and taking results out of it.
 
-Only what is recognised is ever removed: a Record under its own key, its predictions, and what a killed process has
-left. No lock is held: a file is renamed aside and looked at again before it goes, so that what another process has
-written meanwhile stays.
+Only what is recognised is ever removed: a Record under its own key, its predictions, inspections, and what a killed
+process has left. No lock is held: a file is renamed aside and looked at again before it goes, so that what another
+process has written meanwhile stays.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from samcmp.experiment.store import Store
 from samcmp.records import Record
 
 KEY = re.compile(r"[0-9a-f]{64}")
+INSPECTED = re.compile(r"[0-9a-f]{64}(\.json|\.npz|\.best\.safetensors|\.last\.safetensors)")
+FOLDERS = {"records", "predictions", "inspections", "weights"}
 LEFT_BEHIND = re.compile(r"\.samcmp-[0-9a-f]{12}\.part")
 SETTLED_SECONDS = 86400.0  # no run takes so long between its two files
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -69,12 +71,14 @@ class Contents:
     """Everything in a store's folder."""
 
     entries: list[Entry] = field(default_factory=list)
+    inspections: list[File] = field(default_factory=list)  # of samcmp inspect, weights included
     leftovers: list[File] = field(default_factory=list)  # of processes that were killed
     others: list[File] = field(default_factory=list)  # not recognised, damaged files included
 
     @property
     def bytes(self) -> int:
-        return sum(entry.bytes for entry in self.entries) + sum(file.bytes for file in (*self.leftovers, *self.others))
+        files = (*self.inspections, *self.leftovers, *self.others)
+        return sum(entry.bytes for entry in self.entries) + sum(file.bytes for file in files)
 
 
 def age(text: str, *, where: str) -> float:
@@ -101,6 +105,8 @@ def survey(store: Store) -> Contents:
     for file in files.values():
         if _left_behind(file, store):
             found.leftovers.append(file)
+        elif _is_inspected(file, store):
+            found.inspections.append(file)
         elif not _in_use(file, store):
             found.others.append(file)
     return found
@@ -115,13 +121,21 @@ def _walk(folder: Path) -> Iterable[Path]:
                 yield path
 
 
+def _is_inspected(file: File, store: Store) -> bool:
+    """Whether samcmp inspect wrote this: an inspection, or the weights of a run that it looked into."""
+    parts = file.path.relative_to(store.folder).parts
+    if len(parts) != 3 or parts[0] not in {"inspections", "weights"} or file.path.is_symlink():
+        return False
+    return INSPECTED.fullmatch(parts[2]) is not None and parts[2].startswith(parts[1])
+
+
 def _left_behind(file: File, store: Store) -> bool:
     """Whether a killed process left this: a claim, half a file, or predictions whose Record was never written."""
     parts = file.path.relative_to(store.folder).parts
     if parts[0] == "claims" and len(parts) == 2 and parts[1].endswith((claims.ENDING, claims.GUARD)):
         owner = claims.read(file.path)
         return _is_settled(file) or (owner is not None and owner.has_ended)
-    if len(parts) != 3 or parts[0] not in {"records", "predictions"} or file.path.is_symlink():
+    if len(parts) != 3 or parts[0] not in FOLDERS or file.path.is_symlink():
         return False
     shelf, name = parts[1:]
     orphan = parts[0] == "predictions" and name.endswith(".npz") and KEY.fullmatch(name[:-4]) is not None

@@ -47,6 +47,10 @@ class Kept:
 
     # ---- inspections
 
+    def every_key(self) -> list[str]:
+        files = (self.store.folder / "inspections").glob("??/*.json")
+        return sorted(path.stem for path in files if len(path.stem) == 64)
+
     def has(self, key: str) -> bool:
         return self.inspection(key) is not None and self._is_whole(self._arrays_path(key))
 

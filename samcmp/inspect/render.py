@@ -19,8 +19,11 @@ from samcmp.report.grid import Column, Entry, Footnotes, Grid
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-PUBLISHED_PAIRS = "The paper's figure 3c has 67.45 % for SAM (a) and 72.46 % for GraphSAM (b, over all steps)."
-PUBLISHED_ENTROPY = "The paper's figure 10 has 2.4130, 2.7239 and 2.8382 for CoMPT with Adam, SAM and GraphSAM."
+PUBLISHED_PAIRS = (
+    "the paper's figure 3c, BBBP: perturbation gradient and previous updating gradient agree in 67.45 % of the steps "
+    "of SAM, 72.46 % of GraphSAM, 56.74 % of SAM-k, 40.05 % of SAM-One"
+)
+PUBLISHED_ENTROPY = "the paper's figure 10, CoMPT on BBBP: Adam 2.4130, SAM 2.8382, GraphSAM 2.7239"
 
 
 @dataclass(frozen=True, slots=True)

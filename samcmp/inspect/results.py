@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from samcmp.analysis.names import short_names
@@ -95,32 +95,49 @@ def gather(
 ) -> Results:
     """Read from the store what was measured of these runs."""
     runs = {key: run for key in training if (run := kept.trained(key)) is not None}
-    read = {unit.key: found for unit in units if (found := kept.get(unit.key)) is not None}
+    read = [found for unit in units if (found := kept.get(unit.key)) is not None]
+    return _results(training, runs, read, what=what, settings=settings, failed=failed)
+
+
+def of_store(kept: Kept) -> Results:
+    """Read every inspection of a store, whatever version of a measurement made it, for a figure or an export."""
+    read = [found for key in kept.every_key() if (found := kept.get(key)) is not None]
+    runs = {measured.inspection.train_key: measured.inspection.run for measured in read}
+    ordered = sorted(runs.items(), key=lambda pair: (not pair[1].case.is_base, pair[1].case.arm, pair[1].case.block))
+    what = [name for name in WHAT if any(measured.inspection.what == name for measured in read)]
+    said = {key: value for measured in read for key, value in measured.inspection.settings.items()}
+    return _results({key: run.case for key, run in ordered}, runs, read, what=what, settings=Settings(**said))
+
+
+def _results(
+    training: Mapping[str, Case],
+    runs: Mapping[str, Trained],
+    read: Sequence[Measured],
+    *,
+    what: Sequence[str],
+    settings: Settings,
+    failed: Sequence[str] = (),
+) -> Results:
+    of_run: dict[tuple[str, str], list[Measured]] = {}
+    for one in read:
+        of_run.setdefault((one.inspection.what, one.inspection.train_key), []).append(one)
     names = short_names(case.arm for case in training.values())
     grouped: dict[tuple[str, str, str], dict[str, Case]] = {}
     for key, case in training.items():
         grouped.setdefault((case.dataset, case.model, case.arm), {})[key] = case
+    alone = [name for name in what if not WHAT[name].pair]
     arms = [
         Arm(
             dataset, model, arm, names[arm], next(iter(cases.values())).optimizer, tuple(cases.values()),
             {key: runs[key] for key in cases if key in runs},
-            {name: tuple(_of(units, read, name, cases)) for name in what if not WHAT[name].pair},
+            {name: tuple(m for key in cases for m in of_run.get((name, key), [])) for name in alone},
         )
         for (dataset, model, arm), cases in grouped.items()
     ]  # fmt: skip
     metrics = dict.fromkeys(run.accuracy.metric for run in runs.values() if run.accuracy is not None)
-    pairs = tuple(read[unit.key] for unit in units if unit.other_key and unit.key in read)
-    return Results(
-        tuple(arms), pairs, tuple(what), settings, next(iter(metrics)) if len(metrics) == 1 else "", tuple(failed)
-    )
-
-
-def _of(
-    units: Sequence[Unit], read: Mapping[str, Measured], what: str, cases: Mapping[str, Case]
-) -> Iterator[Measured]:
-    for unit in units:
-        if unit.what == what and unit.train_key in cases and unit.key in read:
-            yield read[unit.key]
+    pairs = tuple(measured for measured in read if measured.inspection.other is not None)
+    metric = next(iter(metrics)) if len(metrics) == 1 else ""
+    return Results(tuple(arms), pairs, tuple(what), settings, metric, tuple(failed))
 
 
 def _over_runs(values: Sequence[float]) -> Value | None:

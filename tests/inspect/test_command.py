@@ -201,3 +201,15 @@ def test_what_cannot_be_done_says_what_where_and_the_remedy(
     for message in messages:
         assert message in " ".join(said.split())
     assert not Path(".samcmp").exists()
+
+
+def test_a_store_knows_its_inspections_and_lets_go_of_them_alone(run: Run) -> None:
+    assert run("inspect", *TINY, "-o", "adam", "--what", "landscape")[0] == 0
+    assert run("train", *TINY[:8], "-o", "adam")[0] == 0
+    Path(".samcmp/inspections/mine.txt").write_text("not samcmp's")
+    _, out, _ = run("store", "size")
+    assert "inspections and their weights" in out
+    assert "1 file that samcmp does not recognise" in out
+    code, out, _ = run("store", "prune", "--inspections")
+    assert (code, "5 files went" in out) == (0, True)
+    assert [name.split("/")[0] for name in stored()] == ["inspections", "predictions", "records"]
