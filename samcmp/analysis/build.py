@@ -239,7 +239,7 @@ def _data_notes(group: Group) -> list[str]:
             "have no label"
         )
     smallest = [score.smallest_class for score in scores if score.smallest_class is not None]
-    if smallest and min(smallest) < SMALL:
+    if smallest and min(smallest) < SMALL and scores[0].metric == "roc-auc":
         notes.append(f"smallest class of a scored task: {span(smallest)} test {holds}, so scores move in large steps")
     found = [score.coverage for score in scores if score.coverage is not None]
     return [*notes, *coverage.sentences(found, holds=holds)]

@@ -330,7 +330,7 @@ def predict(
 
 
 def datasets(cards: PathLike | Sequence[PathLike] | None = None) -> pandas.DataFrame:
-    """Return the datasets, one row each: name, title, molecules, task, targets, metric, whether it is cached."""
+    """Return the datasets, one row each: name, title, kind, size, task, targets, metric, whether it is cached."""
     from samcmp.cli import list as catalogue
 
     return _catalogue(catalogue.datasets(tuple(folders(cards) or ())))

@@ -183,7 +183,7 @@ Split = Annotated[
     typer.Option(
         metavar="NAME",
         help="random, cv5, scaffold, scaffold-balanced, stratified or fixed.",
-        show_default="the suite's, else random",
+        show_default="the suite's, else random, of images fixed",
         autocompletion=completion.among("random", "cv5", "scaffold", "scaffold-balanced", "stratified", "fixed"),
         rich_help_panel=DATA,
     ),

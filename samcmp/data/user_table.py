@@ -40,6 +40,8 @@ def user_card(
         raise UsageError(f"{smiles_column!r} is both SMILES and target", where=where, remedy=remedy)
     if split_column:
         rows.column(split_column, option="--split-column")
+    if task is not None and task not in METRICS:
+        raise unknown("task", task, METRICS, where="--task")
     if task == "multiclass" and len(targets) > 1:
         remedy = "Name one --target; run the command once for each."
         raise UsageError("a multiclass task has one target column", where="--task multiclass", remedy=remedy)
@@ -53,8 +55,6 @@ def user_card(
     if task is None:
         task, guessed = labels.guess(used.y)
         notes = (guessed,)
-    elif task not in METRICS:
-        raise unknown("task", task, METRICS, where="--task")
     kind: Kind = next(one for one in METRICS if one == task)
     if metric is not None and metric not in METRICS[kind]:
         raise unknown(f"metric of a {kind}", metric, METRICS[kind], where="--metric")

@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from samcmp import optim
 from samcmp.data import cards
 from samcmp.data import images as image_data
+from samcmp.experiment.config import unfit
 from samcmp.images.imageset import ImageSet
 from samcmp.records import Case, Protocol
 from samcmp.training.setup import Options, Setup, assemble
@@ -109,6 +111,17 @@ def test_the_second_pass_has_the_same_images_and_leaves_running_statistics_alone
     assert len(model.seen) == passes
     assert all(torch.equal(x, model.seen[0]) for x in model.seen)
     assert int(model.norm.num_batches_tracked) == 1
+
+
+@pytest.mark.parametrize("optimizer", [name for name in optim.names() if not unfit(name, "adam")])
+def test_every_optimizer_takes_steps_on_classes(optimizer: str) -> None:
+    setup = setup_of(optimizer=optimizer, protocol=replace(PROTOCOL, subset=20, batch_size=8))
+    settings = {key: 0 for key in ("start_epoch",) if key in optim.entry(optimizer).settings}  # terms begin at once
+    trainer = setup.new_trainer(replace(setup.case, optimizer_settings=settings))
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    for epoch in range(4):
+        assert np.isfinite(trainer.epoch(setup.train_batches(epoch)).loss)
+    assert not any(torch.equal(p, old) for p, old in zip(trainer.model.parameters(), before, strict=True))
 
 
 def test_a_batch_moves_and_changes_its_type_as_one_of_graphs_does() -> None:
