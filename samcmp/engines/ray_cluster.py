@@ -138,7 +138,7 @@ def _described(node: Machine, ref: Any, need: Need) -> Machine:
     if ref is None:
         return replace(node, silent=f"has {resources(node.cpus, node.gpus)}")
     try:
-        answered = taken(ray.get(ref, timeout=0), need.where)
+        answered = taken(ray.get(ref, timeout=0), [node])
         return replace(node, description=answered[0] or b"")
     except ray.exceptions.GetTimeoutError:
         ray.cancel(ref, force=True)
@@ -171,13 +171,16 @@ def one_of(nodes: Iterable[str]) -> dict[str, str]:
     return {"ray.io/node-id": f"in({','.join(sorted(nodes))})"}
 
 
-def taken(answer: Any, where: str) -> list[bytes | None]:
-    """Return what a worker sent. Raises the SamcmpError that it met."""
+def taken(answer: Any, machines: Iterable[Machine]) -> list[bytes | None]:
+    """Return what a worker sent. Raises the SamcmpError that it met, with the name of its node."""
     outcome, parts = answer
     if outcome == "done":
         return list(parts)
     said = json.loads(parts[0])
-    raise SamcmpError(said["what"], where=said["where"] or where, remedy=said["remedy"])
+    node = next((machine.name for machine in machines if machine.id == said["node"]), said["node"])
+    where = said["where"] or ""
+    named = where if where.startswith("node ") else f"node {node}: {where}".removesuffix(": ")
+    raise SamcmpError(said["what"], where=named, remedy=said["remedy"])
 
 
 def broken(error: Any, node: str) -> SamcmpError:

@@ -23,7 +23,7 @@ from samcmp.records import Json, Status
 
 WAIT_SECONDS = 0.05  # for a result, before the command is listened to
 DRAIN_SECONDS = 1.0  # between two looks at what workers say
-PATIENCE_SECONDS = 15.0  # for anything to begin, before it is said that others are waited for
+PATIENCE_SECONDS = 20.0  # for anything to begin, before it is said that others are waited for
 NODES_SECONDS = 5.0  # between two looks at which nodes are left
 LINES = 10_000  # that are kept of what workers say, where nobody reads it
 NODE_LOSSES, CRASHES = 3, 1  # after which a case is tried again
@@ -248,7 +248,7 @@ class _Driver:
         flight = self.flights.pop(ref)
         self.last_sign = time.monotonic()
         try:
-            parts = taken(ray.get(ref), self.need.where)
+            parts = taken(ray.get(ref), self.machines)
         except ray.exceptions.RayTaskError as error:
             raise broken(error, flight.node) from None
         except ray.exceptions.OutOfMemoryError:

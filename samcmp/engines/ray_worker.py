@@ -37,11 +37,14 @@ Shared = tuple[bytes, Mapping[str, str]]  # the terms of the plan as JSON, names
 
 
 def answer(function: str, *arguments: Any) -> Answer:
-    """Call a function of this module. A SamcmpError comes back as JSON with the name of the node."""
+    """Call a function of this module. A SamcmpError comes back as JSON with Ray's identifier of the node."""
     try:
         return "done", _FUNCTIONS[function](*arguments)
     except SamcmpError as error:
-        said = {"what": error.what, "where": error.where, "remedy": error.remedy}
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
+        said = {"what": error.what, "where": error.where, "remedy": error.remedy, "node": here}
         return "refused", [json.dumps(said).encode()]
 
 

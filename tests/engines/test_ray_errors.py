@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import socket
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 
 from samcmp.engines import Setting, ray
 from samcmp.engines.ray import Ray
-from samcmp.engines.ray_cluster import Need, broken, unconnected
+from samcmp.engines.ray_cluster import Machine, Need, broken, taken, unconnected
 from samcmp.errors import SamcmpError, UsageError
 from samcmp.experiment.where import RayTable, Where
 
@@ -56,6 +57,16 @@ def test_a_machine_outside_the_cluster_is_told_how_to_join(monkeypatch: pytest.M
         with pytest.raises(SamcmpError, match="is not a node of the cluster") as error:
             engine(address).look()
     assert f"ray start --address={address} --num-cpus=0" in str(error.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("where", "named"), [("esol.csv", "node n1: esol.csv"), (None, "node n1"), ("node n1", "node n1")]
+)
+def test_what_a_worker_cannot_do_is_said_with_its_node(where: str | None, named: str) -> None:
+    said = json.dumps({"what": "cannot be read", "where": where, "remedy": "Check it.", "node": "abc"}).encode()
+    with pytest.raises(SamcmpError) as error:
+        taken(("refused", [said]), [Machine("abc", "n1", 1, 0, 1)])
+    assert (error.value.where, error.value.what) == (named, "cannot be read")
 
 
 def test_a_node_without_this_package_is_named() -> None:
