@@ -256,10 +256,11 @@ def _tell(event: Lines | News, cases: Mapping[str, Case], listen: Listen) -> Non
         case = cases.get(line["key"])
         if "say" in line:
             listen(Said(line["say"]))
-        elif case is not None and "progress" in line:
-            listen(Progress(case, **line["progress"]))
         elif case is not None:
-            listen(Began(case, place=line["node"]))
+            if line.get("began"):
+                listen(Began(case, place=line["node"]))
+            if line["progress"] is not None:
+                listen(Progress(case, **line["progress"]))
 
 
 def _answers(one: order.Order, data: bytes) -> Record:

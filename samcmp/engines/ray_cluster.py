@@ -13,6 +13,7 @@ from typing import Any
 from samcmp import machine
 from samcmp.errors import SamcmpError, in_one_line
 
+MAILBOX = "samcmp-mailbox"  # the actor that keeps what workers say, in the name space of the command alone
 HANDSHAKE_SECONDS = 60.0  # for a node to say what it is: it may be busy with the work of others
 
 
@@ -165,6 +166,12 @@ def call(*, fresh: bool = False) -> Any:
 
     options = {"max_calls": 1} if fresh else {}
     return ray.remote(max_retries=0, **options)(on_this_node)
+
+
+@cache
+def prepared(nodes: frozenset[str], *, cpus: int, gpus: int, fresh: bool) -> Any:
+    """Return :func:`call` for any of the nodes. Made once: to make it takes as long as to send a case."""
+    return call(fresh=fresh).options(num_cpus=cpus, num_gpus=gpus, label_selector=one_of(nodes), name="samcmp")
 
 
 def one_of(nodes: Iterable[str]) -> dict[str, str]:

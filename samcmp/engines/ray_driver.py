@@ -17,7 +17,7 @@ from typing import Any
 
 from samcmp.engines import order
 from samcmp.engines.order import Order, Terms
-from samcmp.engines.ray_cluster import Machine, Need, broken, call, connect, look, one_of, taken
+from samcmp.engines.ray_cluster import MAILBOX, Machine, Need, broken, connect, look, prepared, taken
 from samcmp.errors import SamcmpError
 from samcmp.records import Json, Status
 
@@ -125,7 +125,7 @@ def _mailbox() -> Any:
             return lines
 
     beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=beside)(Mailbox).remote(LINES)
+    return ray.remote(num_cpus=0, name=MAILBOX, scheduling_strategy=beside)(Mailbox).remote(LINES)
 
 
 # ---------------------------------------------------------------------------------------------- cases in flight
@@ -139,7 +139,7 @@ class _Driver:
     need: Need
     machines: list[Machine]
     flights: dict[Any, _Flight] = field(default_factory=dict)  # by Ray's reference
-    shared: Any = None
+    shared: tuple[bytes, dict[str, str]] = (b"", {})  # terms, names of nodes
     timeout: float | None = None
     stored: dict[str, Any] = field(default_factory=dict)  # SHA-256 -> reference
     mailbox: Any = None
@@ -180,7 +180,7 @@ class _Driver:
         for file in terms.files:
             if file.sha256 not in self.stored:
                 self.stored[file.sha256] = ray.put(np.fromfile(Path(file.path), dtype=np.uint8))
-        self.shared = ray.put([order.to_bytes(terms), {machine.id: machine.name for machine in self.machines}])
+        self.shared = order.to_bytes(terms), {machine.id: machine.name for machine in self.machines}
         self.timeout = terms.timeout
 
     def train(self, one: Order, nodes: frozenset[str], fresh: bool) -> None:
@@ -212,13 +212,8 @@ class _Driver:
         if not self.flights:
             self.last_sign = time.monotonic()
         function, *arguments = flight.call
-        sent = call(fresh=flight.fresh).options(
-            num_cpus=flight.cpus,
-            num_gpus=flight.gpus,
-            label_selector=one_of(flight.nodes),
-            name=f"samcmp {flight.key[:8] or 'session'}",
-        )
-        self.flights[sent.remote(function, self.shared, self.stored, self.mailbox, *arguments)] = flight
+        sent = prepared(flight.nodes, cpus=flight.cpus, gpus=flight.gpus, fresh=flight.fresh)
+        self.flights[sent.remote(function, self.shared, self.stored, *arguments)] = flight
 
     def interrupt(self) -> None:
         """Ask what runs to end well: a session then sends what it has measured."""
@@ -296,9 +291,10 @@ class _Driver:
         by_key = {flight.key: flight for flight in self.flights.values()}
         for line in lines:
             flight = by_key.get(line["key"])
-            if flight is not None and "began" in line:
-                flight.began, flight.node = time.monotonic(), line["node"]
-                self.last_sign, self.waited = flight.began, False
+            if flight is not None and "since" in line:
+                line["began"] = flight.began is None
+                flight.began, flight.node = time.monotonic() - line["since"], line["node"]
+                self.last_sign, self.waited = time.monotonic(), False
         if lines:
             self.pipe.send(Lines(lines))
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from samcmp import files
 from samcmp.engines import handshake, node_to_json, order
 from samcmp.engines.order import SentFile
+from samcmp.engines.ray_cluster import MAILBOX
 from samcmp.engines.work import Finished
 from samcmp.errors import DeviceError, SamcmpError
 from samcmp.experiment import kinds
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from samcmp.training.setup import Options
 
 Answer = tuple[str, list[bytes | None]]  # "done" and what came of it, or "refused" and the error as JSON
-SECONDS_BETWEEN = 1.0  # of two lines that one run says
+SECONDS_BETWEEN = 1.0  # of two lines that one process says of its runs
 
 
 Shared = tuple[bytes, Mapping[str, str]]  # the terms of the plan as JSON, names of nodes by Ray's identifiers
@@ -53,12 +55,11 @@ def describe(node: str, slots: int, device: str) -> list[bytes | None]:
     return [json.dumps(node_to_json(handshake.here(node, slots=slots, device=device))).encode()]
 
 
-def train(shared: Shared, stored: Mapping[str, Any], mailbox: Any, ordered: bytes) -> list[bytes | None]:
+def train(shared: Shared, stored: Mapping[str, Any], ordered: bytes) -> list[bytes | None]:
     """Run one case.
 
     Args:
         stored: SHA-256 -> where Ray's object store has the file.
-        mailbox: the actor that takes lines for the command that submits.
         ordered: the :class:`order.Order` as JSON.
 
     Raises SamcmpError.
@@ -68,38 +69,77 @@ def train(shared: Shared, stored: Mapping[str, Any], mailbox: Any, ordered: byte
     one = order.order_from(ordered)
     ready = _ready(shared, stored)
     handshake.check_keys([one], ready.inputs, node=ready.node)
-    say = _speaker(mailbox, one.key)
-    say(began=True, node=ready.node)
-    record, predictions = run.train(one.case, ready.options, key=one.key, listen=_listener(say))
+    running = _Running(one.key, ready.node, time.monotonic())
+    speaker = _speaker()
+    speaker.running = running
+    try:
+        record, predictions = run.train(one.case, ready.options, key=one.key, listen=running.listen)
+    finally:
+        speaker.running = None
     return list(order.delivery(Finished(record, predictions)))
 
 
-def _speaker(mailbox: Any, key: str = "") -> Callable[..., None]:
-    """Return what sends a line to the command that submits. Nobody waits until it is there."""
+@dataclass(slots=True)
+class _Running:
+    """The case that this process has, since when and how far."""
 
-    def say(**line: Any) -> None:
-        mailbox.put.remote(json.dumps({"key": key, **line}).encode())
+    key: str
+    node: str
+    began: float
+    now: Progress | None = None
 
-    return say
+    def listen(self, now: Progress) -> None:
+        self.now = now
+
+    def line(self) -> bytes:
+        now, self.now = self.now, None
+        return _line(self.key, node=self.node, since=time.monotonic() - self.began, now=now)
 
 
-def _listener(say: Callable[..., None]) -> Callable[[Progress], None]:
-    last = 0.0
+class _Speaker(threading.Thread):
+    """Tells the command once a second what this process is at. Of cases that are shorter it says nothing."""
 
-    def listen(now: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last >= SECONDS_BETWEEN:
-            last = time.monotonic()
-            say(progress={name: getattr(now, name) for name in PROGRESS})
+    def __init__(self, mailbox: Any) -> None:
+        super().__init__(daemon=True)
+        self.mailbox = mailbox
+        self.running: _Running | None = None
 
-    return listen
+    def run(self) -> None:
+        while True:
+            time.sleep(SECONDS_BETWEEN)
+            if (running := self.running) is not None:
+                self.mailbox.put.remote(running.line())
+
+
+def _line(key: str, *, node: str, since: float, now: Progress | None) -> bytes:
+    progress = None if now is None else {name: getattr(now, name) for name in PROGRESS}
+    return json.dumps({"key": key, "node": node, "since": since, "progress": progress}).encode()
+
+
+def _mailbox() -> Any:
+    """The actor that takes lines for the command that submits."""
+    import ray
+
+    return ray.get_actor(MAILBOX)
+
+
+_speaking: _Speaker | None = None
+
+
+def _speaker() -> _Speaker:
+    """Return the speaker of this process, which serves one command all its life."""
+    global _speaking
+    if _speaking is None:
+        _speaking = _Speaker(_mailbox())
+        _speaking.start()
+    return _speaking
 
 
 PROGRESS = ("epoch", "epochs", "train_loss", "valid_score", "metric", "graphs_per_second", "seconds")
 
 
 def profile(
-    shared: Shared, stored: Mapping[str, Any], mailbox: Any, ordered: bytes, fingerprint: str, seconds: float
+    shared: Shared, stored: Mapping[str, Any], ordered: bytes, fingerprint: str, seconds: float
 ) -> list[bytes | None]:
     """Measure a session on the device with this fingerprint, which Ray has given to it alone. Raises SamcmpError."""
     from samcmp.profiling.processes import measure
@@ -109,13 +149,13 @@ def profile(
     orders = order.orders_from(ordered)
     ready = _ready(shared, stored)
     handshake.check_keys(orders, Inputs(ready.options.datasets, fingerprint=fingerprint), node=ready.node)
-    say = _speaker(mailbox)
-    say(began=True, node=ready.node)
+    mailbox = _mailbox()
+    mailbox.put.remote(_line("", node=ready.node, since=0.0, now=None))
     records = measure(
         {one.key: one.case for one in orders},
         replace(ready.options, device=_device(ready.options.device, fingerprint, ready.node)),
         session=SessionOptions(seconds),
-        say=lambda text: say(say=text),
+        say=lambda text: mailbox.put.remote(json.dumps({"key": "", "say": text}).encode()),
     )
     return [json.dumps(to_json(record), allow_nan=False).encode() for record in records]
 

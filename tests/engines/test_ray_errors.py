@@ -99,5 +99,5 @@ def test_runs_on_ray_cannot_be_detached() -> None:
 
 def test_progress_of_a_case_that_has_ended_is_dropped() -> None:
     heard: list[object] = []
-    ray._tell(ray.Lines([{"key": "0" * 64, "began": True, "node": "n"}]), {}, heard.append)
+    ray._tell(ray.Lines([{"key": "0" * 64, "node": "n", "since": 0.0, "progress": None}]), {}, heard.append)
     assert heard == []
