@@ -97,7 +97,7 @@ class _Running:
 
 
 class _Speaker(threading.Thread):
-    """Tells the command once a second what this process is at. Of cases that are shorter it says nothing."""
+    """Tells the command what this process is at: when a case has begun, then once a second; of a shorter one nothing."""
 
     def __init__(self, mailbox: Any) -> None:
         super().__init__(daemon=True)
@@ -106,9 +106,10 @@ class _Speaker(threading.Thread):
 
     def run(self) -> None:
         while True:
-            time.sleep(SECONDS_BETWEEN)
+            time.sleep(0.1)
             if (running := self.running) is not None:
                 self.mailbox.put.remote(running.line())
+                time.sleep(SECONDS_BETWEEN - 0.1)
 
 
 def _line(key: str, *, node: str, since: float, now: Progress | None) -> bytes:
