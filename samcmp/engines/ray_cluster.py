@@ -203,5 +203,6 @@ def broken(error: Any, node: str) -> SamcmpError:
     return SamcmpError(
         f"{type(cause).__name__}: {in_one_line(cause)[:300]}",
         where=where,
-        remedy="The log of its worker, in the folder session_latest/logs of Ray there, says more.",
+        remedy="Install the same samcmp on all machines; the log of its worker, in session_latest/logs of Ray there, "
+        "says more.",
     )

@@ -97,7 +97,7 @@ class _Running:
 
 
 class _Speaker(threading.Thread):
-    """Tells the command what this process is at: when a case has begun, then once a second; of a shorter one nothing."""
+    """Tells the command what this process is at: when a case has begun, then once a second; of a short one nothing."""
 
     def __init__(self, mailbox: Any) -> None:
         super().__init__(daemon=True)

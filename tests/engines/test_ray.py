@@ -203,7 +203,8 @@ def test_results_are_equal_to_those_of_this_machine_and_files_come_by_their_cont
 
 
 def test_a_node_that_is_killed_in_mid_run_costs_nothing(reached: Reached, nodes: Nodes, tmp_path: Path) -> None:
-    cases = [with_code(Case("train", "demo", "gcn", "adam", protocol=replace(TINY, epochs=100), seed=s)) for s in (2, 3)]
+    protocol = replace(TINY, epochs=100)
+    cases = [with_code(Case("train", "demo", "gcn", "adam", protocol=protocol, seed=seed)) for seed in (2, 3)]
     victim = next(node.name for node in reached.pool.nodes if str(nodes.second).startswith(node.name[-6:]))
     news = []
 
