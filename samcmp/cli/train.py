@@ -113,14 +113,19 @@ def _save_split(case: Case, how: Options, path: Path) -> None:
 
 
 def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -> Record:
+    from samcmp.analysis.names import short_names
     from samcmp.cli import said, views
     from samcmp.engines import Work, local
+    from samcmp.experiment import cost
     from samcmp.experiment.cost import duration
     from samcmp.experiment.run import Progress
 
-    name = f"{case.dataset} {case.model} {case.arm}"
+    shown = short_names([case.model, case.arm])
+    name = f"{case.dataset} {shown[case.model]} {shown[case.arm]}"
+    expected = cost.seconds_of(case, cost.rates(kept.records()))
     with views.bars(console, transient=not console.is_interactive) as bars:
-        line = bars.add_task(name, total=case.training.epochs, left="", shown=views.BEGINS)
+        known = "" if expected is None else f"{duration(expected)} left"
+        line = bars.add_task(name, total=case.training.epochs, left=known, shown=views.BEGINS)
 
         def say(text: str) -> None:
             if console.is_interactive:
@@ -136,7 +141,7 @@ def _run(console: Console, kept: Store, *, key: str, case: Case, how: Options) -
             bars.update(line, completed=now.epoch, left=left, shown=_shown(now))
             say(_shown(now) + (f", about {left}" if now.epoch == 1 and more else ""))
 
-        say(views.BEGINS)
+        say(views.BEGINS + (f": about {duration(expected)}, by earlier runs" if expected is not None else ""))
         finished = next(iter(local.train(Work({key: case}), how, listen=listen)))
     kept.add(finished.record, finished.predictions)
     return finished.record

@@ -168,3 +168,5 @@ def test_a_run_alone_says_what_it_does_and_how_long_it_takes(run: Run) -> None:
     assert "reading data and featurising" in said[0]
     assert "left" in said[1]
     assert "epoch 2/2" in Path("train.log").read_text()
+    code, _, err = run("train", "--subset", "40", "--epochs", "2", "-o", "adam", "--seed", "1")
+    assert (code, "by earlier runs" in err.splitlines()[0]) == (0, True), err
