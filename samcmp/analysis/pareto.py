@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +25,15 @@ def pareto_front(accuracy: npt.ArrayLike, speed: npt.ArrayLike) -> npt.NDArray[n
     a, s = np.asarray(accuracy, dtype=np.float64), np.asarray(speed, dtype=np.float64)
     if a.ndim != 1 or a.shape != s.shape:
         raise ValueError(f"expected an accuracy and a speed a point, got shapes {a.shape} and {s.shape}")
-    as_good = (a[:, None] >= a) & (s[:, None] >= s)  # [i, j]: i is as good as j on both
-    better = (a[:, None] > a) | (s[:, None] > s)
-    beaten: npt.NDArray[np.bool_] = np.any(as_good & better, axis=0)
-    on: npt.NDArray[np.bool_] = ~(beaten | np.isnan(a) | np.isnan(s))
+    return _front(a, s)
+
+
+def _front(a: npt.NDArray[Any], s: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Mark the front of K points, or of K points in each of several draws: (..., K)."""
+    mine, others = (a[..., :, None], s[..., :, None]), (a[..., None, :], s[..., None, :])
+    as_good = (mine[0] >= others[0]) & (mine[1] >= others[1])  # [..., i, j]: i is as good as j on both
+    better = (mine[0] > others[0]) | (mine[1] > others[1])
+    on: npt.NDArray[np.bool_] = ~((as_good & better).any(axis=-2) | np.isnan(a) | np.isnan(s))
     return on
 
 
@@ -59,12 +65,7 @@ def front_probability(
     log_speeds = np.asarray(log_speed, dtype=np.float64)
     speed = rng.standard_normal((draws, x.shape[1]), dtype=single) * np.asarray(log_speed_se, dtype=single)
     speed += (log_speeds - log_speeds.mean()).astype(single)
-    order = np.argsort(-speed, axis=1)
-    sorted_accuracy = np.take_along_axis(accuracy, order, axis=1)
-    best_faster = np.maximum.accumulate(sorted_accuracy, axis=1)
-    on = np.ones_like(sorted_accuracy, dtype=bool)
-    on[:, 1:] = sorted_accuracy[:, 1:] > best_faster[:, :-1]
-    share: Array = np.bincount(order[on], minlength=x.shape[1]) / draws
+    share: Array = _front(accuracy, speed).mean(axis=0)
     return share
 
 

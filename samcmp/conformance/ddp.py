@@ -18,9 +18,9 @@ SECONDS = 120
 
 
 def replicas_stay_identical(subject: Subject) -> None:
-    found = ranks_agree({"optimizer": subject.build})["optimizer"]
-    if found:
-        raise Broken(found)
+    problem = ranks_agree({"optimizer": subject.build})["optimizer"]
+    if problem:
+        raise Broken(problem)
 
 
 def ranks_agree(builds: Mapping[str, Build]) -> dict[str, str]:
@@ -37,14 +37,14 @@ def ranks_agree(builds: Mapping[str, Build]) -> dict[str, str]:
     ranks = [context.Process(target=_rank, args=(rank, port, builds, answering)) for rank in range(2)]
     for process in ranks:
         process.start()
-    found: dict[str, str] = dict.fromkeys(builds, f"two ranks gave no answer in {SECONDS} s")
+    problems: dict[str, str] = dict.fromkeys(builds, f"two ranks gave no answer in {SECONDS} s")
     if answers.poll(SECONDS):
-        found = answers.recv()
+        problems = answers.recv()
     for process in ranks:
         process.join(timeout=10)
         if process.is_alive():
             process.kill()
-    return found
+    return problems
 
 
 def _rank(rank: int, port: int, builds: Mapping[str, Build], answering: Any) -> None:
@@ -54,14 +54,14 @@ def _rank(rank: int, port: int, builds: Mapping[str, Build], answering: Any) -> 
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    found = {}
+    problems = {}
     for name, build in builds.items():
         try:
-            found[name] = _trial(rank, build)
+            problems[name] = _trial(rank, build)
         except Exception as error:
-            found[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            problems[name] = f"{type(error).__name__}: {error}".splitlines()[0]
     if rank == 0:
-        answering.send(found)
+        answering.send(problems)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 

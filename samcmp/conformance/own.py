@@ -53,7 +53,7 @@ def broken(source: str) -> list[str]:
         return [str(promise) for promise in json.loads(path.read_bytes())["broken"]]
     build, rho_zero = builds(source)
     report = check_optimizer(build, rho_zero=rho_zero, leave_out=SLOW)
-    found = [result.promise for result in report.broken]
+    names = [result.promise for result in report.broken]
     with suppress(WriteError):  # then it is tried again
-        files.write(path, json.dumps({"broken": found}).encode())
-    return found
+        files.write(path, json.dumps({"broken": names}).encode())
+    return names

@@ -85,8 +85,8 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 of the names, types, shapes and bytes."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
-        found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        found.update(array.reshape(-1).view(np.uint8).data)
-    return found.hexdigest()
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -73,8 +73,8 @@ def _cpus() -> int:
 
 def _find(function: str) -> Callable[..., Named]:
     module, _, name = function.partition(":")
-    found: Callable[..., Named] = getattr(importlib.import_module(module), name)
-    return found
+    call: Callable[..., Named] = getattr(importlib.import_module(module), name)
+    return call
 
 
 def _alone(function: str, requests: Sequence[Request]) -> Any:
@@ -133,8 +133,8 @@ def _ask(process: subprocess.Popen[bytes], request: Request) -> Named:
         ) from None
     if isinstance(answer, SamcmpError):
         raise answer
-    found: Named = answer
-    return found
+    arrays: Named = answer
+    return arrays
 
 
 def serve(function: str, *, requests: IO[bytes], answers: IO[bytes]) -> None:

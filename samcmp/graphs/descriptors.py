@@ -125,12 +125,12 @@ def _reference() -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
     """Return for each descriptor its distinct quantiles and the middle of the levels that each stands for."""
     text = resources.files("samcmp.graphs").joinpath("rdkit2d_reference.csv").read_text(encoding="utf-8")
     rows = {row[0]: row[1:] for row in csv.reader(_without_comments(text.splitlines()))}
-    found = []
+    distributions = []
     for name in NAMES:
         quantiles = np.array([float(value) for value in rows[name]])
         points, first, count = np.unique(quantiles, return_index=True, return_counts=True)
-        found.append((points, (first + (count - 1) / 2) / (len(quantiles) - 1)))
-    return tuple(found)
+        distributions.append((points, (first + (count - 1) / 2) / (len(quantiles) - 1)))
+    return tuple(distributions)
 
 
 def _without_comments(lines: Iterable[str]) -> list[str]:

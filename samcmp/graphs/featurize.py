@@ -206,8 +206,8 @@ def featurize_many(
 
 def chunk(*, smiles: Sequence[str], rows: Sequence[int], scalars: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Do :func:`featurize_many` as :mod:`samcmp.graphs.chunks` asks for it."""
-    found = featurize_many(smiles, rows=rows, scalars=tuple(scalars))
-    return {f.name: getattr(found, f.name) for f in fields(found)}
+    arrays = featurize_many(smiles, rows=rows, scalars=tuple(scalars))
+    return {f.name: getattr(arrays, f.name) for f in fields(arrays)}
 
 
 def _arrays(read: Sequence[Codes], charges: Sequence[tuple[float, float]], scalars: int) -> Arrays:

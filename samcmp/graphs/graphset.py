@@ -194,10 +194,10 @@ class GraphSet:
         return (cut(self._store, chosen[i : i + batch_size], pin=pin) for i in range(0, len(chosen), batch_size))
 
     def _checked(self, positions: Tensor) -> NDArray[np.int64]:
-        found = positions.numpy()
-        if len(found) and not (found.min() >= 0 and found.max() < len(self)):
-            raise ValueError(f"positions must be 0..{len(self) - 1}, got {found.min()}..{found.max()}")
-        return found
+        numbers = positions.numpy()
+        if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(self)):
+            raise ValueError(f"positions must be 0..{len(self) - 1}, got {numbers.min()}..{numbers.max()}")
+        return numbers
 
     def __getitem__(self, position: int) -> Data:
         """Return one molecule as a torch-geometric ``Data``."""

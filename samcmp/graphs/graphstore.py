@@ -58,7 +58,7 @@ class GraphArrays:
 
 def build(molecules: Molecules, scalars: tuple[str, ...], *, progress: Progress | None = None) -> GraphArrays:
     """Featurise every molecule. Raises DataError that names the row."""
-    found = Arrays(
+    flat = Arrays(
         **chunks.work(
             "samcmp.graphs.featurize:chunk",
             molecules.smiles,
@@ -69,16 +69,16 @@ def build(molecules: Molecules, scalars: tuple[str, ...], *, progress: Progress 
             progress=progress,
         )
     )
-    atom_kind, atom_codes = _kinds(found.atoms)
-    bond_kind, bond_codes = _kinds(found.bonds)
+    atom_kind, atom_codes = _kinds(flat.atoms)
+    bond_kind, bond_codes = _kinds(flat.bonds)
     return GraphArrays(
         atom_kind=atom_kind,
         atom_codes=atom_codes,
-        pairs=_narrow(found.pairs, int(found.atom_counts.max(initial=0))),
+        pairs=_narrow(flat.pairs, int(flat.atom_counts.max(initial=0))),
         bond_kind=bond_kind,
         bond_codes=bond_codes,
-        ptr=np.stack([_ptr(found.atom_counts), _ptr(found.bond_counts)]),
-        scalars=found.scalars,
+        ptr=np.stack([_ptr(flat.atom_counts), _ptr(flat.bond_counts)]),
+        scalars=flat.scalars,
     )
 
 
@@ -130,14 +130,14 @@ def load_or_build_extras(
 ) -> Extras:
     """Return what ``prepare`` makes of every molecule, end to end; cached where ``prepare`` is a plain function."""
     code = _code_of(prepare) if cache else None
-    found = _cached(
+    named = _cached(
         f"{molecules.name} {code[0] if code else ''}",
         [_identity(molecules, ()), arrays.scalars.shape[1], *(code or ())],
         lambda: _prepared(molecules, arrays, prepare, progress=progress),
         cache=code is not None,
     )
-    names = [name.removeprefix("ptr.") for name in found if name.startswith("ptr.")]
-    return {name: (found[f"values.{name}"], found[f"ptr.{name}"]) for name in names}
+    names = [name.removeprefix("ptr.") for name in named if name.startswith("ptr.")]
+    return {name: (named[f"values.{name}"], named[f"ptr.{name}"]) for name in names}
 
 
 def _code_of(prepare: Prepare) -> tuple[str, str] | None:

@@ -134,10 +134,10 @@ class SharpnessAware(Wrapper):
 
     @torch.no_grad()
     def _perturb(self) -> None:
-        asked, self._direction = self._direction, None
-        if asked is None:
+        wanted, self._direction = self._direction, None
+        if wanted is None:
             return
-        direction, rho, release = asked
+        direction, rho, release = wanted
         rows = [
             (p, d, r)
             for p, d, r in zip(self.params, direction, rho, strict=True)

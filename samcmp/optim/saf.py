@@ -77,8 +77,8 @@ class PastPredictions:
     def _look_up(self, rows: Tensor, prediction: Tensor) -> Tensor:
         known, past = self.finished[0]
         place = torch.searchsorted(known, rows).clamp(max=len(known) - 1)  # (G,)
-        found = (known[place] == rows)[:, None]
-        return torch.where(found, past[place].to(prediction.dtype), torch.nan)  # (G, T)
+        is_known = (known[place] == rows)[:, None]
+        return torch.where(is_known, past[place].to(prediction.dtype), torch.nan)  # (G, T)
 
     def state_dict(self) -> dict[str, Any]:
         return {

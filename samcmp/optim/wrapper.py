@@ -167,8 +167,8 @@ class Wrapper(Optimizer):
         """Restore what :meth:`state_dict` gave, on whatever device the parameters are now."""
         own = state_dict.get("sharpness")
         if own is None or own["optimizer"] != type(self).__name__:
-            found = "a plain torch optimizer" if own is None else own["optimizer"]
-            raise ValueError(f"this is the state of {found}, not of {type(self).__name__}")
+            owner = "a plain torch optimizer" if own is None else own["optimizer"]
+            raise ValueError(f"this is the state of {owner}, not of {type(self).__name__}")
         self._abandon()
         self.base.load_state_dict({k: v for k, v in state_dict.items() if k != "sharpness"})
         self.clock, self.passes = int(own["clock"]), int(own["passes"])

@@ -74,13 +74,13 @@ class _Attempt:
             if expected > memory.FILLABLE * free:
                 return f"{size} would need about {expected / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
         try:
-            found = _peak(self.setup, self.case, size)
+            peak_now = _peak(self.setup, self.case, size)
         except Exception as error:
             if cause_of(error)[0] != "out-of-memory":
                 raise
             return f"out of memory at {size}"
-        if found is not None:
-            self.peaks[size] = found
+        if peak_now is not None:
+            self.peaks[size] = peak_now
         return None
 
 
