@@ -30,20 +30,6 @@ def roles(atoms: NDArray[np.int16], bonds: NDArray[np.int8], ends: NDArray[np.in
 class _Look:
     """The columns under short names, and counts of neighbours."""
 
-    charge: NDArray[np.int16]
-    h: NDArray[np.int16]
-    valence: NDArray[np.int16]
-    aromatic: Mask
-    c: Mask
-    n: Mask
-    o: Mask
-    p: Mask
-    s: Mask
-    aromatic_c: Mask
-    aromatic_n: Mask
-    aromatic_os: Mask
-    nitrogen: Mask
-
     def __init__(self, atoms: NDArray[np.int16], bonds: NDArray[np.int8], ends: NDArray[np.int32]) -> None:
         element: NDArray[Any] = atoms[:, _AT["element"]]
         self.charge = atoms[:, _AT["charge"]]
@@ -79,12 +65,14 @@ def _acceptor(a: _Look) -> Mask:
 def _donor(a: _Look) -> Mask:
     amine: Mask = a.n & (a.h > 0) & ((a.valence == 3) | ((a.valence == 4) & (a.charge == 1)))
     one_neutral: Mask = (a.h == 1) & (a.charge == 0)
-    return amine | ((a.o | a.s | a.aromatic_n) & one_neutral)
+    donor: Mask = amine | ((a.o | a.s | a.aromatic_n) & one_neutral)
+    return donor
 
 
 def _acidic(a: _Look) -> Mask:
     hydroxyl: Mask = a.o & ((a.h == 1) | (a.charge == -1))
-    return (a.c | a.s) & (a.count(_DOUBLE, a.o | a.s | a.p) > 0) & (a.count(_SINGLE, hydroxyl) > 0)
+    acidic: Mask = (a.c | a.s) & (a.count(_DOUBLE, a.o | a.s | a.p) > 0) & (a.count(_SINGLE, hydroxyl) > 0)
+    return acidic
 
 
 def _basic(a: _Look) -> Mask:

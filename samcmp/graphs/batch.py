@@ -63,8 +63,8 @@ class Columns:
 class MolGraph:
     """One molecule as integers, as :func:`samcmp.graphs.featurize.featurize` makes it."""
 
-    atoms: NDArray[np.int16]  # (A, C) one integer code a column, see featurize.ATOM_CODES
-    bonds: NDArray[np.int8]  # (B/2, 5) see featurize.BOND_CODES
+    atoms: NDArray[np.int16]  # (A, C) one integer code a column, see columns.ATOM_CODES
+    bonds: NDArray[np.int8]  # (B/2, 5) see columns.BOND_CODES
     edge_index: NDArray[np.int32]  # (2, B) source and target atom, reverse pairs adjacent
     scalars: NDArray[np.float32]  # (A, S) real-valued atom columns, S = 0 where none are asked for
     smiles: str

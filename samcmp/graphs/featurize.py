@@ -32,26 +32,11 @@ from numpy.typing import NDArray
 from samcmp.errors import DataError
 from samcmp.graphs.atomroles import roles
 from samcmp.graphs.batch import MolGraph
-from samcmp.graphs.columns import ATOM_CODES, BOND_CODES, GROVER_CHARGES, expand_atoms, expand_bonds
+from samcmp.graphs.columns import ATOM_CODES, BOND_CODES, GROVER_CHARGES
 from samcmp.graphs.reading import Codes, codes_of, gasteiger_charges
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
-
-__all__ = [
-    "ATOM_CODES",
-    "BOND_CODES",
-    "MAX_SMILES",
-    "SCALARS",
-    "VERSION",
-    "Arrays",
-    "expand_atoms",
-    "expand_bonds",
-    "featurize",
-    "featurize_many",
-    "parse",
-    "parse_strictly",
-]
 
 VERSION = "1"  # part of every cache key: count up when a code's meaning changes
 MAX_SMILES = 10_000  # characters; the longest in MoleculeNet has 1,200

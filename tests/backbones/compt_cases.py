@@ -13,7 +13,8 @@ from torch import Tensor
 
 from samcmp.backbones.compt import Config, Model, prepare
 from samcmp.graphs.batch import GraphBatch
-from samcmp.graphs.featurize import expand_atoms, expand_bonds, featurize
+from samcmp.graphs.columns import expand_atoms, expand_bonds
+from samcmp.graphs.featurize import featurize
 from tests.places import ORACLES
 
 FOLDER = ORACLES / "compt"

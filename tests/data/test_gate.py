@@ -16,8 +16,8 @@ from samcmp.data.audit import audit
 from samcmp.data.molecules import Molecules
 from samcmp.data.user_table import user_card
 from samcmp.errors import SamcmpError
-from samcmp.graphs.columns import ATOM_COLUMNS, BOND_COLUMNS
-from samcmp.graphs.featurize import expand_atoms, expand_bonds, featurize_many, parse
+from samcmp.graphs.columns import ATOM_COLUMNS, BOND_COLUMNS, expand_atoms, expand_bonds
+from samcmp.graphs.featurize import featurize_many, parse
 from tests.places import MIRROR, needs_mirror
 
 T = TypeVar("T")

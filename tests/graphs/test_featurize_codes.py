@@ -10,15 +10,8 @@ import pytest
 from rdkit import Chem
 
 from samcmp.errors import DataError, UsageError
-from samcmp.graphs.featurize import (
-    ATOM_CODES,
-    MAX_SMILES,
-    expand_atoms,
-    expand_bonds,
-    featurize,
-    featurize_many,
-    parse,
-)
+from samcmp.graphs.columns import ATOM_CODES, expand_atoms, expand_bonds
+from samcmp.graphs.featurize import MAX_SMILES, featurize, featurize_many, parse
 from tests.places import MIRROR, ORACLES, needs_mirror, needs_oracles
 
 ROLES = ("acceptor", "donor", "acidic", "basic")

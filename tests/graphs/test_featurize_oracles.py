@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samcmp.graphs.featurize import expand_atoms, expand_bonds, featurize_many
+from samcmp.graphs.columns import expand_atoms, expand_bonds
+from samcmp.graphs.featurize import featurize_many
 from tests.places import MIRROR, ORACLES, needs_mirror, needs_oracles
 
 

@@ -10,8 +10,8 @@ import torch
 
 from samcmp.data.molecules import Molecules
 from samcmp.graphs.batch import Columns, MolGraph
-from samcmp.graphs.columns import ATOM_COLUMNS, BOND_COLUMNS
-from samcmp.graphs.featurize import expand_atoms, expand_bonds, featurize
+from samcmp.graphs.columns import ATOM_COLUMNS, BOND_COLUMNS, expand_atoms, expand_bonds
+from samcmp.graphs.featurize import featurize
 from samcmp.graphs.graphset import GraphSet
 
 SMILES = (
