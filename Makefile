@@ -28,6 +28,7 @@ docs: .venv/ready-docs  ## the pages under build/site, offline
 
 results: .venv/ready  ## the measured campaigns into the documents that show them
 	$(BIN)/python results/render.py
+	$(BIN)/python results/inside.py
 
 bench: .venv/ready-bench  ## speed against named peers, a table for each room
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench $(ARGS)
