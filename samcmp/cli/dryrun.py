@@ -47,7 +47,7 @@ def show(planned: Plan, kept: Store, run: Run, *, retry: bool) -> None:
     if planned.trials > 1:
         console.print(_trials(planned))
     expected = cost.lines(
-        todo, sessions=len(sessions), seconds=planned.profile_seconds, history=kept.records(), slots=run.pool.slots
+        todo, sessions=len(sessions), seconds=planned.profile_seconds, history=kept.briefs(), slots=run.pool.slots
     )
     for line in _where(run, todo):
         console.print(line, markup=False, soft_wrap=True)

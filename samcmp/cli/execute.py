@@ -159,7 +159,7 @@ def _expect(
     console: Console, training: Mapping[str, Case], kept: Store, *, sessions: int, seconds: float, how: How
 ) -> None:
     """Say how long it will take where earlier runs tell."""
-    known, unknown = cost.total(training, history=kept.records(), slots=how.pool.slots)
+    known, unknown = cost.total(training, history=kept.briefs(), slots=how.pool.slots)
     if training and not unknown:
         console.print(Text(f"about {cost.duration(known + sessions * seconds)}, by earlier runs"))
 

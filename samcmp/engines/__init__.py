@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +20,7 @@ from samcmp.records import Case, Json, Record
 
 if TYPE_CHECKING:
     from samcmp.engines.work import Listen
-    from samcmp.experiment.store import Store
+    from samcmp.experiment.store import Brief, Store
     from samcmp.training.setup import Options
 
 __all__ = ["ENGINES", "Began", "Engine", "Finished", "Node", "Pool", "Said", "Setting", "Work", "make"]
@@ -40,7 +40,7 @@ class Setting:
     devices: tuple[str, ...] = ("cpu",)  # cpu, or cuda:i; of another machine cuda:0 of what its engine made visible
     store: Store | None = None
     jobs: int | None = None  # --jobs, of this machine
-    history: Callable[[], Sequence[Record]] = lambda: ()  # earlier results, to estimate times; read when called
+    history: Callable[[], Iterable[Record | Brief]] = lambda: ()  # earlier results, for samcmp.experiment.cost
     dry_run: bool = False  # nothing may be submitted or written
 
     @property

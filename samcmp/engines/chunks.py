@@ -9,14 +9,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from samcmp.experiment import cost
-from samcmp.records import Case, Record
+from samcmp.records import Case
 
 UNKNOWN_SECONDS = 60.0  # for a run where nothing is known of any
 CHUNK_SECONDS = 1800.0  # a task is worth its start, and short enough for gaps in a queue
 SPARE_SECONDS = 300.0  # of a task's time limit: to start, and to read data
 
 
-def expected(cases: Mapping[str, Case], history: Sequence[Record]) -> dict[str, float]:
+def expected(cases: Mapping[str, Case], history: cost.History) -> dict[str, float]:
     """Return the seconds that each case should take: by earlier runs, else the median of the others."""
     rates = cost.rates(history)
     known = {key: cost.seconds_of(case, rates) for key, case in cases.items()}

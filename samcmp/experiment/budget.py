@@ -42,7 +42,7 @@ def seconds_of(text: str, *, option: str = "--budget", least: float = 1.0) -> fl
 
 def fit(planned: Plan, kept: Store, *, seconds: float) -> tuple[Plan, str]:
     """Return the part of ``planned`` that fits into ``seconds`` of training, and a sentence that says what it is."""
-    rates = cost.rates(kept.records())
+    rates = cost.rates(kept.briefs())
     cells = _cells(planned)
     chosen: dict[str, Case] = {}
     left = seconds
@@ -80,7 +80,7 @@ def _price(block: Block, kept: Store, *, rates: cost.Rates) -> float | None:
     """Seconds that the block's missing runs will take, or None where nothing tells."""
     total = 0.0
     for key, case in block.items():
-        if kept.get(key) is not None:
+        if kept.brief(key) is not None:
             continue
         seconds = cost.seconds_of(case, rates)
         if seconds is None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from samcmp.errors import SamcmpError
+from samcmp.experiment.store import Brief
 from samcmp.records import Case, Record
 
 EVALUATION = 1.15  # scoring validation and test rows and loading, on top of the training steps
 
 
-def lines(
-    todo: Mapping[str, Case], *, sessions: int, seconds: float, history: Sequence[Record], slots: int = 1
-) -> list[str]:
+def lines(todo: Mapping[str, Case], *, sessions: int, seconds: float, history: History, slots: int = 1) -> list[str]:
     """Say the expected time of the missing runs, and how many of them it rests on no earlier run."""
     if not todo and not sessions:
         return ["Nothing to do: the table is printed at once."]
@@ -29,7 +28,7 @@ def lines(
     return [f"Expected time: about {duration(known)}{beside}{rest}."]
 
 
-def total(todo: Mapping[str, Case], *, history: Sequence[Record], slots: int = 1) -> tuple[float, int]:
+def total(todo: Mapping[str, Case], *, history: History, slots: int = 1) -> tuple[float, int]:
     """Return the expected seconds of the cases that resemble earlier runs, side by side, and how many do not."""
     per_epoch = rates(history)
     each = [seconds_of(case, per_epoch) for case in todo.values()]
@@ -41,10 +40,11 @@ def side_by_side(seconds: Sequence[float], slots: int) -> float:
     return max(sum(seconds) / slots, max(seconds)) if seconds else 0.0
 
 
+History = Iterable[Record | Brief]
 Rates = Mapping[tuple[object, ...], float]
 
 
-def rates(history: Sequence[Record]) -> Rates:
+def rates(history: History) -> Rates:
     """Median seconds of an epoch for every cell, and for every optimizer in it.
 
     Earlier training runs tell best; where there is none, the throughput that a profile session measured.
@@ -60,18 +60,17 @@ def rates(history: Sequence[Record]) -> Rates:
     return {cell: statistics.median(values) for cell, values in {**profiled, **trained}.items()}
 
 
-def epoch_seconds(record: Record) -> float | None:
+def epoch_seconds(record: Record | Brief) -> float | None:
     """Return the seconds that an epoch took, or takes at the speed that a profile session measured."""
-    if record.status != "ok":
+    brief = Brief.of(record) if isinstance(record, Record) else record
+    if brief.status != "ok":
         return None
-    if record.case.kind == "train":
-        return record.seconds / len(record.history) if record.history else None
-    if record.throughput is None:
+    if brief.case.kind == "train":
+        return brief.epoch_seconds
+    if brief.graphs_per_second is None:
         return None
-    graphs = record.throughput.details.get("train_size") or train_size(record.case)
-    if not isinstance(graphs, (int, float)):
-        return None
-    return EVALUATION * graphs / record.throughput.graphs_per_second
+    graphs = brief.train_size or train_size(brief.case)
+    return None if graphs is None else EVALUATION * graphs / brief.graphs_per_second
 
 
 def train_size(case: Case) -> float | None:

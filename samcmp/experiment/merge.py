@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +30,19 @@ def result_of(record: Record) -> dict[str, Json]:
 
 def differing(one: Store, other: Store, records: tuple[Record, Record]) -> list[str]:
     """Name what two Records of one key say differently, or their predictions; nothing where they are equal."""
-    a, b = map(result_of, records)
-    names = [name for name in a if a[name] != b[name]]
     key = records[0].key
+    names = []
+    if _timeless(records[0]) != _timeless(records[1]):
+        a, b = map(result_of, records)
+        names = [name for name in a if a[name] != b[name]]
     if not names and _bytes(one, key) != _bytes(other, key):
         names.append("predictions")
     return names
+
+
+def _timeless(record: Record) -> Record:
+    epochs = tuple(replace(epoch, seconds=0.0) for epoch in record.history)
+    return replace(record, created="", seconds=0.0, machine={}, history=epochs)
 
 
 def _bytes(store: Store, key: str) -> bytes | None:

@@ -13,7 +13,7 @@ from typing import Any
 from samcmp import backbones
 from samcmp.analysis.draws import Ranges, draw, search_name
 from samcmp.experiment.config import Config
-from samcmp.experiment.store import Store
+from samcmp.experiment.store import Brief, Store
 from samcmp.records import CHOSEN_ROWS, Case, Record, differing
 from samcmp.training.checks import check_settings
 
@@ -54,10 +54,10 @@ class Plan:
             check_settings([*first, *sessions, *self.bounds], self.where)
 
     def missing_train(self, store: Store, *, retry: bool = False) -> dict[str, Case]:
-        return {key: case for key, case in self.train.items() if not _done(store.get(key), retry)}
+        return {key: case for key, case in self.train.items() if not _done(store.brief(key), retry)}
 
     def missing_sessions(self, store: Store, *, retry: bool = False) -> list[Mapping[str, Case]]:
-        return [s for s in self.sessions if not all(_done(store.get(key), retry) for key in s)]
+        return [s for s in self.sessions if not all(_done(store.brief(key), retry) for key in s)]
 
     def without_speed(self, store: Store) -> list[str]:
         """Name the arms whose session is stored as finished and has no speed of them: nothing will measure it."""
@@ -73,7 +73,7 @@ class Plan:
         return [record for key in self.keys if (record := store.get(key)) is not None]
 
 
-def _done(record: Record | None, retry: bool) -> bool:
+def _done(record: Brief | None, retry: bool) -> bool:
     """A recorded failure is a result: it is run again only when asked for, unless it was cut short from outside."""
     if record is None or record.status == "partial":
         return False

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samcmp import files
 from samcmp.errors import Damaged, StoreError, WriteError, in_one_line
-from samcmp.records import SCHEMA, Record, from_json, parse_json, to_json
+from samcmp.records import SCHEMA, Case, Record, Status, from_json, parse_json, to_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +24,30 @@ if TYPE_CHECKING:
     from samcmp.experiment.run import Predictions
 
 REMEDY = "Make room, or name another store with --store DIR; finished runs are kept."
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What planning needs of a Record: thousands fit where a hundred Records do."""
+
+    case: Case
+    status: Status
+    epoch_seconds: float | None  # of a training run, evaluation included
+    graphs_per_second: float | None = None  # of a profile
+    train_size: float | None = None
+
+    @classmethod
+    def of(cls, record: Record) -> Brief:
+        epochs, speed = len(record.history), record.throughput
+        seconds = record.seconds / epochs if epochs else None
+        if speed is None:
+            return cls(record.case, record.status, seconds)
+        size = speed.details.get("train_size")
+        known = size if isinstance(size, (int, float)) else None
+        return cls(record.case, record.status, seconds, speed.graphs_per_second, known)
+
+
+State = tuple[int, int, int]
 
 
 class Store:
@@ -39,6 +64,7 @@ class Store:
                 "is a file, and a store is a folder", where=str(folder), remedy="Name another place with --store DIR."
             )
         self.damaged: list[tuple[Path, str]] = []  # files that could not be read, and why
+        self._briefs: dict[str, tuple[State | None, Brief]] = {}  # of files that have been read, as they were then
 
     def path(self, key: str, kind: str = "records", suffix: str = ".json") -> Path:
         """Return where a Record is kept, or its predictions. Raises ValueError for what is no key."""
@@ -114,13 +140,26 @@ class Store:
             raise StoreError(_kind(path), where=str(path), remedy="Remove it; a record belongs there.")
         return self._read(path) if path.is_file() else None
 
-    def state(self, key: str) -> tuple[int, int, int] | None:
+    def state(self, key: str) -> State | None:
         """Return what changes when the Record with this key is written again; None where there is none."""
-        try:
-            facts = os.stat(self.path(key))
-        except OSError:
-            return None
-        return facts.st_ino, facts.st_mtime_ns, facts.st_size
+        return _state(self.path(key))
+
+    def brief(self, key: str) -> Brief | None:
+        """Return in brief what :meth:`get` returns. A file that was read before and is as it was is not read again."""
+        state, known = self.state(key), self._briefs.get(key)
+        if known is not None and state is not None and known[0] == state:
+            return known[1]
+        record = self.get(key)
+        return None if record is None else Brief.of(record)
+
+    def briefs(self) -> Iterator[Brief]:
+        """Yield in brief what :meth:`records` returns, each file read once in the life of this object."""
+        for path in self._files():
+            known = self._briefs.get(path.stem)
+            if known is not None and known[0] == _state(path):
+                yield known[1]
+            elif (record := self._read(path)) is not None:
+                yield Brief.of(record)
 
     def records(self) -> list[Record]:
         """Return every readable Record, in the order of keys; the others are listed in :attr:`damaged`."""
@@ -145,6 +184,7 @@ class Store:
         if not path.is_file():  # opening a pipe or a device could wait for ever
             self.damaged.append((path, _kind(path)))
             return None
+        state = _state(path)  # before it is read: what is written meanwhile is read again
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -160,6 +200,7 @@ class Store:
         if record.key != path.stem:  # a copy beside the original would count twice
             self.damaged.append((path, f"holds the record {record.key[:16]}, which its name does not say"))
             return None
+        self._briefs[record.key] = state, Brief.of(record)
         return record
 
     def _refuse_newer(self, path: Path, schema: int) -> None:
@@ -205,6 +246,14 @@ def _listed(folder: Path) -> list[Path]:
         raise StoreError(
             f"cannot be read: {error.strerror}", where=str(folder), remedy="Check its permissions, or name another."
         ) from None
+
+
+def _state(path: Path) -> State | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns, facts.st_size
 
 
 def _kind(path: Path) -> str:
