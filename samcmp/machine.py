@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from multiprocessing import parent_process
@@ -284,3 +286,43 @@ def _current_folder() -> str | None:
         return os.getcwd()
     except OSError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What decides the bits of a result: a GPU and its CUDA version, or a processor and its vector extensions.
+
+    A part that is not known is None, and fits any.
+    """
+
+    device: str  # cpu or cuda
+    gpu: str | None = None
+    cuda: str | None = None
+    architecture: str | None = None  # of a CPU
+    processor: str | None = None
+    vector_extensions: str | None = None  # as torch names them: AVX2, AVX512, DEFAULT
+
+    def __str__(self) -> str:
+        parts = (self.gpu, self.cuda and f"CUDA {self.cuda}", self.processor or self.architecture)
+        return ", ".join(part for part in (*parts, self.vector_extensions) if part) or f"an unknown {self.device}"
+
+    def fits(self, other: Kind) -> bool:
+        """Whether nothing that is known of both differs."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return all(one == two or one is None or two is None for one, two in pairs)
+
+
+def kind_of(facts: Mapping[str, Any], device: str) -> Kind | None:
+    """Return the kind that a Record's ``machine`` tells; None where it tells nothing."""
+    names = ("gpu", "cuda") if device.startswith("cuda") else ("architecture", "processor", "vector_extensions")
+    told = {name: str(facts[name]) for name in names if facts.get(name)}
+    return Kind(device.partition(":")[0], **told) if told else None
+
+
+def tally(kinds: Iterable[Kind | None]) -> Counter[Kind]:
+    """Count kinds; one of which less is known counts with the first that it fits, and None does not count."""
+    found: Counter[Kind] = Counter()
+    for kind in kinds:
+        if kind is not None:
+            found[kind if kind in found else next((known for known in found if known.fits(kind)), kind)] += 1
+    return found

@@ -22,6 +22,7 @@ from samcmp.analysis.verdicts import verdicts
 from samcmp.data import coverage
 from samcmp.data.coverage import span
 from samcmp.errors import UsageError
+from samcmp.machine import kind_of, tally
 from samcmp.records import LOWER_IS_BETTER, Record, arm_name, to_json
 
 V = TypeVar("V")
@@ -241,6 +242,15 @@ def _data_notes(group: Group) -> list[str]:
     smallest = [score.smallest_class for score in scores if score.smallest_class is not None]
     if smallest and min(smallest) < SMALL and scores[0].metric == "roc-auc":
         notes.append(f"smallest class of a scored task: {span(smallest)} test {holds}, so scores move in large steps")
+    kinds = tally(
+        kind_of(record.machine, record.case.device)
+        for runs in group.runs.values()
+        for record in runs.values()
+        if record.status == "ok"
+    )
+    if len(kinds) > 1:
+        each = "; ".join(f"{n} on {kind}" for kind, n in kinds.most_common())
+        notes.append(f"runs on {len(kinds)} kinds of machine, which differ in the fourth figure: {each}")
     found = [score.coverage for score in scores if score.coverage is not None]
     return [*notes, *coverage.sentences(found, holds=holds)]
 

@@ -148,6 +148,28 @@ def pick_device(name: str) -> str:
     return f"cuda:{int(index or 0)}"
 
 
+def pick_devices(name: str) -> tuple[str, ...]:
+    """Return the devices of ``--device`` where several may be named: cuda:0,1,2,3. Raises UsageError or DeviceError."""
+    kind, _, numbers = name.strip().lower().partition(":")
+    if kind != "cuda" or "," not in numbers:
+        return (pick_device(name),)
+    devices = tuple(pick_device(f"cuda:{number.strip() or '?'}") for number in numbers.split(","))
+    twice = next((device for device in devices if devices.count(device) > 1), None)
+    if twice is not None:
+        raise UsageError(f"names {twice} twice", where=f"--device {name}", remedy="Name every card once.")
+    from samcmp.profiling.nvml import visible_gpus
+
+    there = len(visible_gpus())
+    absent = [device for device in devices if there and int(device.partition(":")[2]) >= there]
+    if absent:
+        raise DeviceError(
+            f"there is no {', no '.join(absent)}: {counted(there, 'card')} visible",
+            where=f"--device {name}",
+            remedy=f"Name some of cuda:{','.join(map(str, range(there)))}.",
+        )
+    return devices
+
+
 def pick_remote(name: str, option: str) -> str:
     """Return cpu or cuda:0 for the ``--device`` of other machines: a GPU is not needed here. Raises UsageError."""
     text = name.strip().lower()

@@ -178,7 +178,15 @@ def _train(share: Share, cases: Mapping[str, Case]) -> None:
         return
     how, view = share.how, share.view
     view.expect(cases, how.pool.slots)
-    work = Work(cases, share.kept, notes=share.notes, claims=share.claims, by_others=share.note, say=share.say)
+    work = Work(
+        cases,
+        share.kept,
+        notes=share.notes,
+        claims=share.claims,
+        by_others=share.note,
+        say=share.say,
+        kinds=how.pool.kinds,
+    )
     for result in how.engine.train(work, how.options, pool=how.pool, listen=view.listen, timeout=how.timeout):
         share.done(work.keep(result))
 

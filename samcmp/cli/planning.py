@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from samcmp.cli import common, output
-from samcmp.errors import UsageError
+from samcmp.errors import StoreError, UsageError
 from samcmp.experiment.kinds import fingerprint
 from samcmp.records import Json, Protocol
 
@@ -112,7 +112,40 @@ def compare(
             output.refuse_untuned(tuning.equal)
         if place.shard is not None:
             planned = planned.shard(place.shard.number, place.shard.of)
+        chosen_pool = of_one_kind(run, planned, kept)
+        if chosen_pool.fingerprint != run.pool.fingerprint:  # another machine measures: keys of sessions hold which
+            request = replace(request, inputs=found.inputs(chosen_pool.fingerprint))
+            planned = replace(planned, sessions=plan.build(config.read(request, known)).sessions)
+        run = replace(run, pool=chosen_pool)
         yield Comparing(planned, found, run.setting.device, run)
+
+
+def of_one_kind(run: Run, planned: Plan, kept: Store) -> Pool:
+    """Leave out machines of other kinds than the plan's: that of its runs in the store, else the one of most slots.
+
+    Raises StoreError where no machine is of that kind.
+    """
+    from samcmp.experiment import kinds
+
+    pool = run.pool
+    done = [brief for key in planned.train if (brief := kept.brief(key)) is not None]
+    if run.setting.where.settings.mixed or (all(b.status == "ok" for b in done) and len(done) == len(planned.train)):
+        return pool
+    earlier = kinds.counted(done)
+    if not earlier:
+        kind = pool.kinds.most_common(1)[0][0] if pool.used else None
+        return pool if kind is None else pool.of(kind, why=f"a plan runs on one kind, here {kind}")
+    kind, runs = earlier.most_common(1)[0]
+    chosen = pool.of(kind, why=f"{common.counted(runs, 'run')} of the plan in the store are of {kind}")
+    if pool.used and not chosen.used:
+        raise StoreError(
+            f"{common.counted(runs, 'run')} of this comparison ran on {kind}, and here is {pool.used[0].kind}: "
+            "two kinds of machine give results that differ in the fourth figure",
+            where=str(kept.folder),
+            remedy="Go on with such a machine, name another store with --store DIR, or allow it: mixed = true in a "
+            "table [run.NAME] of benchmarks.toml, and --on NAME.",
+        )
+    return chosen
 
 
 @contextlib.contextmanager
@@ -130,8 +163,8 @@ def _reached(place: PlaceOptions, known: Suites, *, device: str, kept: Store, dr
         )
     if place.detach and not where.is_remote:
         raise engines.undetachable("local")
-    devices = (common.pick_remote(device, where.option),) if where.is_remote else (common.pick_device(device),)
-    setting = engines.Setting(where, devices, kept, place.jobs, kept.records, dry_run)
+    devices = (common.pick_remote(device, where.option),) if where.is_remote else common.pick_devices(device)
+    setting = engines.Setting(where, devices, kept, place.jobs, kept.briefs, dry_run)
     with contextlib.closing(engines.make(setting)) as engine:
         yield Run(setting, engine, engine.look())
 

@@ -7,6 +7,7 @@ that is not the project's runs in workers alone, and no other case runs in a pro
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from samcmp.child import Child, Died, ready
 from samcmp.engines import Node, Pool, Setting, undetachable
 from samcmp.engines.work import Began, Finished, Said, Work
 from samcmp.experiment import kinds
+from samcmp.machine import Kind
 from samcmp.records import Case, Record
 from samcmp.training.setup import failed, foreign
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from samcmp.engines.work import Listen
     from samcmp.training.setup import Options
 
+THIS = "this machine"
 LOOK_SECONDS = 0.2  # between two looks at the clock
 
 
@@ -36,18 +39,34 @@ class Local:
         self.setting = setting
 
     def look(self) -> Pool:
-        device = self.setting.device
-        slots = self.setting.jobs or default_jobs(self.setting.devices)
-        return Pool((Node("this machine", slots, kinds.here(device), kinds.fingerprint(device)),))
+        devices, jobs = self.setting.devices, self.setting.jobs
+        if len(devices) == 1:
+            slots = jobs or default_jobs(devices)
+            return Pool((Node(THIS, slots, kinds.here(devices[0]), kinds.fingerprint(devices[0])),))
+        slots = math.ceil((jobs or len(devices)) / len(devices))
+        return Pool(tuple(Node(d, slots, kinds.here(d), kinds.fingerprint(d)) for d in devices), limit=jobs)
+
+    def _used(self, pool: Pool) -> list[str]:
+        """The devices of a pool."""
+        return [self.setting.device if node.name == THIS else node.name for node in pool.used]
 
     def announce(self, cases: Mapping[str, Case], pool: Pool) -> Sequence[str]:
-        devices = self.setting.devices
-        return [f"One worker a card: {', '.join(devices)}."] if len(devices) > 1 else []
+        devices = self._used(pool)
+        beside = "one run a card" if pool.slots == len(devices) else f"{pool.slots} side by side"
+        return [f"Cards: {', '.join(devices)}; {beside}."] if len(devices) > 1 else []
 
     def train(
         self, work: Work, options: Options, *, pool: Pool, listen: Listen, timeout: float | None
     ) -> Iterator[Finished]:
-        return train(work, options, listen=listen, devices=self.setting.devices, jobs=pool.slots, timeout=timeout)
+        return train(
+            work,
+            options,
+            listen=listen,
+            devices=self._used(pool),
+            kinds=[node.kind for node in pool.used],
+            jobs=pool.slots,
+            timeout=timeout,
+        )
 
     def profile(
         self, session: Mapping[str, Case], options: Options, *, pool: Pool, seconds: float, say: Callable[[str], None]
@@ -55,6 +74,7 @@ class Local:
         from samcmp.profiling.processes import measure  # here: torch is imported, which takes a while
         from samcmp.profiling.results import SessionOptions
 
+        options = replace(options, device=self._used(pool)[0])
         return measure(session, options, session=SessionOptions(seconds), say=say)
 
     def detach(self, *_: object, **__: object) -> str:
@@ -75,6 +95,7 @@ def train(
     *,
     listen: Listen,
     devices: Sequence[str] = (),
+    kinds: Sequence[Kind] = (),
     jobs: int = 1,
     timeout: float | None = None,
 ) -> Iterator[Finished]:
@@ -82,6 +103,7 @@ def train(
 
     Args:
         devices: of the workers in turn; none: that of ``options``.
+        kinds: of the devices.
         timeout: seconds a case may take before its worker is ended and the case recorded as ``timeout``.
 
     Raises SamcmpError for what the user can mend.
@@ -89,7 +111,7 @@ def train(
     jobs = max(1, min(jobs, len(work.cases)))
     devices = devices or (options.device,)
     if jobs > 1 or timeout is not None or any(map(foreign, work.cases.values())):
-        return run_apart(work, options, listen=listen, devices=devices, jobs=jobs, timeout=timeout)
+        return run_apart(work, options, listen=listen, devices=devices, kinds=kinds, jobs=jobs, timeout=timeout)
     return run_here(work, replace(options, device=devices[0]), listen=listen)
 
 
@@ -114,6 +136,7 @@ def run_apart(
     *,
     listen: Listen,
     devices: Sequence[str] = (),
+    kinds: Sequence[Kind] = (),
     jobs: int,
     timeout: float | None = None,
 ) -> Iterator[Finished]:
@@ -121,11 +144,14 @@ def run_apart(
     devices = devices or (options.device,)
     several = len(devices) > 1
     listen(Said(f"starting {jobs} worker process{'' if jobs == 1 else 'es'}"))
-    workers = [_Worker(replace(options, device=devices[n % len(devices)])) for n in range(jobs)]
+    workers = [
+        _Worker(replace(options, device=devices[n % len(devices)]), kinds[n % len(devices)] if kinds else None)
+        for n in range(jobs)
+    ]
     try:
         while work.more or any(worker.busy for worker in workers):
             for worker in workers:
-                if not worker.busy and (taken := work.take()) is not None:
+                if not worker.busy and (taken := work.take(worker.kind)) is not None:
                     worker.give(*taken)
             busy = [worker for worker in workers if worker.busy]
             if busy:
@@ -164,8 +190,9 @@ def _finished(
 class _Worker:
     """A worker process and the case that it has."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, kind: Kind | None = None) -> None:
         self.options = options
+        self.kind = kind
         self.child = Child(_work, options)
         self.used_up = False  # by code that may have left anything behind
         self.key = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -56,6 +56,7 @@ class Work:
         claims: of this process in the store; None: nobody else is there.
         by_others: given each Record that another process has stored meanwhile.
         say: given who is waited for.
+        kinds: of machines that take cases, where they may differ: all runs of a block then go to one kind.
     """
 
     def __init__(
@@ -67,8 +68,17 @@ class Work:
         claims: Claims | None = None,
         by_others: Callable[[Record], None] = lambda record: None,
         say: Callable[[str], None] = lambda text: None,
+        kinds: Iterable[Kind] = (),
     ) -> None:
         self.cases = dict(cases)
+        self._kinds = tuple(kinds)
+        self._kind_of: dict[Block, Kind] = {}  # block -> the kind that its runs go to
+        if store is not None and len(self._kinds) > 1:
+            for brief in store.briefs():
+                if brief.case.kind == "train" and brief.status == "ok" and brief.ran_on is not None:
+                    mine = next((kind for kind in self._kinds if kind.fits(brief.ran_on)), None)
+                    if mine is not None:
+                        self._kind_of.setdefault(_block(brief.case), mine)
         self.store = store
         self.notes = dict(notes or {})
         self._by_others = by_others
@@ -86,7 +96,12 @@ class Work:
 
         Whoever takes a case ends it by :meth:`keep` or :meth:`give_back`.
         """
-        return self._shared.take()
+        if kind is None or len(self._kinds) < 2:
+            return self._shared.take()
+        taken = self._shared.take(lambda case: self._kind_of.get(_block(case), kind).fits(kind))
+        if taken is not None:
+            self._kind_of.setdefault(_block(taken[1]), kind)
+        return taken
 
     def give_back(self, key: str) -> None:
         """Leave a case that was taken, and was not run, to others."""
@@ -118,6 +133,14 @@ class Work:
     def _pass_on(self, key: str, _: Case) -> None:
         if (record := self._record(key)) is not None:
             self._by_others(record)
+
+
+Block = tuple[str, str, str]
+
+
+def _block(case: Case) -> Block:
+    """What the arms of a comparison share: dataset, model, split and seed."""
+    return case.data or case.dataset, case.model, case.block
 
 
 def sessions(

@@ -10,44 +10,14 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from samcmp import machine, modules
-from samcmp.records import Record
+from samcmp.experiment.store import Brief
+from samcmp.machine import Kind
 
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What decides the bits of a result: a GPU and its CUDA version, or a processor and its vector extensions.
-
-    A part that is not known is None, and fits any.
-    """
-
-    device: str  # cpu or cuda
-    gpu: str | None = None
-    cuda: str | None = None
-    architecture: str | None = None  # of a CPU
-    processor: str | None = None
-    vector_extensions: str | None = None  # as torch names them: AVX2, AVX512, DEFAULT
-
-    def __str__(self) -> str:
-        parts = (self.gpu, self.cuda and f"CUDA {self.cuda}", self.processor or self.architecture)
-        return ", ".join(part for part in (*parts, self.vector_extensions) if part) or f"an unknown {self.device}"
-
-    def fits(self, other: Kind) -> bool:
-        """Whether nothing that is known of both differs."""
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return all(one == two or one is None or two is None for one, two in pairs)
-
-
-def of_facts(facts: Mapping[str, Any], device: str) -> Kind | None:
-    """Return the kind that a Record's ``machine`` tells; None where it tells nothing."""
-    names = ("gpu", "cuda") if device.startswith("cuda") else ("architecture", "processor", "vector_extensions")
-    told = {name: str(facts[name]) for name in names if facts.get(name)}
-    return Kind(device.partition(":")[0], **told) if told else None
+__all__ = ["Kind", "counted", "fingerprint", "here", "vector_extensions"]
 
 
 def here(device: str) -> Kind:
@@ -98,10 +68,9 @@ def vector_extensions(*, cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     return "DEFAULT" if flags else None
 
 
-def counted(records: Iterable[Record]) -> Counter[Kind]:
+def counted(briefs: Iterable[Brief]) -> Counter[Kind]:
     """Count the training runs that ended well by the kind they ran on; those that do not say it are left out."""
-    found = (of_facts(r.machine, r.case.device) for r in records if r.case.kind == "train" and r.status == "ok")
-    return Counter(kind for kind in found if kind is not None)
+    return machine.tally(b.ran_on for b in briefs if b.case.kind == "train" and b.status == "ok")
 
 
 def fingerprint(device: str) -> str:

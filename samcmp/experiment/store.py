@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from samcmp import files
 from samcmp.errors import Damaged, StoreError, WriteError, in_one_line
+from samcmp.machine import Kind, kind_of
 from samcmp.records import SCHEMA, Case, Record, Status, from_json, parse_json, to_json
 
 if TYPE_CHECKING:
@@ -35,18 +36,25 @@ class Brief:
     epoch_seconds: float | None  # of a training run, evaluation included
     graphs_per_second: float | None = None  # of a profile
     train_size: float | None = None
+    ran_on: Kind | None = None
 
     @classmethod
     def of(cls, record: Record) -> Brief:
         epochs, speed = len(record.history), record.throughput
         seconds = record.seconds / epochs if epochs else None
         if speed is None:
-            return cls(record.case, record.status, seconds)
+            return cls(record.case, record.status, seconds, ran_on=_ran_on(record))
         size = speed.details.get("train_size")
         known = size if isinstance(size, (int, float)) else None
         return cls(record.case, record.status, seconds, speed.graphs_per_second, known)
 
 
+def _ran_on(record: Record) -> Kind | None:
+    kind = kind_of(record.machine, record.case.device)
+    return None if kind is None else _kinds.setdefault(kind, kind)
+
+
+_kinds: dict[Kind, Kind] = {}  # each once
 State = tuple[int, int, int]
 
 
