@@ -223,6 +223,7 @@ class Slurm:
         *,
         pool: Pool,
         timeout: float | None,
+        again: bool = False,
     ) -> Submitted:
         """Submit an array of these runs."""
         divided, _, minutes = self._divided(cases)
@@ -237,7 +238,7 @@ class Slurm:
             before=self._before(cases),
         )
         folder.unmark(keys=plan.before)
-        job = self.jobs.submit(folder, plan, minutes=minutes, exclude=folder.refusals())
+        job = self.jobs.submit(folder, plan, minutes=minutes, again=again)
         job.cases = dict(cases)
         return job
 
@@ -290,7 +291,7 @@ class Slurm:
             return
         new = self.jobs.live(job.folder)  # where another command that waited was faster
         if new is None:
-            new = self._submit_runs(job.folder, job.cases, work, options, pool=pool, timeout=timeout)
+            new = self._submit_runs(job.folder, job.cases, work, options, pool=pool, timeout=timeout, again=True)
         new.cases = job.cases
         say(f"{job.named} ended ({last}) without {_runs(job.cases)}: again as {new.named}")
         self.waiting.append(new)

@@ -72,13 +72,18 @@ class RunFolder:
 
     # ------------------------------------------------------------------------------------------ who submits
 
-    def write(self, plan: Plan, script: str) -> None:
-        """Write what a job needs, and forget what an earlier one said. Raises WriteError."""
+    def write(self, plan: Plan, script: str, *, again: bool) -> None:
+        """Write what a job needs, and forget the errors of an earlier one. Raises WriteError.
+
+        Args:
+            again: the job goes on with the runs of the one before, on its kind of machine and with its logs.
+        """
         with files.refusals(self.path, remedy=_REMEDY):
             for folder in (self.started, self.logs, self.path / "kinds", self.path / "errors", self.path / "refused"):
                 folder.mkdir(parents=True, exist_ok=True)
-            for old in [*(self.path / "errors").iterdir(), *(self.path / "kinds").iterdir(), *self.logs.iterdir()]:
-                old.unlink(missing_ok=True)
+            for name in ("errors",) if again else ("errors", "kinds", "refused", "logs"):
+                for old in (self.path / name).iterdir():
+                    old.unlink(missing_ok=True)
         self._write("plan.json", to_json(plan))
         files.write(self.script, script.encode(), remedy=_REMEDY)
 

@@ -19,6 +19,9 @@ from samcmp.records import Case
 
 WATCH_SECONDS = 5.0  # between two looks at the queue and the store
 Say = Callable[[str], None]
+_NEVER = {  # reasons for which a task is pending for ever, as long as the partition is what it is -> keys of the table
+    "PartitionTimeLimit": "time", "PartitionNodeLimit": "partition", "BadConstraints": "constraint",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -106,19 +109,21 @@ class Jobs:
         minutes: int,
         alone: bool = False,
         node: str = "",
-        exclude: Iterable[str] = (),
+        again: bool = False,
     ) -> Submitted:
         """Submit a job, once Slurm has said that it could run. Raises UsageError in Slurm's words.
 
         Args:
             alone: on its node, as one task; else an array of a task a chunk.
+            again: it goes on with the runs of the folder's job before, away from nodes that refused them.
         """
+        exclude = set(folder.refusals()) if again else set()
         words = self.words(folder, minutes, tasks=None if alone else len(plan.chunks), node=node, exclude=exclude)
         self.commands.try_out(words, self.script(folder))
-        folder.write(plan, self.script(folder))
+        folder.write(plan, self.script(folder), again=again)
         job = Job(self.commands.submit(words, str(folder.script)))
         folder.submitted(job)
-        return Submitted(folder, job, plan)
+        return Submitted(folder, job, plan, avoided=exclude)
 
     # ------------------------------------------------------------------------------------------ watching
 
@@ -153,6 +158,14 @@ class Jobs:
         """Raise what a task could not go on with; of a job that is gone also that it was cancelled or did not begin."""
         if (error := submitted.folder.error()) is not None:
             raise error
+        if (
+            never := next((task for task in tasks if task.state == "PENDING" and task.reason in _NEVER), None)
+        ) is not None:
+            raise SamcmpError(
+                f"{submitted.named} will never begin: {never.reason}, says Slurm",
+                where=self.where.at(_NEVER[never.reason]),
+                remedy="Ask for less, or for another partition; `sinfo -o '%P %l %D'` lists their limits.",
+            )
         if not submitted.is_gone:
             return
         if any(task.state == "CANCELLED" for task in tasks):

@@ -34,7 +34,7 @@ class Queue(Commands):
         self.submissions: list[list[str]] = []
         self.cancelled: list[int] = []
         self.avoided: list[str] = []
-        self.state = "COMPLETED"
+        self.state, self.reason = "COMPLETED", "None"
         self.silent = 0  # looks without an answer
         self.names: dict[str, int] = {}
 
@@ -51,7 +51,7 @@ class Queue(Commands):
         if self.silent:
             self.silent -= 1
             raise Unreachable("the controller does not answer")
-        return [Task(number, 0, self.state, "None", "n1") for number in self.names.values()]
+        return [Task(number, 0, self.state, self.reason, "n1") for number in self.names.values()]
 
     def try_out(self, words: Sequence[str], script: str) -> None:
         pass
@@ -194,6 +194,15 @@ def test_what_a_task_cannot_go_on_with_ends_the_command_in_its_words(played: Mak
     assert caught.value.remedy == "Install it."
 
 
+def test_a_job_that_will_never_begin_is_told_with_the_key_that_it_is_about(played: Make) -> None:
+    engine, queue = played(nothing, time="2h")
+    queue.state, queue.reason = "PENDING", "PartitionTimeLimit"
+    with pytest.raises(SamcmpError, match="job 1 will never begin: PartitionTimeLimit, says Slurm"):
+        train(engine, cases(1))
+    engine.close()
+    assert queue.cancelled == [1]
+
+
 def test_a_node_of_another_kind_is_avoided_and_its_runs_go_elsewhere(played: Make) -> None:
     def first_node_refuses(queue: Queue, folder: RunFolder, number: int) -> None:
         if number == 1:
@@ -206,7 +215,7 @@ def test_a_node_of_another_kind_is_avoided_and_its_runs_go_elsewhere(played: Mak
     assert len(train(engine, cases(2), said)) == 2
     assert queue.avoided == ["n1"]
     assert "--exclude=n1" in queue.submissions[1]
-    assert "node n1 is an AVX2; avoided from now on: n1" in said
+    assert [text for text in said if "avoided" in text] == ["node n1 is an AVX2; avoided from now on: n1"]
 
 
 def test_where_every_node_is_of_another_kind_the_command_ends(played: Make) -> None:
