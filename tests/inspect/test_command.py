@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,21 @@ from samcmp.optim.sam import SAM
 class Half(SAM):
     def perturbs(self):
         return self.clock % 2 == 0
+"""
+
+MODEL = """
+import torch
+from torch_geometric.nn import global_add_pool
+
+
+class Net(torch.nn.Module):
+    def __init__(self, atom_features, tasks):
+        super().__init__()
+        self.first = torch.nn.Linear(atom_features, 8)
+        self.second = torch.nn.Linear(8, tasks)
+
+    def forward(self, data):
+        return self.second(global_add_pool(torch.relu(self.first(data.x)), data.batch))
 """
 
 
@@ -201,6 +217,28 @@ def test_what_cannot_be_done_says_what_where_and_the_remedy(
     for message in messages:
         assert message in " ".join(said.split())
     assert not Path(".samcmp").exists()
+
+
+def test_figures_are_files_that_carry_their_captions(run: Run) -> None:
+    figures = ("--figure", "pairs=p.svg", "--figure", "landscape=l.svg")
+    code, _, said = run("inspect", *TINY, *CHEAP, "-o", "adam", "-o", "sam", *figures)
+    assert code == 0
+    assert "wrote p.svg and p.caption.txt" in said
+    for name in ("p", "l"):
+        caption = Path(f"{name}.caption.txt").read_text().strip()
+        assert "demo, gcn: 1 run per optimizer" in caption
+        description = ET.parse(f"{name}.svg").getroot().find(".//{http://purl.org/dc/elements/1.1/}description")
+        assert description is not None
+        assert description.text == caption
+
+
+def test_a_users_model_is_inspected_too(run: Run) -> None:
+    Path("net.py").write_text(MODEL)
+    code, out, said = run("inspect", *TINY, "-m", "net.py:Net", "-o", "sam", *CHEAP, "--format", "csv")
+    assert code == 0, said
+    rows = {(row["what"], row["name"]): row["value"] for row in csv.DictReader(io.StringIO(out))}
+    assert float(rows["gradients", "pairs_direction"]) == 1.0
+    assert float(rows["landscape", "loss"]) > 0
 
 
 def test_a_store_knows_its_inspections_and_lets_go_of_them_alone(run: Run) -> None:
