@@ -22,6 +22,7 @@ from samcmp.errors import SamcmpError
 from samcmp.records import Json, Status
 
 WAIT_SECONDS = 0.05  # for a result, before the command is listened to
+NEXT_SECONDS = 0.003  # for the command to send a case in place of one that has ended
 DRAIN_SECONDS = 1.0  # between two looks at what workers say
 PATIENCE_SECONDS = 20.0  # for anything to begin, before it is said that others are waited for
 NODES_SECONDS = 5.0  # between two looks at which nodes are left
@@ -164,11 +165,11 @@ class _Driver:
 
     def _listen(self) -> None:
         """Do what the command asks."""
-        idle = not self.flights
-        while self.pipe.poll(WAIT_SECONDS if idle else 0):
+        patience = NEXT_SECONDS if self.flights else WAIT_SECONDS
+        while self.pipe.poll(patience):
             request, *arguments = self.pipe.recv()
             getattr(self, request)(*arguments)
-            idle = False
+            patience = 0
 
     # what the command may ask
 
