@@ -54,6 +54,8 @@ class Ray:
         try:
             machines: list[Machine] = child.receive(seconds=CONNECT_SECONDS)
         except Died as death:
+            child.end()  # it may wait for Ray, and hears nothing then
+            self.child = None
             raise self._lost(death, "Ray did not connect") from None
         ours = machine.versions()
         nodes = [self._node(one) for one in machines]
@@ -179,7 +181,6 @@ class Ray:
             raise self._lost(death, "the connection to Ray was lost") from None
 
     def _lost(self, death: Died, what: str) -> SamcmpError:
-        self.close()
         return SamcmpError(
             f"{what}: {death.reason}",
             where=self.setting.where.option,
