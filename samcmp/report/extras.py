@@ -26,6 +26,8 @@ from samcmp.analysis.paired import Adjusted
 from samcmp.analysis.sentences import form_of, how_all_tuned, how_tuned, with_limits
 from samcmp.report.grid import Column, Entry, Grid
 
+ACCURACIES = {11}  # tables of the paper that print a hundredth of a per cent
+
 
 def extras(comparison: Comparison) -> tuple[Grid, ...]:
     """Lay out what belongs below the main table, as far as there is any."""
@@ -241,7 +243,7 @@ def _letter(i: int) -> str:
 
 
 def _published_row(row: PublishedComparison, letters: dict[str, str]) -> tuple[Entry, ...]:
-    form = ".1f" if row.paper >= 10 else ".4f" if row.paper < 0.05 else ".3f"
+    form = ".1f" if row.paper >= 10 else ".4f" if row.paper < 0.05 or row.table in ACCURACIES else ".3f"
     paper = f"{row.paper:{form}}" + ("" if row.paper_sd is None else f" ± {row.paper_sd:{form}}")
     difference = "n/a" if row.difference is None else _gain(row.difference, form)
     speeds = (

@@ -17,7 +17,8 @@ from samcmp.analysis.paired import standard_error
 from samcmp.analysis.published_comparison import with_published
 from samcmp.experiment import config, plan, suites
 from samcmp.experiment.suites import SuiteTable
-from samcmp.records import Case, Protocol, Record
+from samcmp.records import Accuracy, Case, Protocol, Record
+from samcmp.report.extras import extras
 from tests.places import ROOT, SHARED
 from tests.report.made import cell, run
 
@@ -169,6 +170,26 @@ def test_accuracies_of_images_are_shares_as_ours_are() -> None:
     found = published.find("cifar10", "resnet18", "graphsam")
     assert found is not None
     assert (found.table, found.metric, found.value) == (11, "accuracy", pytest.approx(0.9586))
+
+
+def of_images(optimizer: str, test: float, seed: int) -> Record:
+    protocol = Protocol(epochs=200, batch_size=128, base="sgd", schedule="cosine")
+    accuracy = Accuracy("accuracy", test, test, 3, {"class": test}, 1, 1, 900, 45_000, 5_000, 10_000)
+    case = Case("train", "cifar10", "resnet18", optimizer, protocol, split="fixed", seed=seed)
+    return Record(f"{optimizer}{seed}", case, "ok", dataset_hash="d", split_hash="s", accuracy=accuracy, holds="images")
+
+
+def test_accuracies_on_images_stand_beside_table_11_with_all_its_digits() -> None:
+    records = [
+        of_images(optimizer, test + 0.001 * seed * seed, seed)
+        for optimizer, test in (("sgd", 0.953), ("graphsam", 0.94))
+        for seed in range(3)
+    ]
+    compared = with_published(compare(records), 11)
+    found = {row.arm: (row.table, row.paper, row.agreement) for row in compared.published}
+    assert found == {"sgd": (11, 0.9541, "agree"), "graphsam": (11, 0.9586, "disagree")}
+    assert compared.claims == ()  # of molecules
+    assert {"0.9541", "0.9586"} <= {entry.text for grid in extras(compared) for row in grid.rows for entry in row}
 
 
 def ours(level: float, *, protocol: Protocol | None = None, dataset: str = "bbbp") -> list[Record]:
