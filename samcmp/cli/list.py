@@ -134,7 +134,6 @@ def _columns(kind: str, *, settings: bool) -> dict[str, Callable[[dict[str, Any]
     if kind == "datasets":
         return {
             "name": lambda row: row["name"],
-            "kind": lambda row: row["kind"],
             "size": lambda row: "n/a" if row["size"] is None else f"{row['size']:,}",
             "targets": lambda row: str(row["tasks"]),
             "metric": lambda row: row["metric"],

@@ -50,12 +50,13 @@ def a_plan(inputs: Inputs | None = None, **request: Any) -> Plan:
 OTHER = {  # a changed value of every field that decides
     "name": "other", "smiles_column": "SMILES", "target_columns": ("z",), "task": "classification", "metric": "mae",
     "leave_out": (1,), "compt_leave_out": (2,), "target_positions": (3,), "group_column": "g", "split_column": "s",
-    "population": "compt", "dataset_hash": "f" * 64,
+    "population": "compt", "dataset_hash": "f" * 64, "kind": "images", "train_members": ("a.bin",),
+    "test_members": ("b.bin",), "label_bytes": 2, "classes": ("a", "b"),
 }  # fmt: skip
 SAYS = {  # and of every one that is for people, for finding the file or for checking it
     "title": "Other", "url": "https://example.org/x", "split": "scaffold", "molecules": 7, "file_rows": 7,
     "scaffold_partition": "0" * 16, "paper": "P", "licence": "L", "remarks": "R", "notes": ("n",), "shortage": "s",
-    "path": Path("x"), "compt_hash": "e" * 64, "file_name": "other.csv",
+    "path": Path("x"), "compt_hash": "e" * 64, "file_name": "other.csv", "unit": "u", "images": 7,
 }  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def test_what_a_card_says_for_people_is_no_part_of_its_datasets_identity(field: 
 
 
 def test_every_field_of_a_card_is_of_one_kind() -> None:
-    rest = {"sha256", "built_in", "data"}  # the file's content, and whether its rows are a frozen list
+    rest = {"sha256", "md5", "built_in", "data"}  # the file's content, and whether its rows are a frozen list
     assert {field.name for field in dataclasses.fields(DatasetCard)} == OTHER.keys() | SAYS.keys() | rest
 
 
