@@ -24,7 +24,14 @@ ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
      "TIMEOUT")
 )  # fmt: skip
-_NO_ANSWER = ("unable to contact slurm controller", "timed out", "connection refused", "zero bytes were transmitted")
+_NO_ANSWER = (
+    "unable to contact slurm controller",
+    "timed out",
+    "connection refused",
+    "zero bytes were transmitted",
+    "configuration file",
+    "configuration source",
+)
 _KEYS = {  # words of Slurm's sentences -> keys of the table that they are about
     "partition": "partition", "feature": "constraint", "generic": "gres", "gres": "gres", "time limit": "time",
     "memory": "memory", "cpu": "cpus",

@@ -236,6 +236,7 @@ def test_a_controller_that_does_not_answer_is_said(
     config.write_text(cluster.config.read_text().replace("SlurmctldTimeout=10", "SlurmctldTimeout=1\nMessageTimeout=2"))
     port = next(line for line in config.read_text().splitlines() if line.startswith("SlurmctldPort"))
     config.write_text(config.read_text().replace(port, "SlurmctldPort=9"))
-    monkeypatch.setitem(os.environ, "SLURM_CONF", str(config))
-    with pytest.raises(Unreachable, match="--on slurm: the controller does not answer"):
-        engine(Store(tmp_path)).look()
+    for path in (config, tmp_path / "absent.conf"):
+        monkeypatch.setitem(os.environ, "SLURM_CONF", str(path))
+        with pytest.raises(Unreachable, match="--on slurm: the controller does not answer"):
+            engine(Store(tmp_path)).look()
