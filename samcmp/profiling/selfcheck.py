@@ -24,7 +24,7 @@ from samcmp.profiling.steps import EPOCHS
 SLOWDOWN = 0.02
 STEPS = 8
 EPOCH_STEPS = 20  # of GraphSAM's epochs: no block of 8 is a whole one
-GRAPHS, WIDTH = 256, 192
+GRAPHS, WIDTH = 512, 192
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def test_an_optimizer_that_declares_no_kinds_keeps_the_profiles_speed_and_gets_t
     assert row.passes_per_step == 1.4
     assert record.throughput is not None
     assert row.graphs_per_second == record.throughput.graphs_per_second
-    assert any("graphs/s and ratios are the profile's" in note for note in found.notes)
+    assert any("speeds and ratios are the profile's" in note for note in found.notes)
 
 
 def test_without_runs_that_finished_the_profiles_count_stands() -> None:

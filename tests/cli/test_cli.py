@@ -243,9 +243,9 @@ def test_a_word_after_an_options_value_gets_the_way_to_name_several(run: Run) ->
     assert "-o adam -o sam" in err
 
 
-DIFFERENT = {  # of one or of several, and what a seed, a budget or a dry run is of
-    *("--help", "-h", "--seed", "--budget", "--batch-size", "--format", "--dry-run"),
-    *("--dataset", "-d", "--model", "-m", "--optimizer", "-o"),
+DIFFERENT = {  # of one or of several, what a seed, a budget or a dry run is of, what is repeated and what is drawn
+    *("--help", "-h", "--seed", "--budget", "--batch-size", "--format", "--dry-run", "--repeats"),
+    *("--dataset", "-d", "--model", "-m", "--optimizer", "-o", "--figure", "--store"),
 }
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 
 def main(folder: str) -> None:
     from ray.cluster_utils import Cluster
 
+    Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)  # Ray notes the address there, whatever its own folder is
     own = {"num_cpus": 1, "object_store_memory": 80_000_000}
     cluster = Cluster(initialize_head=True, head_node_args={**own, "include_dashboard": False, "temp_dir": folder})
     second = cluster.add_node(**own)

@@ -450,7 +450,7 @@ def test_a_file_that_changes_in_mid_run_ends_it_with_its_name_and_nothing_of_it_
     finished = []
 
     def run() -> None:
-        for result in getattr(local, how)(cases, options, listen=lambda now: None, **more):
+        for result in getattr(local, how)(Work(cases), options, listen=lambda now: None, **more):
             finished.append(result.record)
             if len(finished) == 1:
                 edit()
