@@ -42,7 +42,13 @@ def test_the_first_page_s_figure_shows_what_its_campaign_holds() -> None:
     if pinned is None or version("matplotlib") != pinned[1]:
         pytest.skip("another matplotlib than constraints.txt names draws another file of the same numbers")
     for path, text in RENDER.pictures().items():
-        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make results`"
+        same = without_names(path.read_text(encoding="utf-8")) == without_names(text)
+        assert same, f"{path.name}: run `make results`"
+
+
+def without_names(svg: str) -> str:
+    """The picture without the names of its clipping areas, which differ from process to process."""
+    return re.sub(r"\bp[0-9a-f]{10}\b", "clip", svg)
 
 
 def test_every_campaign_is_shown() -> None:
