@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from tests.places import ROOT
+from tests.places import ROOT, script
 
-
-def inside() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("inside", ROOT / "results" / "inside.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-INSIDE = inside()
+INSIDE = script(ROOT / "results" / "inside.py")
 CAMPAIGNS: list[Path] = INSIDE.campaigns()
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 
 import pandas
 import pytest
@@ -16,19 +14,9 @@ from jsonschema import Draft202012Validator
 
 from samcmp.analysis.comparison import from_json_text
 from samcmp.analysis.schema import schema
-from tests.places import ROOT
+from tests.places import ROOT, script
 
-
-def render() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("render", ROOT / "results" / "render.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-RENDER = render()
+RENDER = script(ROOT / "results" / "render.py")
 CAMPAIGNS: list[Path] = RENDER.campaigns()
 
 

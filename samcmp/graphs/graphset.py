@@ -27,6 +27,7 @@ from samcmp.graphs.graphstore import (
     load_or_build_extras,
     load_or_build_features,
 )
+from samcmp.graphs.order import in_order
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -184,12 +185,7 @@ class GraphSet:
         pin: bool = False,
     ) -> Iterator[GraphBatch]:
         """Return batches over ``positions``, shuffled when a generator is given (its draws are on the host)."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if generator is not None:
-            positions = positions[torch.randperm(len(positions), generator=generator)]
-        if drop_last:
-            positions = positions[: len(positions) - len(positions) % batch_size]
+        positions = in_order(positions, batch_size, generator=generator, drop_last=drop_last)
         chosen = self._checked(positions)
         return (cut(self._store, chosen[i : i + batch_size], pin=pin) for i in range(0, len(chosen), batch_size))
 

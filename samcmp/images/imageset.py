@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from samcmp.graphs.order import in_order
 from samcmp.images.batch import ImageBatch
 from samcmp.images.pixels import channel_statistics
 
@@ -110,12 +111,7 @@ class ImageSet:
         pin: bool = False,
     ) -> Iterator[ImageBatch]:
         """Return batches over ``positions``, shuffled when a generator is given (its draws are on the host)."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if generator is not None:
-            positions = positions[torch.randperm(len(positions), generator=generator)]
-        if drop_last:
-            positions = positions[: len(positions) - len(positions) % batch_size]
+        positions = in_order(positions, batch_size, generator=generator, drop_last=drop_last)
         return (self.batch(part, pin=pin) for part in torch.split(positions, batch_size))
 
     def arrays(self) -> list[NDArray[Any]]:
