@@ -3,7 +3,8 @@
 A campaign is a folder: ``comparison.json`` and ``runs.csv`` as `samcmp report` exports them (``--format csv --rows
 runs``), and ``campaign.toml`` with its commands, commit, machine and what to know. Each has a page of its own,
 docs/results/NAME.md. Between the lines ``<!-- results: KIND -->`` and ``<!-- end -->`` docs/reproduction.md shows what
-all of them come to: KIND is ``claims``, ``steps`` or a campaign, of which the answer and the main table are shown.
+all of them come to: KIND is ``claims``, ``steps``, ``controls`` or a campaign, of which the answer and the main table
+are shown.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from samcmp.analysis.claims import CLAIMS, other_experiment
+from samcmp.analysis.claims import CLAIMS, difference, other_experiment, with_claims
 from samcmp.analysis.comparison import Claim, Comparison, Interval, from_json_text
 from samcmp.analysis.numbers import times
 from samcmp.report import canvas, figures, markdown
+from samcmp.report.extras import beside
 from samcmp.report.grid import Column, Entry, Grid
 from samcmp.report.table import table
 
@@ -27,6 +30,13 @@ DOCS = HERE.parent / "docs"
 FRONT = {"fair-two-trials": DOCS / "images" / "front.svg"}  # campaign -> its first figure
 SUMMARY = DOCS / "reproduction.md"
 SPEEDS = "bbbp-speeds"  # the campaign that `steps` shows
+CONTROLS = (  # what the released code does otherwise, the arm that does, the one that does not
+    ("each loss is weighted by itself, as in the released SAM arms", "adam-loss-weighted", "adam"),
+    ("the learning rates of the released Adam arm of CoMPT", "adam-released-schedule", "adam"),
+    ("GraphSAM as released, which weights losses, too", "graphsam-released", "graphsam"),
+    ("the same against Adam, whose losses are not weighted", "graphsam-released", "adam"),
+    ("the same against Adam, whose losses are", "graphsam-released", "adam-loss-weighted"),
+)
 SHOWN = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -35,7 +45,8 @@ def campaigns() -> list[Path]:
 
 
 def read(name: str) -> Comparison:
-    return from_json_text((HERE / name / "comparison.json").read_text(encoding="utf-8"))
+    """Return a campaign, with the paper's claims as they are judged today."""
+    return with_claims(from_json_text((HERE / name / "comparison.json").read_text(encoding="utf-8")))
 
 
 def page_of(name: str) -> Path:
@@ -58,7 +69,7 @@ def page(name: str) -> str:
 
 def shown(kind: str) -> str:
     """Return what docs/reproduction.md shows between two of its marks."""
-    summaries = {"claims": claims, "steps": steps}
+    summaries = {"claims": claims, "steps": steps, "controls": controls}
     return "\n".join([*markdown.grid_lines(summaries[kind]()), ""]) if kind in summaries else brief(kind)
 
 
@@ -67,7 +78,7 @@ def brief(name: str) -> str:
     comparison = read(name)
     layout = table(comparison)
     lines = [_conditions(name, comparison), f"**{markdown.escape(layout.recommendation)}**", ""]
-    lines += [*markdown.grid_lines(_known(layout.main)), ""]
+    lines += [*markdown.grid_lines(_beside_the_paper(_known(layout.main), comparison)), ""]
     lines += [f"[Verdicts with their intervals, every note, the paper beside ours](results/{name}.md)"]
     return "\n".join(lines) + "\n"
 
@@ -77,6 +88,16 @@ def _known(grid: Grid) -> Grid:
     kept = [i for i, _ in enumerate(grid.columns) if any(row[i].text not in {"", "n/a"} for row in grid.rows)]
     rows = tuple(tuple(replace(row[i], note=None) for i in kept) for row in grid.rows)
     return replace(grid, columns=tuple(grid.columns[i] for i in kept), rows=rows)
+
+
+def _beside_the_paper(grid: Grid, comparison: Comparison) -> Grid:
+    """Add the paper's number to every row, and ours minus it, where there are any."""
+    printed = {(row.cell, row.arm): beside(row) for row in comparison.published if row.difference is not None}
+    if not printed:
+        return grid
+    arms = [(cell.name, row.arm) for cell in comparison.cells for row in cell.rows]
+    rows = [(*row, *map(Entry, printed.get(arm, ("n/a", "n/a")))) for row, arm in zip(grid.rows, arms, strict=True)]
+    return replace(grid, columns=(*grid.columns, Column("the paper"), Column("ours − the paper")), rows=tuple(rows))
 
 
 def _conditions(name: str, comparison: Comparison) -> str:
@@ -94,11 +115,17 @@ def claims() -> Grid:
 
 
 def _evidence(text: str, suite: str) -> Iterator[tuple[Entry, ...]]:
-    found = [(folder.name, claim) for folder in campaigns() for claim in _as_the_paper(read(folder.name), text)]
+    """A line for each cell; runs that several campaigns share count once."""
+    found: dict[Claim, str] = {}
+    for folder in campaigns():
+        for claim in _as_the_paper(read(folder.name), text):
+            found.setdefault(claim, folder.name)
     if not found:
         yield Entry(text), Entry("–"), Entry("cannot be told"), Entry(f"not run: samcmp compare --suite {suite}")
-    for i, (name, claim) in enumerate(found):
-        first = Entry(text if i == 0 else "")
+    counts = Counter(claim.outcome for claim in found)
+    together = ", ".join(f"{outcome} in {n}" for outcome, n in counts.most_common())
+    for i, (claim, name) in enumerate(found.items()):
+        first = Entry("" if i else text if len(found) == 1 else f"{text} ({together})")
         yield first, Entry(name), Entry(claim.outcome, bold=True), Entry(f"{claim.cell}: {claim.evidence}")
 
 
@@ -108,6 +135,19 @@ def _as_the_paper(comparison: Comparison, text: str) -> Iterator[Claim]:
     for claim in comparison.claims:
         if claim.text == text and claim.cell is not None and claim.evidence != why[claim.cell]:
             yield claim
+
+
+def controls() -> Grid:
+    """What each difference of the released code is worth: the paired difference over splits, in every cell."""
+    rows = []
+    for folder in campaigns():
+        for cell in read(folder.name).cells:
+            arms = {row.arm: row for row in cell.rows}
+            pairs = [(what, arms[one], arms[other]) for what, one, other in CONTROLS if {one, other} <= arms.keys()]
+            said = [(what, difference(cell, one, other)) for what, one, other in pairs]
+            rows += [(Entry(what), Entry(cell.name), Entry(found[1])) for what, found in said if found]
+    columns = (Column("what the released code does", right=False), Column("cell", right=False))
+    return Grid((*columns, Column("it is worth", right=False)), tuple(rows))
 
 
 def steps() -> Grid:

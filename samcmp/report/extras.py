@@ -242,10 +242,15 @@ def _letter(i: int) -> str:
     return chr(ord("a") + i) if i < 26 else f"a{i}"
 
 
-def _published_row(row: PublishedComparison, letters: dict[str, str]) -> tuple[Entry, ...]:
+def beside(row: PublishedComparison) -> tuple[str, str]:
+    """Return the paper's number, and ours minus it with its interval."""
     form = ".1f" if row.paper >= 10 else ".4f" if row.paper < 0.05 or row.table in ACCURACIES else ".3f"
     paper = f"{row.paper:{form}}" + ("" if row.paper_sd is None else f" ± {row.paper_sd:{form}}")
-    difference = "n/a" if row.difference is None else _gain(row.difference, form)
+    return paper, "n/a" if row.difference is None else _gain(row.difference, form)
+
+
+def _published_row(row: PublishedComparison, letters: dict[str, str]) -> tuple[Entry, ...]:
+    paper, difference = beside(row)
     speeds = (
         "n/a" if row.our_speed_to_sam is None else f"{row.our_speed_to_sam.value:.2f}",
         "n/a" if row.paper_speed_to_sam is None else f"{row.paper_speed_to_sam:.2f}",

@@ -45,15 +45,18 @@ def claims(found: list[Record], text: str) -> list[Claim]:
 
 
 ADAM, SAM, GRAPHSAM, ONE, AE = (arm(name) for name in ("adam", "sam", "graphsam", "sam-one", "ae-sam"))
-STEP, BETA = arm("sam", rho_schedule="step"), arm("graphsam", beta=0.9)
+STEP, BETA, GAMMA = arm("sam", rho_schedule="step"), arm("graphsam", beta=0.9), arm("graphsam", gamma=0.1)
+FIXED = arm("graphsam", rho=0.001, rho_schedule="constant")
 K1, K5 = arm("graphsam-k", K=1), arm("graphsam-k", K=5)
 
 PAIRS = [  # the claim, the arm that it praises, the one it is held against
     ("GraphSAM is more accurate than Adam", GRAPHSAM, ADAM),
     ("SAM is more accurate than Adam", SAM, ADAM),
     ("SAM-One is the worst", SAM, ONE),
-    ("a shrinking rho", STEP, SAM),
+    ("a shrinking rho is better than a fixed one, in SAM", STEP, SAM),
+    ("a shrinking rho is better than a fixed one, in GraphSAM", GRAPHSAM, FIXED),
     ("beta 0.99", GRAPHSAM, BETA),
+    ("gamma 0.5", GRAPHSAM, GAMMA),
     ("anchoring in every epoch", K1, K5),
 ]
 
@@ -127,6 +130,12 @@ def test_on_compt_sam_is_the_one_with_the_scheduler() -> None:
         records({ADAM: 0.0, SAM: 0.0, STEP: -0.05, GRAPHSAM: -0.05}, model="compt"), "GraphSAM is as accurate"
     )
     assert [claim.outcome for claim in found] == ["holds"]
+
+
+def test_a_setting_is_held_against_every_other_value_and_nothing_else() -> None:
+    effects = {ADAM: 0.0, GRAPHSAM: 0.03, BETA: 0.0, arm("graphsam", beta=0.999): 0.0, GAMMA: 0.06, FIXED: 0.06}
+    (found,) = claims(records(effects, chance=0.001), "beta 0.99")
+    assert (found.outcome, found.evidence.count("over")) == ("holds", 2)
 
 
 def test_what_was_not_run_names_the_suite_that_runs_it() -> None:

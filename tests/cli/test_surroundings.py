@@ -103,7 +103,7 @@ STREAMS = {
 
 
 EACH = "for f in $STORE/predictions/*/*.npz; do"
-# Of SAM's speed: without it the rest is a comparison. Records lie in the order of their keys, which code and data change.
+# Of SAM's speed: without it the rest is a comparison. The order of Records is that of their keys, which code changes.
 ONE_RECORD = """r=$(grep -l '"kind": "profile"' $(grep -l '"optimizer": "sam"' $STORE/records/*/*.json))"""
 SAME = f"compare {shlex.join(ONE_SPLIT)} -o adam -o sam --store $STORE"
 STORES = {
