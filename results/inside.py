@@ -16,10 +16,10 @@ from pathlib import Path
 
 from samcmp.errors import UsageError
 from samcmp.experiment.store import Store
-from samcmp.inspect import drawing, render
-from samcmp.inspect.kept import Kept
-from samcmp.inspect.render import number
-from samcmp.inspect.results import of_store
+from samcmp.inspection import drawing, render
+from samcmp.inspection.kept import Kept
+from samcmp.inspection.render import number
+from samcmp.inspection.results import of_store
 from samcmp.report import canvas, markdown
 from samcmp.report.canvas import Options
 from samcmp.report.grid import Column, Entry, Grid

@@ -18,7 +18,7 @@ LAYERS: dict[str, int] = {  # docs/architecture.md draws them
     **dict.fromkeys(["optim", "backbones", "data"], 3),
     **dict.fromkeys(["training", "profiling", "analysis", "conformance"], 4),
     "experiment": 5,
-    **dict.fromkeys(["engines", "report", "inspect"], 6),
+    **dict.fromkeys(["engines", "report", "inspection"], 6),
     "cli": 7,
     "api": 7,
 }

@@ -12,11 +12,11 @@ from samcmp.cli import common, completion, options, output, planning
 from samcmp.cli import figures as drawing
 from samcmp.cli.options import DATA, OUTPUT
 from samcmp.errors import UsageError, unknown
-from samcmp.inspect import WHAT, Settings
-from samcmp.inspect.drawing import FIGURES
+from samcmp.inspection import WHAT, Settings
+from samcmp.inspection.drawing import FIGURES
 
 if TYPE_CHECKING:
-    from samcmp.inspect.results import Results
+    from samcmp.inspection.results import Results
 
 MEASURING = "What is measured"
 FORMATS = ("table", "markdown", "csv", "json")
@@ -219,9 +219,9 @@ def inspect(
     """
     from samcmp.cli import inspecting
     from samcmp.experiment.store import Store
-    from samcmp.inspect import drawing as kinds
-    from samcmp.inspect import units
-    from samcmp.inspect.kept import Kept
+    from samcmp.inspection import drawing as kinds
+    from samcmp.inspection import units
+    from samcmp.inspection.kept import Kept
 
     output.check(format_, output_file, allowed=FORMATS)
     wanted = drawing.read(figures.figure or (), FIGURES)
@@ -258,7 +258,7 @@ def _drawn(
     """Draw what can be drawn; return it, and why the rest cannot."""
     if not wanted:
         return [], []
-    from samcmp.inspect import drawing as kinds
+    from samcmp.inspection import drawing as kinds
     from samcmp.report.canvas import Options
 
     made = Options(figures.width, figures.font_size)

@@ -13,16 +13,16 @@ from rich.text import Text
 from samcmp.cli import common, output, said, views
 from samcmp.cli.common import counted
 from samcmp.experiment.cost import duration
-from samcmp.inspect import Settings, units
-from samcmp.inspect.units import Passes, Unit
+from samcmp.inspection import Settings, units
+from samcmp.inspection.units import Passes, Unit
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from samcmp.cli.planning import Job
-    from samcmp.inspect.kept import Kept
-    from samcmp.inspect.results import Results
-    from samcmp.inspect.work import Event, Work
+    from samcmp.inspection.kept import Kept
+    from samcmp.inspection.results import Results
+    from samcmp.inspection.work import Event, Work
 
 
 def show(job: Job, every: Sequence[Unit], kept: Kept, settings: Settings) -> None:
@@ -68,7 +68,7 @@ def sentence(passes: Passes | None) -> str:
 
 def run(job: Job, every: Sequence[Unit], kept: Kept, *, what: Sequence[str], settings: Settings) -> Results:
     """Carry out what is missing, each unit stored as soon as it is done, and return all results."""
-    from samcmp.inspect import results
+    from samcmp.inspection import results
 
     todo = units.missing(every, kept)
     failed: list[str] = []
@@ -81,7 +81,7 @@ def run(job: Job, every: Sequence[Unit], kept: Kept, *, what: Sequence[str], set
 
 
 def _carry_out(job: Job, todo: Sequence[Unit], kept: Kept, settings: Settings) -> list[str]:
-    from samcmp.inspect import work
+    from samcmp.inspection import work
     from samcmp.training.checks import check_splits, check_weights
 
     console = common.stderr()
@@ -154,7 +154,7 @@ class Display:
             self.bars.update(self.line, completed=self.finished, shown=text, left=self._left())
 
     def tell(self, event: Event) -> None:
-        from samcmp.inspect.work import Failed, Finished, Measuring
+        from samcmp.inspection.work import Failed, Finished, Measuring
 
         if isinstance(event, Measuring):
             self._note(event.unit.key, min(0.999, event.done / event.total))
@@ -189,7 +189,7 @@ def _costs(pieces: Sequence[Work], kept: Kept, settings: Settings) -> dict[str, 
 
 def deliver(results: Results, *, form: str, path: Path | None) -> None:
     """Print or write what was measured. A file appears whole or not at all."""
-    from samcmp.inspect import render
+    from samcmp.inspection import render
 
     if form == "table":
         output.show(render.terminal(results), path)

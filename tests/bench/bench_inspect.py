@@ -37,7 +37,7 @@ def rows() -> Iterator[Row]:
 
 
 def _row(model: str, optimizer: str, subset: int | None) -> Row:
-    from samcmp.inspect.watch import Watch
+    from samcmp.inspection.watch import Watch
     from samcmp.records import Case, Protocol
     from samcmp.training.setup import Options, assemble
 
