@@ -1,25 +1,33 @@
 """Inspections of this folder as a page, docs/inside.md: ``make results`` writes it.
 
 A campaign is a folder ``inside-*``: ``inspections.csv``, as `samcmp inspect --format csv` prints it, and
-``inside.toml`` with its title, commands, commit, machine, what to know and what a reader should conclude. Its pictures
-are docs/images/NAME-KIND.svg. ``python results/inside.py STORE NAME`` exports both from a store that `samcmp inspect`
-has filled.
+``inside.toml`` with its title, commands, commit, machine, what to know and what a reader should conclude. A number of
+these sentences is written ``{sam[gradients.pairs_next]:.0%}`` and comes from the data. Its pictures are
+docs/images/NAME-KIND.svg: those of single numbers are drawn from ``inspections.csv``, the others show arrays that are
+not kept here, as ``python results/inside.py STORE NAME`` drew them, which exports all from a store that
+`samcmp inspect` has filled.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import re
 import sys
+import textwrap
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from samcmp.errors import UsageError
 from samcmp.experiment.store import Store
-from samcmp.inspection import drawing, render
+from samcmp.inspection import WHAT, Inspection, Measured, Settings, Trained, drawing, render
 from samcmp.inspection.kept import Kept
 from samcmp.inspection.render import number
-from samcmp.inspection.results import of_store
+from samcmp.inspection.results import of_all, of_store
+from samcmp.records import Case, Protocol
 from samcmp.report import canvas, markdown
 from samcmp.report.canvas import Options
 from samcmp.report.grid import Column, Entry, Grid
@@ -29,7 +37,16 @@ DOCS = HERE.parent / "docs"
 PAGE = DOCS / "inside.md"
 SHOWN = re.compile(r"(<!-- inside: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 KINDS = ("pairs", "changes", "norms", "conjectures", "landscape", "sharpness", "attention")
+OF_NUMBERS = ("pairs", "sharpness")  # drawn from inspections.csv
 Value = str  # of a run; empty: there is none
+
+
+class Number(float):
+    """A number of a sentence, which prints a share as 61 %."""
+
+    def __format__(self, form: str) -> str:
+        return super().__format__(form).replace("%", " %")
+
 
 # what the paper says, and the scalars that are ours: measurement, name, in percent
 ROWS: tuple[tuple[str, str, str, str, bool], ...] = (
@@ -70,14 +87,37 @@ def page() -> str:
 
 def shown(name: str) -> str:
     """Return a campaign: what was run, the paper beside ours, what follows, and the pictures with their captions."""
-    about = tomllib.loads((HERE / name / "inside.toml").read_text(encoding="utf-8"))
-    lines = [f"{about['machine']}; commit {about['commit']}. {about['note']}", "", "```sh", *about["commands"], "```"]
-    lines += ["", *markdown.grid_lines(beside(name)), "", about["conclusion"].strip()]
-    for kind in KINDS:
-        picture = picture_of(name, kind)
-        if picture.exists():
-            lines += ["", f"![{about['title']}: {kind}](images/{picture.name})"]
-    return "\n".join(lines) + "\n"
+    about = read_about(name)
+    note, conclusion = (about[text].format(**numbers(name)) for text in ("note", "conclusion"))
+    lines = [*_wrapped(f"{about['machine']}; commit {about['commit']}. {note}"), "```sh", *about["commands"], "```"]
+    lines += ["", *markdown.grid_lines(beside(name)), "", *_wrapped(conclusion)]
+    drawn = [kind for kind in KINDS if picture_of(name, kind).exists()]
+    others = ", ".join(kind for kind in drawn if kind not in OF_NUMBERS)
+    lines += _wrapped(
+        f"The pictures of {' and '.join(OF_NUMBERS)} are drawn from the numbers in `results/{name}`. Those of {others} "
+        "show what was measured at every step, point or atom, which is not kept there: they are as that run drew them."
+    )
+    for kind in drawn:
+        lines += [f"![{about['title']}: {kind}](images/{picture_of(name, kind).name})", ""]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    """Return paragraphs in lines of this width, a blank one behind each."""
+    return [line for part in text.strip().split("\n\n") for line in (*textwrap.wrap(part, 120), "")]
+
+
+def numbers(name: str) -> dict[str, dict[str, Number]]:
+    """Return what sentences may name, by optimizer: ``measurement.name`` of its one run, and ratios of lengths."""
+    found: dict[str, dict[str, Number]] = {}
+    for (arm, what, scalar), (value,) in read(name).items():
+        if value:
+            found.setdefault(arm, {})[f"{what}.{scalar}"] = Number(value)
+    for of in found.values():
+        for other in ("g", "epsilon"):
+            if length := of[f"gradients.norm_{other}"]:
+                of[f"omega/{other}"] = Number(of["gradients.norm_omega"] / length)
+    return found
 
 
 def beside(name: str) -> Grid:
@@ -104,10 +144,44 @@ def _cell(runs: list[Value], percent: bool) -> str:
 def read(name: str) -> dict[tuple[str, str, str], list[Value]]:
     """Return the runs' values by optimizer, measurement and name."""
     found: dict[tuple[str, str, str], list[Value]] = {}
-    with (HERE / name / "inspections.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            found.setdefault((row["arm"], row["what"], row["name"]), []).append(row["value"])
+    for row in read_rows(name):
+        found.setdefault((row["arm"], row["what"], row["name"]), []).append(row["value"])
     return found
+
+
+def read_rows(name: str) -> list[dict[str, str]]:
+    with (HERE / name / "inspections.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_about(name: str) -> dict[str, Any]:
+    return tomllib.loads((HERE / name / "inside.toml").read_text(encoding="utf-8"))
+
+
+def inspections(name: str) -> Iterator[Measured]:
+    """Return the numbers of a campaign as inspections without arrays; its command says what they are of."""
+    said = dict(re.findall(r"--(\w+) (\w+)", " ".join(read_about(name)["commands"])))
+    protocol, settings = Protocol(epochs=int(said["epochs"])), Settings(molecules=int(said["molecules"]))
+    for key, group in itertools.groupby(read_rows(name), key=lambda row: row["key"]):
+        rows = list(group)
+        first, what = rows[0], rows[0]["what"]
+        case = Case("train", first["dataset"], first["model"], first["optimizer"], protocol)
+        run = Trained(first["train_key"], case, "ok")
+        scalars = {row["name"]: float(row["value"]) for row in rows if row["value"]}
+        missing = {row["name"]: row["missing"] for row in rows if row["missing"]}
+        yield Measured(Inspection(key, what, WHAT[what].of(settings), run, None, scalars, missing), {})
+
+
+def pictures() -> dict[Path, str]:
+    """Return the pictures that are drawn from ``inspections.csv``, as SVG."""
+    made = {}
+    for folder in campaigns():
+        results = of_all(list(inspections(folder.name)))
+        for kind in OF_NUMBERS:
+            drawn, file = drawing.draw(kind, results, Options()), io.BytesIO()
+            canvas.save(drawn.figure, file, form="svg", caption=drawn.caption)
+            made[picture_of(folder.name, kind)] = file.getvalue().decode()
+    return made
 
 
 def picture_of(name: str, kind: str) -> Path:
@@ -132,7 +206,8 @@ def export(store: Path, name: str) -> None:
 def main(words: list[str]) -> int:
     if words:
         export(Path(words[0]), words[1])
-    PAGE.write_text(page(), encoding="utf-8")
+    for path, text in {PAGE: page(), **pictures()}.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

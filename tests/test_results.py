@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas
@@ -14,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from samcmp.analysis.comparison import from_json_text
 from samcmp.analysis.schema import schema
+from tests import pictures
 from tests.places import ROOT, script
 
 RENDER = script(ROOT / "results" / "render.py")
@@ -26,17 +25,7 @@ def test_documents_show_what_the_campaigns_hold() -> None:
 
 
 def test_the_first_page_s_figure_shows_what_its_campaign_holds() -> None:
-    pinned = re.search(r"^matplotlib==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    if pinned is None or version("matplotlib") != pinned[1]:
-        pytest.skip("another matplotlib than constraints.txt names draws another file of the same numbers")
-    for path, text in RENDER.pictures().items():
-        same = without_names(path.read_text(encoding="utf-8")) == without_names(text)
-        assert same, f"{path.name}: run `make results`"
-
-
-def without_names(svg: str) -> str:
-    """The picture without the names of its clipping areas, which differ from process to process."""
-    return re.sub(r"\bp[0-9a-f]{10}\b", "clip", svg)
+    pictures.check(RENDER.pictures())
 
 
 def test_every_campaign_is_shown() -> None:

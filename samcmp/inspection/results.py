@@ -101,7 +101,11 @@ def gather(
 
 def of_store(kept: Kept) -> Results:
     """Read every inspection of a store, whatever version of a measurement made it, for a figure or an export."""
-    read = [found for key in kept.every_key() if (found := kept.get(key)) is not None]
+    return of_all([found for key in kept.every_key() if (found := kept.get(key)) is not None])
+
+
+def of_all(read: Sequence[Measured]) -> Results:
+    """Put inspections side by side, the base first."""
     runs = {measured.inspection.train_key: measured.inspection.run for measured in read}
     ordered = sorted(runs.items(), key=lambda pair: (not pair[1].case.is_base, pair[1].case.arm, pair[1].case.block))
     what = [name for name in WHAT if any(measured.inspection.what == name for measured in read)]
