@@ -1,4 +1,4 @@
-"""Text from anywhere, fit to be shown: no terminal, table or editor takes a part of it for a command."""
+"""Text from anywhere, fit to be shown: no terminal, table or editor takes a part of it for a command. And plurals."""
 
 from __future__ import annotations
 
@@ -33,3 +33,8 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def counted(n: int, what: str, several: str = "") -> str:
+    """Say how many: ``1 run``, ``2 runs``; ``several`` is the plural where it takes more than an s."""
+    return f"{n:,} {what if n == 1 else several or what + 's'}"

@@ -363,6 +363,11 @@ def content_key(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def is_key(text: str) -> bool:
+    """Whether a text is a content key: 64 hexadecimal digits."""
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
 def differing(settings: Mapping[str, Json], defaults: Mapping[str, Json]) -> dict[str, Json]:
     """Return the settings that are not the defaults, each in its default's type: one setting has one spelling."""
     typed = {key: _like(value, defaults.get(key)) for key, value in settings.items()}

@@ -18,6 +18,7 @@ from samcmp import files
 from samcmp.data.catalogue import Catalogue
 from samcmp.errors import DataError, DeviceError, SamcmpError, UsageError
 from samcmp.experiment.keys import Inputs
+from samcmp.printable import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -346,11 +347,6 @@ def progress_bars(shown: bool = True) -> Iterator[Progress | None]:
             bars.update(lines[what], completed=done, total=total, count=count)
 
         yield progress
-
-
-def counted(n: int, what: str, several: str = "") -> str:
-    """Say how many: ``1 run``, ``2 runs``."""
-    return f"{n:,} {what if n == 1 else several or what + 's'}"
 
 
 def score(value: float) -> str:

@@ -13,6 +13,7 @@ from samcmp.cli import gate as gates
 from samcmp.cli.options import DATA, RUNNING
 from samcmp.cli.place import PlaceOptions
 from samcmp.errors import UsageError
+from samcmp.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -195,7 +196,7 @@ def _tell_shard(planned: Plan, kept: Store, shard: Part) -> int:
     failed = sum(record.status != "ok" and not record.case.trial for record in records)
     console = common.stdout()
     console.print(
-        f"Shard {shard.number} of {shard.of}: {len(records):,} of {common.counted(len(planned.train), 'training run')} "
+        f"Shard {shard.number} of {shard.of}: {len(records):,} of {counted(len(planned.train), 'training run')} "
         f"in {kept.folder}{f', {failed} failed' if failed else ''}.",
         markup=False, soft_wrap=True,
     )  # fmt: skip

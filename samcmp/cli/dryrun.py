@@ -11,8 +11,8 @@ from rich.text import Text
 from samcmp.analysis import power
 from samcmp.analysis.names import are, plain, short_names
 from samcmp.cli import common
-from samcmp.cli.common import counted
 from samcmp.experiment import cost
+from samcmp.printable import counted
 from samcmp.report.grid import Column, Entry, Grid
 from samcmp.report.terminal import Screen
 

@@ -11,13 +11,13 @@ from rich.text import Text
 
 from samcmp import child, modules
 from samcmp.cli import common, views
-from samcmp.cli.common import counted
 from samcmp.engines import Engine, Finished, Pool, Said, Work
 from samcmp.engines.work import sessions as shared_sessions
 from samcmp.experiment import cost
 from samcmp.experiment.budget import fit
 from samcmp.experiment.claims import Claims
 from samcmp.experiment.sharing import POLL_SECONDS
+from samcmp.printable import counted
 from samcmp.training.checks import check_splits, check_weights
 
 if TYPE_CHECKING:

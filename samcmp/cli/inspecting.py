@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from samcmp.cli import common, output, said, views
-from samcmp.cli.common import counted
 from samcmp.experiment.cost import duration
 from samcmp.inspection import Settings, units
 from samcmp.inspection.units import Passes, Unit
+from samcmp.printable import counted
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samcmp.cli import common, options, output
-from samcmp.cli.common import counted
 from samcmp.errors import UsageError
+from samcmp.printable import counted
 
 if TYPE_CHECKING:
     from samcmp.experiment.merge import Merged

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from samcmp.cli import common, output
 from samcmp.errors import StoreError, UsageError
 from samcmp.experiment.kinds import fingerprint
+from samcmp.printable import counted
 from samcmp.records import Json, Protocol
 
 if TYPE_CHECKING:
@@ -136,10 +137,10 @@ def of_one_kind(run: Run, planned: Plan, kept: Store) -> Pool:
         kind = pool.kinds.most_common(1)[0][0] if pool.used else None
         return pool if kind is None else pool.of(kind, why=f"a plan runs on one kind, here {kind}")
     kind, runs = earlier.most_common(1)[0]
-    chosen = pool.of(kind, why=f"{common.counted(runs, 'run')} of the plan in the store are of {kind}")
+    chosen = pool.of(kind, why=f"{counted(runs, 'run')} of the plan in the store are of {kind}")
     if pool.used and not chosen.used:
         raise StoreError(
-            f"{common.counted(runs, 'run')} of this comparison ran on {kind}, and here is {pool.used[0].kind}: "
+            f"{counted(runs, 'run')} of this comparison ran on {kind}, and here is {pool.used[0].kind}: "
             "two kinds of machine give results that differ in the fourth figure",
             where=str(kept.folder),
             remedy="Go on with such a machine, name another store with --store DIR, or allow it: mixed = true in a "

@@ -12,6 +12,7 @@ from samcmp import child
 from samcmp.cli import common, options
 from samcmp.cli.options import DATA
 from samcmp.errors import DataError, SamcmpError, UsageError
+from samcmp.printable import counted
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -212,14 +213,14 @@ def _write(frame: Any, output: Path | None) -> None:
 def _summary(found: Predictions, *, n: int, output: Path | None) -> None:
     console = common.stderr()
     what = "probabilities" if found.kind != "regression" else "values in the units of the training labels"
-    of = common.counted(len(found.descriptions), "model")
+    of = counted(len(found.descriptions), "model")
     place = "" if output is None else f", in {output}"
-    console.print(f"{common.counted(n - len(found.problems), 'row')} of {n:,} predicted by {of}: {what}{place}",
+    console.print(f"{counted(n - len(found.problems), 'row')} of {n:,} predicted by {of}: {what}{place}",
                   markup=False, soft_wrap=True)  # fmt: skip
     if found.problems:
         row, why = next(iter(found.problems.items()))
         console.print(
-            f"{common.counted(len(found.problems), 'row')} without a prediction; the first is row {row}: {why}",
+            f"{counted(len(found.problems), 'row')} without a prediction; the first is row {row}: {why}",
             markup=False, soft_wrap=True,
         )  # fmt: skip
     for note in _versions(found):

@@ -11,6 +11,7 @@ import typer
 from samcmp.cli import common, completion, options, output, planning, said
 from samcmp.cli.options import OUTPUT, TRAINING
 from samcmp.errors import UsageError
+from samcmp.printable import counted
 
 if TYPE_CHECKING:
     from samcmp.experiment.plan import Plan
@@ -177,7 +178,7 @@ def _session(planned: Plan, kept: Store, how: Options, *, processes: int, sessio
     first = next(iter(cases.values()))
     console = common.stderr()
 
-    optimizers = common.counted(len(cases), "optimizer")
+    optimizers = counted(len(cases), "optimizer")
     console.print(f"profiling {first.model} on {first.dataset}: {optimizers}, {session.seconds:.0f} s", markup=False)
 
     def say(text: str) -> None:

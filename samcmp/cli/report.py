@@ -13,6 +13,7 @@ from samcmp.cli import figures as drawing
 from samcmp.cli import gate as gates
 from samcmp.cli.options import OUTPUT
 from samcmp.errors import UsageError, nearest
+from samcmp.printable import counted
 
 if TYPE_CHECKING:
     from samcmp.experiment.merge import Stores
@@ -125,7 +126,7 @@ def _chosen(
     every = kept.records()
     common.print_damaged(kept)
     if twice := getattr(kept, "measured_twice", 0):
-        said = f"{common.counted(twice, 'profile')} measured in several stores: shown is what the first of them has"
+        said = f"{counted(twice, 'profile')} measured in several stores: shown is what the first of them has"
         common.stderr().print(said, markup=False, soft_wrap=True)
     if not every:
         raise UsageError(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samcmp.cli import common, completion, options, output
-from samcmp.cli.common import counted
 from samcmp.errors import UsageError, unknown
+from samcmp.printable import counted
 
 if TYPE_CHECKING:
     from samcmp.experiment.store import Store

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from samcmp.analysis.names import short_names
 from samcmp.cli import common, said
-from samcmp.cli.common import counted
 from samcmp.engines.work import Began, Said
 from samcmp.experiment.cost import duration, epoch_seconds
+from samcmp.printable import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

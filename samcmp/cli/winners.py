@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from samcmp import files
 from samcmp.cli import common
-from samcmp.cli.common import counted
 from samcmp.errors import SamcmpError, UsageError
+from samcmp.printable import counted
 from samcmp.records import Case, Record, content_key
 from samcmp.training.tasks import better
 

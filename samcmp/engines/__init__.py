@@ -10,13 +10,13 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from samcmp.engines.work import Began, Finished, Said, Work
 from samcmp.errors import UsageError
 from samcmp.experiment.kinds import Kind
 from samcmp.experiment.where import Where
-from samcmp.records import Case, Json, Record
+from samcmp.records import Case, Record
 
 if TYPE_CHECKING:
     from samcmp.engines.work import Listen
@@ -70,10 +70,12 @@ class Pool:
 
     @property
     def used(self) -> tuple[Node, ...]:
+        """The nodes that are not left out."""
         return tuple(node for node in self.nodes if not node.left_out)
 
     @property
     def slots(self) -> int:
+        """Cases side by side on all of them, at least 1."""
         slots = sum(node.slots for node in self.used)
         return max(1, slots if self.limit is None else min(slots, self.limit))
 
@@ -138,20 +140,9 @@ class Engine(Protocol):
 
 
 def make(setting: Setting) -> Engine:
-    """Make the engine that is asked for. Raises UsageError where this version does not have it."""
-    name = setting.where.engine
-    module, class_name = ENGINES[name]
-    try:
-        made: Any = getattr(importlib.import_module(module), class_name)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise UsageError(
-            f"this version of samcmp cannot run on {name} yet",
-            where=setting.where.option,
-            remedy="Leave --on out to run here, or divide the plan with --shard.",
-        ) from None
-    engine: Engine = made(setting)
+    """Make the engine that is asked for; its module is imported now. Nothing is reached yet."""
+    module, class_name = ENGINES[setting.where.engine]
+    engine: Engine = getattr(importlib.import_module(module), class_name)(setting)
     return engine
 
 
@@ -160,16 +151,3 @@ def undetachable(name: str) -> UsageError:
     return UsageError(
         f"runs of the engine {name} end with this command", where="--detach", remedy="Leave it out, or use --on slurm."
     )
-
-
-def node_to_json(node: Node) -> Json:
-    from samcmp.records import to_json
-
-    return to_json(node)
-
-
-def node_from_json(data: Json) -> Node:
-    """Read a node that described itself. Raises ValueError."""
-    from samcmp.records import from_json
-
-    return from_json(Node, data)

@@ -17,7 +17,10 @@ SPARE_SECONDS = 300.0  # of a task's time limit: to start, and to read data
 
 
 def expected(cases: Mapping[str, Case], history: cost.History) -> dict[str, float]:
-    """Return the seconds that each case should take: by earlier runs, else the median of the others."""
+    """Return the seconds that each case should take: by earlier runs, else the median of the others.
+
+    Where nothing is known of any, :data:`UNKNOWN_SECONDS`.
+    """
     rates = cost.rates(history)
     known = {key: cost.seconds_of(case, rates) for key, case in cases.items()}
     told = [seconds for seconds in known.values() if seconds is not None]
@@ -56,5 +59,5 @@ def largest(chunks: Sequence[Sequence[str]], seconds: Mapping[str, float]) -> fl
 
 
 def limit_minutes(longest: float) -> int:
-    """Return the time limit of a task whose chunk should take ``longest`` seconds."""
+    """Return the minutes that a task may take whose chunk should take ``longest`` seconds: half as much again."""
     return math.ceil((1.5 * longest + SPARE_SECONDS) / 60)

@@ -67,7 +67,24 @@ def check(terms: Terms, orders: Iterable[Order], catalogue: Catalogue, *, node: 
 def check_code(terms: Terms, *, node: str) -> None:
     """Refuse other versions and other code, naming what differs. Raises SamcmpError."""
     check_versions(machine.versions(), node=node, ours=terms.versions)
-    _check_code(terms.code, node=node)
+    differs, absent = [], []
+    for name, digest in terms.code.items():
+        package = modules.package_of(name)
+        path = modules.path_of(name) if package is None else None
+        if package is not None:
+            installed = modules.version(package)
+            if installed is None:
+                absent.append(package)
+            elif installed != digest:
+                differs.append(f"{package} ({installed} here, {digest} there)")
+        elif path is None:
+            absent.append(name)
+        elif modules.digest_of(path) != digest:
+            differs.append(name)
+    said = [f"the code of {_some(differs)} differs"] if differs else []
+    said += [f"{_some(absent)} {'is' if len(absent) == 1 else 'are'} absent"] if absent else []
+    if said:
+        raise SamcmpError("; ".join(said), where=f"node {node}", remedy=_SAME)
 
 
 def check_keys(orders: Iterable[Order], inputs: Inputs, *, node: str) -> None:
@@ -87,28 +104,6 @@ def check_keys(orders: Iterable[Order], inputs: Inputs, *, node: str) -> None:
                 where=f"node {node}",
                 remedy="Install the same samcmp, and the same packages that bring models and optimizers, on both.",
             )
-
-
-def _check_code(code: Mapping[str, str], *, node: str) -> None:
-    differs, absent = [], []
-    for name, digest in code.items():
-        package = modules.package_of(name)
-        if package is not None:
-            installed = modules.version(package)
-            if installed is None:
-                absent.append(package)
-            elif installed != digest:
-                differs.append(f"{package} ({installed} here, {digest} there)")
-            continue
-        path = modules.path_of(name)
-        if path is None:
-            absent.append(name)
-        elif modules.digest_of(path) != digest:
-            differs.append(name)
-    said = [f"the code of {_some(differs)} differs"] if differs else []
-    said += [f"{_some(absent)} {'is' if len(absent) == 1 else 'are'} absent"] if absent else []
-    if said:
-        raise SamcmpError("; ".join(said), where=f"node {node}", remedy=_SAME)
 
 
 def _some(names: list[str]) -> str:

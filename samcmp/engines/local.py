@@ -21,6 +21,7 @@ from samcmp.engines import Node, Pool, Setting, undetachable
 from samcmp.engines.work import Began, Finished, Said, Work
 from samcmp.experiment import kinds
 from samcmp.machine import Kind
+from samcmp.printable import counted
 from samcmp.records import Case, Record
 from samcmp.training.setup import failed, foreign
 
@@ -143,7 +144,7 @@ def run_apart(
     """Run cases in ``jobs`` worker processes."""
     devices = devices or (options.device,)
     several = len(devices) > 1
-    listen(Said(f"starting {jobs} worker process{'' if jobs == 1 else 'es'}"))
+    listen(Said(f"starting {counted(jobs, 'worker process', 'worker processes')}"))
     workers = [
         _Worker(replace(options, device=devices[n % len(devices)]), kinds[n % len(devices)] if kinds else None)
         for n in range(jobs)
@@ -163,9 +164,7 @@ def run_apart(
             worker.child.end()
 
 
-def _finished(
-    busy: list[_Worker], *, listen: Listen, several: bool = False, timeout: float | None
-) -> Iterator[Finished]:
+def _finished(busy: list[_Worker], *, listen: Listen, several: bool, timeout: float | None) -> Iterator[Finished]:
     """Wait a moment for what workers send; yield the cases that have ended by it."""
     said = ready([worker.child for worker in busy], seconds=LOOK_SECONDS)
     for worker in busy:

@@ -21,9 +21,10 @@ from samcmp.data.catalogue import Catalogue
 from samcmp.engines.work import Finished
 from samcmp.errors import DataError, SamcmpError
 from samcmp.experiment.store import packed, unpacked
-from samcmp.records import Case, Json, Record, from_json, parse_json, to_json
+from samcmp.records import Case, Json, Record, from_json, is_key, parse_json, to_json
 
 if TYPE_CHECKING:
+    from samcmp.engines import Node
     from samcmp.training.setup import Options
 
 Role = Literal["dataset", "split", "weights", "code"]
@@ -79,7 +80,12 @@ def terms(
     notes: Mapping[str, str] | None = None,
     timeout: float | None = None,
 ) -> Terms:
-    """Collect what the cases need; every file is fetched already. Raises DataError for one that cannot be read."""
+    """Collect what the cases need; every file is fetched already. Raises DataError for one that cannot be read.
+
+    Args:
+        notes: of an optimizer, what its Records are to keep.
+        timeout: seconds a run may take.
+    """
     shared = {case.dataset: options.datasets.find(case.dataset) for case in cases}
     sent = [
         _sent("dataset", name, fetch.cached_path(card))
@@ -178,8 +184,8 @@ def code_path(file: SentFile, folder: Path) -> Path:
 # ---------------------------------------------------------------------------------------------- there and back
 
 
-def to_bytes(sent: Terms | Order | Sequence[Order]) -> bytes:
-    """Write as JSON."""
+def to_bytes(sent: Terms | Order | Sequence[Order] | Node | Record) -> bytes:
+    """Write as JSON, in ASCII; a number that is not finite becomes null."""
     return json.dumps(to_json(sent), ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -189,9 +195,9 @@ def terms_from(data: bytes) -> Terms:
 
 
 def order_from(data: bytes | Json) -> Order:
-    """Read one order. Raises ValueError for what is none."""
+    """Read one order. Raises ValueError for what is none, and for a key that might name another place."""
     order = from_json(Order, data)
-    if len(order.key) != 64 or not set(order.key) <= set("0123456789abcdef"):
+    if not is_key(order.key):
         raise ValueError("Order.key: a content key is 64 hexadecimal digits")
     return order
 
@@ -206,9 +212,8 @@ Delivery = tuple[bytes, bytes | None]  # a Record as JSON, its predictions as np
 
 def delivery(finished: Finished) -> Delivery:
     """Write what came of an order."""
-    record = json.dumps(to_json(finished.record), ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
     found = finished.predictions
-    return record, None if found is None else packed(found.rows, found.truth, found.prediction)
+    return to_bytes(finished.record), None if found is None else packed(found.rows, found.truth, found.prediction)
 
 
 def delivered(order: Order, data: Delivery) -> Finished:

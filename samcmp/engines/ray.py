@@ -7,7 +7,6 @@ case that a node or a worker process takes along is run again. What speaks with 
 from __future__ import annotations
 
 import importlib.util
-import json
 import socket
 import time
 from collections import Counter
@@ -18,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from samcmp import machine
 from samcmp.child import Child, Died
-from samcmp.engines import Node, Pool, Setting, handshake, node_from_json, order, ray_driver, undetachable
-from samcmp.engines.ray_cluster import Machine, Need
+from samcmp.engines import Node, Pool, Setting, handshake, order, ray_driver, undetachable
+from samcmp.engines.ray_cluster import Machine, Need, resources
 from samcmp.engines.ray_driver import Delivered, Lines, Lost, Measured, News
 from samcmp.engines.work import Began, Finished, Said, Work
 from samcmp.errors import ConfigError, SamcmpError, UsageError
 from samcmp.experiment.kinds import Kind
 from samcmp.experiment.where import RayTable
-from samcmp.records import Case, Record, from_json, to_json
+from samcmp.records import Case, Record, from_json
 from samcmp.training.setup import failed, foreign
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ A_SLOT = 2  # cases in flight: the next one waits beside the one that runs
 
 
 class Ray:
-    """A cluster of Ray as an engine."""
+    """A cluster of Ray as an engine. Raises ValueError for the settings of another one."""
 
     def __init__(self, setting: Setting) -> None:
         if not isinstance(setting.where.settings, RayTable):
@@ -66,8 +65,7 @@ class Ray:
 
     def announce(self, cases: Mapping[str, Case], pool: Pool) -> Sequence[str]:
         where = f"Ray at {self.table.address}" if self.table.address else "A Ray of this machine, which ends with it"
-        a_case = f"{self.table.cpus} CPU{'' if self.table.cpus == 1 else 's'}"
-        a_case += f" and {self._gpus} GPU{'' if self._gpus == 1 else 's'}" if self._gpus else ""
+        a_case = resources(self.table.cpus, self._gpus)
         return [f"{where}: {a_case} a case, at most {A_SLOT * pool.slots} cases handed out at a time."]
 
     def train(
@@ -118,7 +116,9 @@ class Ray:
                 self._send("interrupt")
                 continue
             if isinstance(event, Measured):
-                return [_answers(one, data) for one, data in zip(orders, event.records, strict=True)]
+                return [
+                    self._delivered(one, (data, None)).record for one, data in zip(orders, event.records, strict=True)
+                ]
             if isinstance(event, Lost):
                 if interrupted:
                     raise KeyboardInterrupt
@@ -194,7 +194,7 @@ class Ray:
         if one.silent:
             return Node(one.name, one.slots, Kind(self.setting.device.partition(":")[0]), left_out=one.silent)
         try:
-            return node_from_json(json.loads(one.description))
+            return from_json(Node, one.description)
         except ValueError as error:
             raise SamcmpError(
                 f"describes itself in a way that this version does not read: {error}", where=f"node {one.name}",
@@ -204,8 +204,12 @@ class Ray:
     def _finished(self, event: Delivered | Lost, case: Case, options: Options, pool: Pool) -> Finished:
         if isinstance(event, Lost):
             return Finished(self._failed(event, event.key, case, options, pool), None)
+        return self._delivered(order.Order(event.key, case), event.delivery)
+
+    def _delivered(self, one: order.Order, delivery: order.Delivery) -> Finished:
+        """Read what came of an order. Raises SamcmpError for what is damaged or answers another one."""
         try:
-            return order.delivered(order.Order(event.key, case), event.delivery)
+            return order.delivered(one, delivery)
         except ValueError as error:
             raise SamcmpError(
                 f"a delivery is damaged: {error}", where=self.setting.where.option,
@@ -247,7 +251,7 @@ def _refuse_outside(address: str, where: str) -> None:
 
 
 def _tell(event: Lines | News, cases: Mapping[str, Case], listen: Listen) -> None:
-    """Pass on what was said."""
+    """Pass on what workers or the process that speaks with Ray said, as what an engine says of cases."""
     from samcmp.experiment.run import Progress
 
     if isinstance(event, News):
@@ -262,11 +266,3 @@ def _tell(event: Lines | News, cases: Mapping[str, Case], listen: Listen) -> Non
                 listen(Began(case, place=line["node"]))
             if line["progress"] is not None:
                 listen(Progress(case, **line["progress"]))
-
-
-def _answers(one: order.Order, data: bytes) -> Record:
-    """Read the Record of a session's order. Raises SamcmpError for that of something else."""
-    record = from_json(Record, data)
-    if (record.key, to_json(record.case)) != (one.key, to_json(one.case)):
-        raise SamcmpError("a session was answered with the records of another", where="Ray", remedy="Run it again.")
-    return record

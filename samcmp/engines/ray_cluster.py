@@ -12,6 +12,7 @@ from typing import Any
 
 from samcmp import machine
 from samcmp.errors import SamcmpError, in_one_line
+from samcmp.printable import counted
 
 MAILBOX = "samcmp-mailbox"  # the actor that keeps what workers say, in the name space of the command alone
 HANDSHAKE_SECONDS = 60.0  # for a node to say what it is: it may be busy with the work of others
@@ -128,8 +129,8 @@ def _distinct(nodes: Iterable[Machine]) -> Iterable[Machine]:
 
 
 def resources(cpus: int, gpus: int) -> str:
-    named = [f"{gpus} GPU{'' if gpus == 1 else 's'}"] if gpus else []
-    return " and ".join([*named, f"{cpus} CPU{'' if cpus == 1 else 's'}"])
+    """Say how much: ``1 GPU and 4 CPUs``."""
+    return f"{counted(gpus, 'GPU')} and {counted(cpus, 'CPU')}" if gpus else counted(cpus, "CPU")
 
 
 def _described(node: Machine, ref: Any, need: Need) -> Machine:
@@ -155,7 +156,11 @@ def _described(node: Machine, ref: Any, need: Need) -> Machine:
 
 @cache
 def call(*, fresh: bool = False) -> Any:
-    """The one function that Ray sends to nodes: it calls what is installed there, by name."""
+    """The one function that Ray sends to nodes: it calls what is installed there, by name.
+
+    Args:
+        fresh: in a process that runs nothing else afterwards.
+    """
     import ray
 
     def on_this_node(function: str, *arguments: Any) -> Any:
@@ -175,6 +180,7 @@ def prepared(nodes: frozenset[str], *, cpus: int, gpus: int, fresh: bool) -> Any
 
 
 def one_of(nodes: Iterable[str]) -> dict[str, str]:
+    """Select nodes by Ray's identifiers, for the option label_selector."""
     return {"ray.io/node-id": f"in({','.join(sorted(nodes))})"}
 
 

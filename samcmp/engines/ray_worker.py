@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samcmp import files
-from samcmp.engines import handshake, node_to_json, order
+from samcmp.engines import handshake, order
 from samcmp.engines.order import SentFile
 from samcmp.engines.ray_cluster import MAILBOX
 from samcmp.engines.work import Finished
 from samcmp.errors import DeviceError, SamcmpError
 from samcmp.experiment import kinds
 from samcmp.experiment.keys import Inputs
-from samcmp.records import to_json
 
 if TYPE_CHECKING:
     from samcmp.experiment.run import Progress
@@ -52,7 +51,7 @@ def answer(function: str, *arguments: Any) -> Answer:
 
 def describe(node: str, slots: int, device: str) -> list[bytes | None]:
     """Say what this node is."""
-    return [json.dumps(node_to_json(handshake.here(node, slots=slots, device=device))).encode()]
+    return [order.to_bytes(handshake.here(node, slots=slots, device=device))]
 
 
 def train(shared: Shared, stored: Mapping[str, Any], ordered: bytes) -> list[bytes | None]:
@@ -158,7 +157,7 @@ def profile(
         session=SessionOptions(seconds),
         say=lambda text: mailbox.put.remote(json.dumps({"key": "", "say": text}).encode()),
     )
-    return [json.dumps(to_json(record), allow_nan=False).encode() for record in records]
+    return [order.to_bytes(record) for record in records]
 
 
 def _device(device: str, fingerprint: str, node: str) -> str:
@@ -216,7 +215,7 @@ def _ready(shared: Shared, stored: Mapping[str, Any]) -> _Ready:
                 _put(file, order.code_path(file, home), stored)
             os.chdir(home)  # the names of users' files in the Cases lead to them from here
         handshake.check_code(read, node=node)
-        options = order.options(read, lambda file: _put(file, folder / file.sha256 / Path(file.path).name, stored))
+        options = order.options(read, lambda file: _put(file, file.below(folder), stored))
         _last = terms, _Ready(options, Inputs(options.datasets), node)
     return _last[1]
 

@@ -28,6 +28,7 @@ from samcmp.errors import SamcmpError
 from samcmp.experiment.kinds import Kind
 from samcmp.experiment.where import SlurmTable
 from samcmp.files import cache_folder
+from samcmp.printable import counted
 from samcmp.records import Case, Record
 from samcmp.training.setup import Options, failed
 
@@ -41,7 +42,7 @@ _log = logging.getLogger("samcmp")
 
 
 class Slurm:
-    """A cluster as an engine."""
+    """A Slurm cluster as an engine. Raises ValueError without its settings or without a store."""
 
     def __init__(self, setting: Setting) -> None:
         if not isinstance(setting.where.settings, SlurmTable) or setting.store is None:
@@ -120,7 +121,7 @@ class Slurm:
             return lines
         divided, longest, minutes = self._divided(left)
         sizes = Counter(map(len, divided))
-        chunked = ", ".join(f"{n} of {size} run{'' if size == 1 else 's'}" for size, n in sorted(sizes.items()))
+        chunked = ", ".join(f"{n} of {counted(size, 'run')}" for size, n in sorted(sizes.items()))
         folder = RunFolder(self.jobs.root / slurm_files.run_id(left))
         words = self.jobs.words(folder, minutes, tasks=len(divided))
         self.jobs.commands.try_out(words, self.jobs.script(folder))
@@ -179,7 +180,7 @@ class Slurm:
         jobs = self._attached(cases)
         for job in jobs:
             who = "submitted with --detach" if job.job.detached else "submitted by another command"
-            say(f"waiting for {_runs(job.cases)} of {job.named}, {who}")
+            say(f"waiting for {counted(len(job.cases), 'run')} of {job.named}, {who}")
         covered = {key for job in jobs for key in job.cases}
         left = {key: case for key, case in cases.items() if key not in covered}
         if left:
@@ -187,8 +188,7 @@ class Slurm:
             featurise(left, options)
             folder = RunFolder(self.jobs.root / slurm_files.run_id(left))
             job = self._submit_runs(folder, left, work, options, pool=pool, timeout=timeout)
-            tasks = len(job.plan.chunks)
-            say(f"submitted {job.named}: {_runs(left)} in {tasks} task{'' if tasks == 1 else 's'}")
+            say(f"submitted {job.named}: {counted(len(left), 'run')} in {counted(len(job.plan.chunks), 'task')}")
             jobs.append(job)
         return jobs
 
@@ -293,7 +293,7 @@ class Slurm:
         if new is None:
             new = self._submit_runs(job.folder, job.cases, work, options, pool=pool, timeout=timeout, again=True)
         new.cases = job.cases
-        say(f"{job.named} ended ({last}) without {_runs(job.cases)}: again as {new.named}")
+        say(f"{job.named} ended ({last}) without {counted(len(job.cases), 'run')}: again as {new.named}")
         self.waiting.append(new)
 
     def _let_go(self, job: Submitted) -> None:
@@ -418,7 +418,3 @@ def _featurise(cases: Sequence[Case], options: Options) -> None:
 
 def _cache() -> str:
     return str(cache_folder().absolute())
-
-
-def _runs(cases: Mapping[str, Case]) -> str:
-    return f"{len(cases)} run{'' if len(cases) == 1 else 's'}"

@@ -44,6 +44,7 @@ class Plan:
 
     @property
     def orders(self) -> list[Order]:
+        """Of all chunks."""
         return [order for chunk in self.chunks for order in chunk]
 
 
@@ -88,6 +89,7 @@ class RunFolder:
         files.write(self.script, script.encode(), remedy=_REMEDY)
 
     def submitted(self, job: Job) -> None:
+        """Write down the job that was submitted from here. Raises WriteError."""
         self._write("job.json", to_json(job))
 
     @property
@@ -158,14 +160,12 @@ class RunFolder:
         (self.started / f"{key}.{job}").write_text(node)
 
     def failed(self, node: str, index: int, error: SamcmpError) -> None:
-        """Write down why a task cannot go on."""
-        self._write(f"errors/{index}.json", {"what": error.what, "where": error.where, "remedy": error.remedy})
-        print(f"{node}: {error}", file=sys.stderr)
+        """Write down why a task cannot go on, and print it for the log."""
+        self._write_error(f"errors/{index}.json", node, error)
 
     def refuse(self, node: str, error: SamcmpError) -> None:
-        """Write down that a node is of another kind."""
-        self._write(f"refused/{node}", {"what": error.what, "where": error.where, "remedy": error.remedy})
-        print(f"{node}: {error}", file=sys.stderr)
+        """Write down that a node is of another kind, and print it for the log."""
+        self._write_error(f"refused/{node}", node, error)
 
     def kind(self, name: str, here: Kind) -> Kind:
         """Return the kind of machine that the chunks of ``name`` run on: the first task that asks decides it."""
@@ -180,6 +180,7 @@ class RunFolder:
         return self._read(f"kinds/{name}", Kind) or here
 
     def describe(self, node: Node) -> None:
+        """Write down what this machine is. Raises WriteError."""
         self._write("node.json", to_json(node))
 
     @property
@@ -187,7 +188,7 @@ class RunFolder:
         """The machine that described itself to this folder."""
         return self._read("node.json", Node)
 
-    # ------------------------------------------------------------------------------------------
+    # ------------------------------------------------------------------------------------------ files
 
     def _write(self, name: str, content: object) -> None:
         data = json.dumps(content, ensure_ascii=True, allow_nan=False, indent=1).encode()
@@ -202,6 +203,10 @@ class RunFolder:
             raise StoreError(
                 f"cannot be read: {error}", where=str(self.path / name), remedy=f"Remove the folder {self.path}."
             ) from None
+
+    def _write_error(self, name: str, node: str, error: SamcmpError) -> None:
+        self._write(name, {"what": error.what, "where": error.where, "remedy": error.remedy})
+        print(f"{node}: {error}", file=sys.stderr)
 
     def _error(self, name: str) -> SamcmpError | None:
         try:

@@ -38,6 +38,7 @@ class Submitted:
 
     @property
     def named(self) -> str:
+        """As people and Slurm's commands name it."""
         return f"job {self.job.number}"
 
     def own(self, tasks: Iterable[Task]) -> list[Task]:
@@ -95,6 +96,7 @@ class Jobs:
         return [*words, *([f"--exclude={','.join(sorted(exclude))}"] if exclude else [])]
 
     def script(self, folder: RunFolder) -> str:
+        """Return the job script of a folder, with the table's lines of setup."""
         return slurm_files.script(folder.path, self.table.setup)
 
     def minutes(self, expected: int) -> int:

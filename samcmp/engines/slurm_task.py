@@ -13,11 +13,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from samcmp.engines import Node, Work, handshake, local, order
+from samcmp.engines import Finished, Node, Work, handshake, local, order
 from samcmp.engines.order import Order
 from samcmp.engines.slurm_files import Plan, RunFolder
 from samcmp.errors import SamcmpError
@@ -172,10 +171,9 @@ def _measure(
     for key in session:
         folder.mark(key, job=job, node=node)
     seconds = plan.session_seconds or 0.0
-    records = measure(session, options, session=SessionOptions(seconds), say=lambda text: print(text, flush=True))
-    for record in records:
-        note = plan.terms.notes.get(record.case.optimizer)
-        store.add(record if note is None else replace(record, notes=(*record.notes, note)))
+    work = Work({}, store, notes=plan.terms.notes)
+    for record in measure(session, options, session=SessionOptions(seconds), say=lambda text: print(text, flush=True)):
+        work.keep(Finished(record, None))
 
 
 if __name__ == "__main__":

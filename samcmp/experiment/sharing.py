@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from samcmp.experiment.claims import Claims, Owner
+from samcmp.printable import counted
 
 T = TypeVar("T")
 POLL_SECONDS = 1.0  # between two looks at what others do
@@ -114,5 +115,4 @@ class Shared(Generic[T]):
 
 def sentence(owners: Counter[str], what: str) -> str:
     """Say who is waited for: ``waiting for 3 runs of host X, process Y``."""
-    parts = (f"{n} {what}{'' if n == 1 else 's'} of {owner}" for owner, n in owners.items())
-    return f"waiting for {'; '.join(parts)}"
+    return f"waiting for {'; '.join(f'{counted(n, what)} of {owner}' for owner, n in owners.items())}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from samcmp import files
 from samcmp.errors import Damaged, StoreError, WriteError, in_one_line
 from samcmp.machine import Kind, kind_of
-from samcmp.records import SCHEMA, Case, Record, Status, from_json, parse_json, to_json
+from samcmp.records import SCHEMA, Case, Record, Status, from_json, is_key, parse_json, to_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,7 @@ class Store:
 
     def path(self, key: str, kind: str = "records", suffix: str = ".json") -> Path:
         """Return where a Record is kept, or its predictions. Raises ValueError for what is no key."""
-        if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
+        if not is_key(key):
             raise ValueError(f"a content key is 64 hexadecimal digits, got {key!r}")
         return self.folder / kind / key[:2] / f"{key}{suffix}"
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from samcmp.errors import UsageError
 from samcmp.experiment import claims
 from samcmp.experiment.store import Store
-from samcmp.records import Record
+from samcmp.records import Record, is_key
 
-KEY = re.compile(r"[0-9a-f]{64}")
 INSPECTED = re.compile(r"[0-9a-f]{64}(\.json|\.npz|\.best\.safetensors|\.last\.safetensors)")
 FOLDERS = {"records", "predictions", "inspections", "weights"}
 LEFT_BEHIND = re.compile(r"\.samcmp-[0-9a-f]{12}\.part")
@@ -138,7 +137,7 @@ def _left_behind(file: File, store: Store) -> bool:
     if len(parts) != 3 or parts[0] not in FOLDERS or file.path.is_symlink():
         return False
     shelf, name = parts[1:]
-    orphan = parts[0] == "predictions" and name.endswith(".npz") and KEY.fullmatch(name[:-4]) is not None
+    orphan = parts[0] == "predictions" and name.endswith(".npz") and is_key(name[:-4])
     whole = orphan and name.startswith(shelf) and not store.path(name[:-4]).exists()
     return (whole or LEFT_BEHIND.fullmatch(name) is not None) and _is_settled(file)
 

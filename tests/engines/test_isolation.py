@@ -120,8 +120,9 @@ def test_the_time_that_a_worker_takes_to_start_is_not_the_runs() -> None:
         worker.give("0" * 64, case("adam"))
         while worker.since is None:
             assert worker.seconds == 0.0
-            assert list(local._finished([worker], listen=lambda _: None, timeout=None)) == []
-        assert [f.record.status for f in local._finished([worker], listen=lambda _: None, timeout=1e-9)] == ["timeout"]
+            assert list(local._finished([worker], listen=lambda _: None, several=False, timeout=None)) == []
+        late = list(local._finished([worker], listen=lambda _: None, several=False, timeout=1e-9))
+        assert [f.record.status for f in late] == ["timeout"]
     finally:
         worker.child.end()
 

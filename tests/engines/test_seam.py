@@ -16,14 +16,14 @@ from samcmp import engines, machine
 from samcmp.data import cards
 from samcmp.engines import Finished, Node, Pool, Setting, Work, handshake, order
 from samcmp.engines.order import Order
-from samcmp.errors import DataError, DeviceError, SamcmpError, UsageError
+from samcmp.errors import DataError, DeviceError, SamcmpError
 from samcmp.experiment import where
 from samcmp.experiment.keys import Inputs
 from samcmp.experiment.kinds import Kind
 from samcmp.experiment.run import Predictions
 from samcmp.experiment.store import Store
 from samcmp.experiment.where import SlurmTable, Where
-from samcmp.records import Case, Protocol, Record
+from samcmp.records import Case, Protocol, Record, from_json
 from samcmp.training.setup import Options
 from tests.commands import Run
 from tests.places import ROOT
@@ -106,10 +106,11 @@ def test_what_does_not_fit_together_is_refused_in_two_lines(run: Run, words: tup
     assert len(err.splitlines()) == 2
 
 
-def test_an_engine_that_is_not_built_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(engines.ENGINES, "ray", ("samcmp.engines.no_such_engine", "Ray"))
-    with pytest.raises(UsageError, match="cannot run on ray yet"):
-        engines.make(Setting(where.read_on("ray", {}, path=Path())))
+def test_every_engine_that_a_table_may_name_is_made() -> None:
+    assert engines.ENGINES.keys() == where.TABLES.keys()
+    for name, (module, class_name) in engines.ENGINES.items():
+        engine = engines.make(Setting(where.read_on(name, {}, path=Path()), store=Store(Path("no-such-store"))))
+        assert (type(engine).__module__, type(engine).__name__) == (module, class_name)
 
 
 def test_no_engine_is_imported_without_on() -> None:
@@ -302,7 +303,7 @@ def test_another_content_of_a_dataset_is_named() -> None:
 
 def test_a_node_describes_itself_and_goes_through_json() -> None:
     node = handshake.here("n1", slots=2, device="cpu")
-    assert engines.node_from_json(json.loads(json.dumps(engines.node_to_json(node)))) == node
+    assert from_json(Node, order.to_bytes(node)) == node
     assert node.kind.processor == machine.processor()
     assert node.fingerprint
     assert node.versions["python"]
