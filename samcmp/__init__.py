@@ -1,12 +1,12 @@
 """samcmp: which sharpness-aware optimizer is worth its cost on your molecular model, data and GPU.
 
-In Python: ``compare``, ``train``, ``profile``, ``predict``, and the catalogues ``datasets``, ``models`` and
-``optimizers``; see :mod:`samcmp.api`. Each is imported when it is first used; their types are in the stub.
+In Python: ``compare``, ``train``, ``profile``, ``inspect``, ``predict``, and the catalogues ``datasets``, ``models``
+and ``optimizers``; see :mod:`samcmp.api`. Each is imported when it is first used; their types are in the stub.
 """
 
 __version__ = "0.1.0"
 
-__all__ = ["SamcmpError", "compare", "datasets", "models", "optimizers", "predict", "profile", "train"]
+__all__ = ["SamcmpError", "compare", "datasets", "inspect", "models", "optimizers", "predict", "profile", "train"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,5 +1,6 @@
 from samcmp.api import compare as compare
 from samcmp.api import datasets as datasets
+from samcmp.api import inspect as inspect
 from samcmp.api import models as models
 from samcmp.api import optimizers as optimizers
 from samcmp.api import predict as predict

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import pkgutil
 import re
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from samcmp.analysis.comparison import Comparison
 from samcmp.api.arguments import overrides, table
 from samcmp.errors import UsageError
 from samcmp.experiment.store import Store
+from samcmp.inspection import work
 from tests.commands import Run
 from tests.places import ROOT
 
@@ -33,13 +36,19 @@ def test_importing_samcmp_loads_none_of_its_libraries_and_dir_names_the_function
     program = (
         "import sys, time; began = time.perf_counter(); import samcmp; spent = time.perf_counter() - began\n"
         "assert not {'torch', 'pandas', 'numpy', 'rdkit', 'typer', 'rich'} & set(sys.modules)\n"
-        "assert {'compare', 'train', 'profile', 'predict', 'datasets'} <= set(dir(samcmp))\n"
+        "assert {'compare', 'train', 'profile', 'inspect', 'predict', 'datasets'} <= set(dir(samcmp))\n"
         "assert callable(samcmp.compare) and callable(samcmp.datasets)\n"
         "assert not {'torch', 'pandas', 'rdkit'} & set(sys.modules)\n"
         "print(spent)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert float(done.stdout) < 0.05
+
+
+def test_no_module_has_the_name_of_a_function_that_it_would_replace_once_it_is_imported() -> None:
+    names = {name for _, name, _ in pkgutil.iter_modules(samcmp.__path__)}
+    assert "inspection" in names
+    assert not names & set(samcmp.__all__)
 
 
 def test_an_unknown_attribute_is_an_attribute_error() -> None:
@@ -173,6 +182,91 @@ def test_profile_measures_a_session_a_batch_size(in_empty_folder: Path) -> None:
     assert "graphs/s" in repr(profiled)
 
 
+INSIDE: dict[str, Any] = {
+    "optimizers": ["adam", "graphsam"], "what": ["gradients", "landscape"], "subset": 40, "batch_size": 8, "epochs": 2,
+    "directions": 2, "points": 3, "device": "cpu", "progress": False,
+}  # fmt: skip
+INSIDE_FLAGS = (
+    "-o", "adam", "-o", "graphsam", "--what", "gradients", "--what", "landscape", "--subset", "40", "--batch-size", "8",
+    "--epochs", "2", "--directions", "2", "--points", "3", "--device", "cpu",
+)  # fmt: skip
+
+
+def test_what_is_inspected_in_python_is_found_by_the_command_line_and_the_other_way_round(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inspected = samcmp.inspect(**INSIDE)
+    monkeypatch.setattr(work, "carry_out", None)  # nothing is left to do
+    for form in ("markdown", "csv", "json"):
+        assert run("inspect", *INSIDE_FLAGS, "--format", form)[1] == inspected.render(form)
+    assert run("inspect", *INSIDE_FLAGS)[1].split() == repr(inspected).split()
+    assert samcmp.inspect(**INSIDE).render("json") == inspected.render("json")
+
+    # frames: a row a number, and a row a step that makes those numbers
+    written = pd.read_csv(io.StringIO(inspected.render("csv")))
+    assert list(inspected.numbers.columns) == list(written.columns)
+    pd.testing.assert_series_equal(inspected.numbers["value"].astype(float), written["value"])
+    found = inspected.numbers.set_index(["arm", "what", "name"])["value"]
+    assert len(inspected.steps) == 2 * 2 * 4  # 32 of 40 molecules in batches of 8
+    for arm, steps in inspected.steps.groupby("arm"):
+        assert steps["step"].to_list() == list(range(8))
+        assert steps["norm_omega"].median() == pytest.approx(found[arm, "gradients", "norm_omega"])
+        cosines = steps["cos_next"].dropna()
+        assert (cosines >= 0).mean() == pytest.approx(found[arm, "gradients", "pairs_next"])
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8").partition("`inspected.steps`: one row")[2]
+    named = {word for line in page.splitlines() if line.startswith("| `") for word in ticked(line.split("|")[1])}
+    assert named == set(inspected.steps.columns)
+
+    # HTML, figures
+    html = inspected._repr_html_()
+    assert "<table>" in html
+    assert "no step is perturbed" in html
+    inspected.figure("pairs", width=6).savefig(tmp_path / "pairs.png")
+    assert (tmp_path / "pairs.png").stat().st_size > 1000
+    for kind, words in (("pie", "unknown figure"), ("path", "Add what=path."), ("generalisation", "Add what=sharp")):
+        with pytest.raises(UsageError, match=words):
+            inspected.figure(kind)
+    with pytest.raises(UsageError, match="form=: unknown format 'pdf'"):
+        inspected.render("pdf")
+
+
+def test_without_gradients_there_are_no_steps(in_empty_folder: Path) -> None:
+    inspected = samcmp.inspect(**{**INSIDE, "what": "landscape", "optimizers": "adam"})
+    assert inspected.steps.empty
+    assert set(inspected.numbers["what"]) == {"landscape"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "words"),
+    [
+        ({"what": "gradient"}, "what=", "Did you mean 'gradients'?"),
+        ({"what": "attention"}, "what=attention", "gcn has no attention"),
+        ({"what": "path", "optimizers": "sam"}, "what=path", "Name two with optimizers="),
+        ({"what": [1]}, "what=", "expected names"),
+        ({"weights": "first"}, "weights=", "unknown value 'first'"),
+        ({"molecules": "many"}, "molecules=", "expected a whole number or all"),
+        ({"points": 20}, "points=", "Take 21."),
+        ({"direction": "up"}, "direction=", "unknown value 'up'"),
+        ({"radius": 0}, "radius=", "1e-06"),
+        ({"every": 0}, "every=", "from 1"),
+        ({"directions": 0}, "directions=", "from 1"),
+        ({"row": -1}, "row=", "from 0"),
+        ({"dataset": "esoll"}, "dataset=", "esol"),
+        ({"store": __file__}, None, "is a file"),
+    ],
+    ids=str,
+)
+def test_wrong_input_of_inspect_is_an_error_in_the_words_of_python(
+    arguments: dict[str, Any], where: str | None, words: str, in_empty_folder: Path, capsys: Any
+) -> None:
+    with pytest.raises(samcmp.SamcmpError) as raised:
+        samcmp.inspect(**arguments)
+    assert where is None or (raised.value.where or "").startswith(where)
+    assert words in str(raised.value)
+    assert "--" not in str(raised.value)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_frame_is_a_dataset_by_its_content(in_empty_folder: Path) -> None:
     frame = pd.DataFrame({"smiles": ["C" * n for n in range(1, 41)], "y": [n / 3 for n in range(1, 41)]})
     more: dict[str, Any] = {"target": "y", "epochs": 1, "device": "cpu", "progress": False}
@@ -278,6 +372,15 @@ def test_names_in_html_are_escaped() -> None:
     evil = "<script>alert(1)</script>"
     records = [dataclasses.replace(r, case=dataclasses.replace(r.case, dataset=evil)) for r in records]
     html = Result(build.compare(records), records)._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_names_in_the_html_of_an_inspection_are_escaped() -> None:
+    from samcmp.api.results import Inspected
+    from tests.inspection import made
+
+    html = Inspected(made.results("sharpness", models=("<script>alert(1)</script>",)))._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from samcmp.api.arguments import (
     Names,
     PathLike,
     Settings,
     checked,
-    folders,
     group,
     in_python,
     names,
@@ -26,14 +25,15 @@ from samcmp.api.arguments import (
     spelled,
     table,
 )  # fmt: skip
-from samcmp.api.results import Profiled, Result, Trained
+from samcmp.api.catalogues import datasets, models, optimizers
+from samcmp.api.results import Inspected, Profiled, Result, Trained
 
 if TYPE_CHECKING:
     import pandas
 
     from samcmp.experiment.store import Store
 
-__all__ = ["compare", "datasets", "models", "optimizers", "predict", "profile", "train"]
+__all__ = ["compare", "datasets", "inspect", "models", "optimizers", "predict", "profile", "train"]
 
 
 def compare(
@@ -285,6 +285,97 @@ def profile(
     return Profiled(sessions)
 
 
+def inspect(
+    dataset: Names | None = None,
+    model: Names | None = None,
+    optimizers: Names | None = None,
+    *,
+    what: Names | None = None,
+    weights: str = "best",
+    molecules: int | str = 256,
+    every: int = 1,
+    directions: int = 5,
+    points: int = 21,
+    direction: str = "filter",
+    radius: float = 0.05,
+    row: int | None = None,
+    data: PathLike | pandas.DataFrame | None = None,
+    target: Names | None = None,
+    smiles_column: str = "smiles",
+    task: str | None = None,
+    cards: PathLike | Sequence[PathLike] | None = None,
+    source: str | None = None,
+    subset: int | None = None,
+    settings: Settings | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    init_from: PathLike | None = None,
+    config: PathLike | None = None,
+    split: str | None = None,
+    split_file: PathLike | None = None,
+    split_column: str | None = None,
+    repeats: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    store: PathLike | None = None,
+    progress: bool = True,
+) -> Inspected:
+    """Look inside the training: gradients and where they point, how flat the weights are where it ends, attention.
+
+    Every run is bit for bit the one that :func:`compare` makes. What the store has is not measured again. Without
+    arguments: built-in molecules, gcn, adam, sam and graphsam, one split, 10 epochs.
+
+    Args:
+        what: of ``gradients``, ``landscape``, ``surface``, ``path``, ``sharpness`` and ``attention``; gradients,
+            landscape, sharpness, and attention where a model has it, if left out.
+        weights: ``"best"``, of the epoch that the test score rests on, or ``"last"``.
+        molecules: training molecules for the loss at weights, or ``"all"``.
+        every: true gradients at the steps t with t mod ``every`` in {0, 1}.
+        directions: of the landscape.
+        points: along a direction or a path; an odd number.
+        direction: ``"filter"``, normalised as Li et al. (2018), or ``"gaussian"``.
+        radius: of the sharpness, in the norm of all weights, the same for every optimizer.
+        row: of the molecule whose attention is drawn; one of median size if left out.
+        repeats: random splits, each with its own seeds.
+
+    Returns:
+        What was measured; see :func:`compare` for the other arguments. What failed is in it with its reason.
+
+    Raises:
+        SamcmpError: what is asked for does not fit together, or a file cannot be read or written.
+    """
+    from samcmp.cli import inspect as command
+    from samcmp.cli import inspecting, options
+    from samcmp.inspection import units
+    from samcmp.inspection.kept import Kept
+
+    with in_python(progress=progress, data=data):
+        given = spelled(
+            what=None if what is None else names(what, "what"), weights=weights, molecules=str(molecules), every=every,
+            directions=directions, points=points, direction=direction, radius=radius, row=row,
+            subset=subset, data=data, smiles_column=smiles_column, target=target, task=task, cards=cards, source=source,
+            config=config, settings=settings, init_from=init_from, threads=threads, epochs=epochs,
+            batch_size=batch_size, split=split, split_file=split_file, split_column=split_column, repeats=repeats,
+            seed=seed,
+        )  # fmt: skip
+        read = checked(command.inspect, given)
+        measuring = group(command.InspectOptions, read)
+        asked = measuring.settings()
+        job, chosen = command.planned(
+            names(dataset, "dataset"), names(model, "model"), names(optimizers, "optimizers"),
+            repeats=read["repeats"], seed=read["seed"], measuring=measuring,
+            settings=group(options.SettingOptions, read),
+            training=group(options.TrainingOptions, read),
+            splitting=group(options.SplitOptions, read),
+            data=group(options.DataOptions, read), device=device,
+        )  # fmt: skip
+        kept = Kept(_store(store))
+        every_unit = units.units(job.planned.train, chosen, asked)
+        results = inspecting.run(job, every_unit, kept, what=chosen, settings=asked)
+    return Inspected(results)
+
+
 def predict(
     models: PathLike | Sequence[PathLike],
     data: PathLike | pandas.DataFrame,
@@ -327,33 +418,6 @@ def predict(
         return made
     new = made[[name for name in made.columns if name not in data.columns]]
     return data.join(new.set_axis(data.index))
-
-
-def datasets(cards: PathLike | Sequence[PathLike] | None = None) -> pandas.DataFrame:
-    """Return the datasets, one row each: name, title, kind, size, task, targets, metric, whether it is cached."""
-    from samcmp.cli import list as catalogue
-
-    return _catalogue(catalogue.datasets(tuple(folders(cards) or ())))
-
-
-def models() -> pandas.DataFrame:
-    """Return the models, one row each: name, what it is, its paper."""
-    from samcmp.cli import list as catalogue
-
-    return _catalogue(catalogue.models())
-
-
-def optimizers() -> pandas.DataFrame:
-    """Return the optimizers, one row each: name, passes per step, what it is, its paper, its settings and defaults."""
-    from samcmp.cli import list as catalogue
-
-    return _catalogue(catalogue.optimizers())
-
-
-def _catalogue(rows: list[dict[str, Any]]) -> pandas.DataFrame:
-    import pandas
-
-    return pandas.DataFrame(rows)
 
 
 def _store(folder: PathLike | None) -> Store:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from samcmp import files
 from samcmp.errors import SamcmpError, UsageError
+from samcmp.inspection import WHAT
 
 if TYPE_CHECKING:
     import pandas
@@ -23,8 +24,16 @@ PathLike = str | os.PathLike[str]
 Value = str | int | float | bool | None
 Settings = Mapping[str, Value | Sequence[Value]]  # "graphsam.rho": 0.05; several values are a sweep
 
-FLAGS = {"dataset": "dataset", "optimizer": "optimizers", "set": "settings", "from": "source", "plain": "progress"}
-_FLAG = re.compile(r"--([a-z][a-z-]*)(?:[ =]((?:file|column)\b|[^\s`,;]*[A-Z0-9.:=/][^\s`,;]*))?")
+FLAGS = {
+    "dataset": "dataset",
+    "optimizer": "optimizers",
+    "set": "settings",
+    "from": "source",
+    "plain": "progress",
+    "format": "form",
+}
+_WORDS = "|".join(("file", "column", *WHAT))  # values that look like the sentence that they stand in
+_FLAG = re.compile(rf"--([a-z][a-z-]*)(?:[ =]((?:{_WORDS})\b|[^\s`,;]*[A-Z0-9.:=/][^\s`,;]*))?")
 
 
 def checked(command: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

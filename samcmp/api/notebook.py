@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import io
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from samcmp.printable import printable
 
 if TYPE_CHECKING:
     from samcmp.analysis.comparison import Comparison
+    from samcmp.inspection.results import Results
     from samcmp.report.grid import Entry, Grid
 
 
@@ -22,17 +24,35 @@ def comparison_html(comparison: Comparison) -> str:
     parts = []
     if comparison.recommendation is not None:
         parts.append(f"<p><strong>{_safe(comparison.recommendation.text)}</strong></p>")
-    parts.append(_grid(compact(layout.main)))
-    parts += [f"<div><small><sup>{i}</sup> {_safe(text)}</small></div>" for i, text in enumerate(layout.footnotes, 1)]
+    parts += [_grid(compact(layout.main)), *_footnotes(layout.footnotes)]
     for headline, sentences in layout.verdicts:
         items = "".join(f"<li>{_safe(sentence)}</li>" for sentence in sentences)
         parts.append(f"<p><strong>{_safe(headline)}</strong></p><ul>{items}</ul>")
     return "\n".join(parts)
 
 
+def inspected_html(results: Results) -> str:
+    """Return the table, its footnotes and remarks, and the table of paths."""
+    from samcmp.inspection import render
+
+    made, footnotes = render.grid(results)
+    parts = [_grid(made), *_footnotes(footnotes), *_small(made.remarks)]
+    if between := render.pairs(results):
+        parts += [_grid(between), *_small(between.remarks)]
+    return "\n".join([*parts, *_small(f"failed: {text}" for text in results.failed)])
+
+
 def text_html(text: str) -> str:
     """Return text as it stands."""
     return f'<pre style="white-space: pre; overflow-x: auto">{html.escape(text)}</pre>'
+
+
+def _footnotes(texts: Iterable[str]) -> list[str]:
+    return [f"<div><small><sup>{i}</sup> {_safe(text)}</small></div>" for i, text in enumerate(texts, 1)]
+
+
+def _small(texts: Iterable[str]) -> list[str]:
+    return [f"<div><small>{_safe(text)}</small></div>" for text in texts]
 
 
 def _grid(grid: Grid) -> str:

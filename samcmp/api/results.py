@@ -1,4 +1,4 @@
-"""What the Python interface returns: pandas frames, figures, text and HTML of a comparison, a run or a measurement."""
+"""What the Python interface returns: pandas frames, figures, text and HTML of comparisons, runs and measurements."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from samcmp.analysis.comparison import Comparison, Recommendation
     from samcmp.experiment.store import Store
+    from samcmp.inspection.results import Results
     from samcmp.records import Record
     from samcmp.report.canvas import Against, Scale
 
@@ -103,7 +104,8 @@ class Result:
         """Return the report as text: markdown, latex, html (a whole page), csv or json. Raises UsageError."""
         from samcmp import report
 
-        return report.render(self.comparison, form, records=self.records)
+        with in_python():
+            return report.render(self.comparison, form, records=self.records)
 
     def table(self) -> str:
         """Return what the command line prints."""
@@ -218,6 +220,85 @@ class Profiled:
 
     def _repr_html_(self) -> str:
         return notebook.text_html(self.table())
+
+
+class Inspected:
+    """What happened inside trainings. Its ``repr`` is the table that the command line prints.
+
+    Attributes:
+        results: everything that was measured, arrays included; see :mod:`samcmp.inspection.results`.
+    """
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+
+    @cached_property
+    def numbers(self) -> pandas.DataFrame:
+        """One row a number of a run: what ``--format csv`` holds. One that is missing has its reason."""
+        from samcmp.inspection import render
+        from samcmp.report import flat
+
+        return flat.frame(render.rows(self.results))
+
+    @cached_property
+    def steps(self) -> pandas.DataFrame:
+        """One row a step of a run that was watched (``what="gradients"``); NaN where something was not seen.
+
+        ``norm_``, ``change_`` and ``unit_change_`` of ``g``, ``epsilon`` and ``omega``: the length of SAM's true
+        gradient, of the displacement, of the updating gradient, and how far each is from the next step's.
+        """
+        import pandas
+
+        frames = []
+        for arm in self.results.arms:
+            for one in arm.measured.get("gradients", ()):
+                of = {"dataset": arm.dataset, "model": arm.model, "arm": arm.arm, "block": one.inspection.case.block}
+                frames += [pandas.DataFrame({**of, **one.arrays})] if one.arrays else []
+        if not frames:
+            return pandas.DataFrame({"step": []})
+        return pandas.concat(frames).rename_axis("step").reset_index().astype({"epoch": int, "approximated": bool})
+
+    def figure(self, kind: str, *, width: float | None = None, font_size: float = 9.0) -> Figure:
+        """Draw a figure, as ``samcmp inspect --figure`` does; a notebook shows it, ``savefig`` writes it.
+
+        Args:
+            kind: changes, norms, pairs, conjectures, landscape, surface, path, sharpness, generalisation or attention.
+            width: inches of the whole figure; as its panels need where it is left out.
+            font_size: points.
+
+        Raises:
+            UsageError: there is no such figure, or what it shows was not measured.
+        """
+        from samcmp.cli import figures as drawing
+        from samcmp.inspection.drawing import check, draw
+        from samcmp.report.canvas import Options
+
+        with in_python():
+            if width is not None:
+                drawing.inches(width)
+            check(kind, where="figure", what=self.results.what, runs=sum(len(arm.runs) for arm in self.results.arms))
+            drawn = draw(kind, self.results, Options(width, font_size))
+        notebook.show_figures()
+        return drawn.figure
+
+    def render(self, form: str) -> str:
+        """Return the table as text: markdown, csv or json (everything, arrays included). Raises UsageError."""
+        from samcmp.inspection import render
+
+        with in_python():
+            return render.render(self.results, form)
+
+    def table(self) -> str:
+        """Return what the command line prints."""
+        from samcmp.inspection import render
+
+        return text_of(render.terminal(self.results))
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        return notebook.inspected_html(self.results)
 
 
 def text_of(parts: Sequence[RenderableType]) -> str:

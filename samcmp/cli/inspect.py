@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -225,16 +226,11 @@ def inspect(
 
     output.check(format_, output_file, allowed=FORMATS)
     wanted = drawing.read(figures.figure or (), FIGURES)
-    chosen = planning.Chosen(
-        datasets=tuple(dataset or (() if data.data else ("demo",))), models=tuple(model or ("gcn",)),
-        optimizers=tuple(optimizer or OPTIMIZERS), repeats=repeats, seed=seed,
+    job, what = planned(
+        dataset or (), model or (), optimizer or (), repeats=repeats, seed=seed, measuring=measuring, settings=settings,
+        training=training, splitting=splitting, data=data, device=device,
     )  # fmt: skip
-    job = planning.inspect(
-        chosen, settings=settings, training=training, splitting=splitting, data=data, device=device, epochs=EPOCHS
-    )
-    asked = measuring.settings()
-    cases = job.planned.train
-    what = units.chosen(tuple(measuring.what or ()), list(cases.values()))
+    asked, cases = measuring.settings(), job.planned.train
     for kind, path in wanted:
         kinds.check(kind, where=f"--figure {kind}={path}", what=what, runs=len(cases))
     kept = Kept(Store(common.store_folder(store)))
@@ -250,6 +246,33 @@ def inspect(
         raise refused[0]
     if results.failed:
         raise typer.Exit(1)
+
+
+def planned(
+    datasets: Sequence[str],
+    models: Sequence[str],
+    optimizers: Sequence[str],
+    *,
+    repeats: int,
+    seed: int,
+    measuring: InspectOptions,
+    settings: options.SettingOptions,
+    training: options.TrainingOptions,
+    splitting: options.SplitOptions,
+    data: options.DataOptions,
+    device: str,
+) -> tuple[planning.Job, tuple[str, ...]]:
+    """Plan the runs that are looked into, and choose what is measured of them. Raises SamcmpError."""
+    from samcmp.inspection import units
+
+    chosen = planning.Chosen(
+        datasets=tuple(datasets or (() if data.data else ("demo",))), models=tuple(models or ("gcn",)),
+        optimizers=tuple(optimizers or OPTIMIZERS), repeats=repeats, seed=seed,
+    )  # fmt: skip
+    job = planning.inspect(
+        chosen, settings=settings, training=training, splitting=splitting, data=data, device=device, epochs=EPOCHS
+    )
+    return job, units.chosen(tuple(measuring.what or ()), list(job.planned.train.values()))
 
 
 def _drawn(

@@ -194,5 +194,4 @@ def deliver(results: Results, *, form: str, path: Path | None) -> None:
     if form == "table":
         output.show(render.terminal(results), path)
     else:
-        make = {"markdown": render.markdown, "csv": render.to_csv, "json": render.to_json_text}[form]
-        output.put(make(results), path)
+        output.put(render.render(results, form), path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from samcmp.errors import UsageError
+from samcmp.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from samcmp.inspection.results import Results
@@ -39,7 +39,9 @@ LEAST_RUNS = 5  # for a rank correlation over runs
 
 
 def check(kind: str, *, where: str, what: tuple[str, ...], runs: int) -> None:
-    """Refuse a figure of what is not measured, before anything is. Raises UsageError."""
+    """Refuse a figure that there is not, or of what is not measured. Raises UsageError."""
+    if kind not in FIGURES:
+        raise unknown("figure", kind, FIGURES, where=where)
     needed = FIGURES[kind].what
     if needed not in what:
         raise UsageError(f"{needed} was not measured", where=where, remedy=f"Add --what {needed}.")

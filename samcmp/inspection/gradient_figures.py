@@ -167,7 +167,7 @@ def _shares(axes: Axes, arm: Series, name: str, offset: float) -> None:
 
 def conjectures(results: Results, options: Options) -> Drawn:
     """The loss at the perturbation that was used against the loss at SAM's, on approximated steps."""
-    what = shown(results, "gradients", "c1_share", remedy="Add an optimizer that approximates, such as -o graphsam.")
+    what = shown(results, "gradients", "c1_share", remedy="Add an optimizer that approximates, such as graphsam.")
     figure, axes = panels(3 * len(what.cells), height=3.0, options=options, legend=list(what.used))
     for i, cell in enumerate(what.cells):
         scatter, first, second = axes[3 * i : 3 * i + 3]

@@ -6,13 +6,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from samcmp.errors import unknown
 from samcmp.inspection import SCHEMA, Measured
 from samcmp.inspection.results import Arm, Results, Value
-from samcmp.printable import printable_json
+from samcmp.printable import csv_cell, printable, printable_json
 from samcmp.records import METRICS, to_json
 from samcmp.report.grid import Column, Entry, Footnotes, Grid
 
@@ -188,22 +189,34 @@ def _every(results: Results) -> Iterator[Measured]:
     yield from results.pairs
 
 
-def to_csv(results: Results) -> str:
+def rows(results: Results) -> list[dict[str, Any]]:
     """A row for each scalar of each run; one that is missing has its reason."""
-    from samcmp.printable import printable
-
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    columns = ("dataset", "model", "arm", "optimizer", "block", "other", "what", "name", "value", "missing")
-    writer.writerow((*columns, "train_key", "key"))
+    made = []
     for measured in _every(results):
         one = measured.inspection
         case = one.case
         other = one.other.case.arm if one.other else ""
-        head = [printable(str(x)) for x in (case.dataset, case.model, case.arm, case.optimizer, case.block, other)]
-        values = [(name, repr(value), "") for name, value in one.scalars.items()]
-        for row in (*values, *((name, "", printable(why)) for name, why in one.missing.items())):
-            writer.writerow((*head, one.what, *row, one.train_key, one.key))
+        head = {name: printable(str(getattr(case, name))) for name in ("dataset", "model", "arm", "optimizer", "block")}
+        head |= {"other": printable(other), "what": one.what}
+        values: list[tuple[str, float | None, str]] = [(name, value, "") for name, value in one.scalars.items()]
+        values += [(name, None, printable(why)) for name, why in one.missing.items()]
+        for name, value, why in values:
+            ends = {"train_key": one.train_key, "key": one.key}
+            made.append({**head, "name": name, "value": value, "missing": why, **ends})
+    return made
+
+
+COLUMNS = (
+    "dataset", "model", "arm", "optimizer", "block", "other", "what", "name", "value", "missing", "train_key", "key",
+)  # fmt: skip
+
+
+def to_csv(results: Results) -> str:
+    """The rows of :func:`rows`."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows(results))
     return file.getvalue()
 
 
@@ -224,3 +237,11 @@ def _listed(value: Any) -> Any:
     if isinstance(value, list):
         return [_listed(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def render(results: Results, form: str) -> str:
+    """Return results as text: markdown, csv or json. Raises UsageError for another format."""
+    forms: dict[str, Callable[[Results], str]] = {"markdown": markdown, "csv": to_csv, "json": to_json_text}
+    if form not in forms:
+        raise unknown("format", form, forms, where="--format")
+    return forms[form](results)

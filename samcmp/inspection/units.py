@@ -81,7 +81,7 @@ def _refuse(name: str, models: Mapping[str, None], arms: int) -> None:
             where=f"--what {name}", remedy=f"Models with {needs}: {able}.",
         )  # fmt: skip
     if WHAT[name].pair and arms < 2:
-        raise UsageError(f"a {name} needs two optimizers", where=f"--what {name}", remedy="Repeat -o.")
+        raise UsageError(f"a {name} needs two optimizers", where=f"--what {name}", remedy="Name two with --optimizer.")
 
 
 def units(training: Mapping[str, Case], what: Sequence[str], settings: Settings) -> list[Unit]:

@@ -192,7 +192,7 @@ def test_a_diverged_run_has_its_reason_in_the_cells_and_the_others_go_on(run: Ru
     ("words", "messages"),
     [
         (("--what", "attention"), ("--what attention", "gcn has no attention", "Models with attention: compt.")),
-        (("--what", "path", "-o", "sam"), ("--what path", "a path needs two optimizers", "Repeat -o.")),
+        (("--what", "path", "-o", "sam"), ("--what path", "a path needs two optimizers", "Name two with --optimizer.")),
         (
             ("--repeats", "2", "-o", "sam", "-o", "adam", "--figure", "generalisation=g.svg"),
             ("generalisation=g.svg", "4 runs are too few for a rank correlation", "Take --repeats 5 or more."),
