@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from samcmp.analysis.claims import CLAIMS, difference, other_experiment, with_claims
+from samcmp.analysis.claims import CLAIMS, difference, other_experiment
 from samcmp.analysis.comparison import Claim, Comparison, Interval, from_json_text
 from samcmp.analysis.numbers import times
+from samcmp.analysis.published_comparison import with_published
 from samcmp.report import canvas, figures, markdown
 from samcmp.report.extras import beside
 from samcmp.report.grid import Column, Entry, Grid
@@ -45,8 +46,10 @@ def campaigns() -> list[Path]:
 
 
 def read(name: str) -> Comparison:
-    """Return a campaign, with the paper's claims as they are judged today."""
-    return with_claims(from_json_text((HERE / name / "comparison.json").read_text(encoding="utf-8")))
+    """Return a campaign; where the paper's numbers were asked for, with what is known of them today."""
+    comparison = from_json_text((HERE / name / "comparison.json").read_text(encoding="utf-8"))
+    tables = {row.table for row in comparison.published}
+    return with_published(comparison, tables.pop() if len(tables) == 1 else None) if tables else comparison
 
 
 def page_of(name: str) -> Path:

@@ -141,7 +141,8 @@ def _cell(given: Group, settings: Settings, predictions: Predictions | None) -> 
     rows = with_best(rows, higher=higher)
     margin, margin_text = _margin(metric, rows, settings)
     rows = with_targets(rows, group, margin=margin, higher=higher)
-    notes = [_settings_note(row) for row in rows if row.optimizer_settings and "[" not in row.label]
+    notes = [_settings_note(case.model, case.model_settings)] if case.model_settings else []
+    notes += [_settings_note(row.label, s) for row in rows if (s := row.optimizer_settings) and "[" not in row.label]
     notes += dict.fromkeys(
         f"{record.case.optimizer}: speed is of a session that is {record.status}: {record.reason or 'no reason given'}"
         for record in group.profiles.values()
@@ -263,8 +264,8 @@ def _with_labels(notes: Iterable[str], rows: Sequence[Row]) -> list[str]:
     return [*notes]
 
 
-def _settings_note(row: Row) -> str:
-    return f"{row.label}: {', '.join(f'{key}={value}' for key, value in sorted(row.optimizer_settings.items()))}"
+def _settings_note(name: str, settings: Mapping[str, object]) -> str:
+    return f"{name}: {', '.join(f'{key}={value}' for key, value in sorted(settings.items()))}"
 
 
 def _labelled(rows: Sequence[Row]) -> list[Row]:

@@ -65,9 +65,10 @@ def _other_step(cell: Cell) -> str:
     base = "sgd" if cell.holds == "images" else Protocol().base
     if cell.protocol.get("base") not in {None, base}:
         return f"ours is over {cell.protocol['base']}, the paper's over {base}"
-    if cell.model_settings:
-        changed = ", ".join(f"{key}={value}" for key, value in sorted(cell.model_settings.items()))
-        return f"ours changes the model: {changed}"
+    unstated = published.UNSTATED.get(cell.model, {})
+    changed = {key: value for key, value in sorted(cell.model_settings.items()) if unstated.get(key) != value}
+    if changed:
+        return f"ours changes the model: {', '.join(f'{key}={value}' for key, value in changed.items())}"
     return ""
 
 

@@ -22,6 +22,8 @@ STATED: Mapping[str, Mapping[str, object]] = {
     "looksam": {"rho": 0.0001, "alpha": 0.2, "k": 8},
     "sam-k": {"k": 8},
 }
+# of a model, what the paper leaves open: run so or not, ours stands beside its number
+UNSTATED: Mapping[str, Mapping[str, object]] = {"grover": {"molecule_features": "rdkit2d"}}
 REPEATS = 25  # the paper: 5-fold cross-validation, repeated five times
 TEST_OVER_TRAIN = 0.1 / 0.8  # the paper: random split 0.8/0.1/0.1
 SCHEDULED = {"rho_schedule": "step"}  # the paper's SAM on CoMPT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -154,6 +155,24 @@ def test_another_experiment_settles_nothing() -> None:
     ]
     (found,) = [c for c in claims(made, "SAM is more accurate than Adam") if c.cell]
     assert (found.outcome, "trained 2 epochs" in found.evidence) == ("cannot be told", True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "judged"), [({"molecule_features": "rdkit2d"}, True), ({"hidden": 8}, False)], ids=str
+)
+def test_what_the_paper_leaves_open_of_a_model_is_no_other_experiment(
+    settings: dict[str, object], judged: bool
+) -> None:
+    made = [
+        dataclasses.replace(record, case=dataclasses.replace(record.case, model_settings=settings))
+        for record in records({ADAM: 0.0, SAM: 0.03})
+    ]
+    compared = with_published(compare(made))
+    (claim,) = [claim for claim in compared.claims if claim.text.startswith("SAM is more accurate") and claim.cell]
+    assert (claim.outcome == "holds", "changes the model" in claim.evidence) == (judged, not judged)
+    assert {row.agreement == "n.a." for row in compared.published} == {not judged}
+    told = ", ".join(f"{key}={value}" for key, value in settings.items())
+    assert f"grover: {told}" in compared.cells[0].notes, "a changed model is told"
 
 
 def test_a_dataset_the_paper_does_not_have_has_no_claims() -> None:
