@@ -69,10 +69,15 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
 
 def unknown(kind: str, name: str, allowed: Iterable[str], *, where: str | None = None) -> UsageError:
     """Build the error for a name that is not in a catalogue: what was found, the nearest match, what is allowed."""
+    return UsageError(f"unknown {kind} {name!r}", where=where, remedy=choice(name, allowed))
+
+
+def choice(name: str, allowed: Iterable[str]) -> str:
+    """Say what may stand where ``name`` does, the nearest first."""
     names = sorted(allowed)
     close = nearest(name, names)
     meant = f"Did you mean {close!r}? " if close else ""
-    return UsageError(f"unknown {kind} {name!r}", where=where, remedy=f"{meant}Allowed: {', '.join(names)}.")
+    return f"{meant}Allowed: {', '.join(names)}." if names else "There is none."
 
 
 def changed(path: Path) -> DataError:

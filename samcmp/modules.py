@@ -32,6 +32,7 @@ _NEUTRAL = {
         "locks", "machine", "modules", "printable", "records", "training.modelfile",
     )
 }  # fmt: skip
+_REQUIRED = ("torch", "torch_geometric", "numpy", "scipy", "rdkit")  # what samcmp is built on: thousands of files
 _held: set[str] = set()  # modules of this project that this process has imported as the keys of its cases say
 
 
@@ -47,11 +48,13 @@ def closure(roots: Iterable[str]) -> Mapping[str, str]:
     """Return every module that ``roots`` import, directly or not, with its hash, comments and docstrings aside.
 
     Of this project the modules count and the packages do not: an optimizer does not depend on the others. A user's
-    files count wherever they lie, and so does the package that a root is of; another installed one has its version.
+    files count wherever they lie, and so does the package that a root is of; another installed one has its version,
+    and so have torch and the like, whatever a root is.
     """
     roots = tuple(roots)
     foreign = {root: path for root in roots if not _is_project(root) and (path := path_of(root)) is not None}
-    own = {_distribution(root.partition(".")[0], path) for root, path in foreign.items()}
+    tops = {root.partition(".")[0]: path for root, path in foreign.items()}
+    own = {_distribution(top, path) for top, path in tops.items() if top not in _REQUIRED}
     waiting = [file for root in roots for file in _of_root(root, own)]
     found: dict[str, str] = {}
     while waiting:

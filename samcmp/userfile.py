@@ -49,6 +49,8 @@ def imported(place: str, *, where: str) -> ModuleType:
 
     Raises :class:`UsageError`.
     """
+    if not place:
+        raise UsageError("names no file", where=where, remedy="Write file.py:Class.")
     if place.endswith(".py") and not Path(place).is_file():
         raise UsageError(
             f"there is no file {place}", where=where, remedy="Write file.py:Class with a path to your file."

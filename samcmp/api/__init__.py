@@ -8,7 +8,7 @@ Progress goes to standard error; ``progress=False`` silences it. KeyboardInterru
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -202,6 +202,7 @@ def train(
             batch_size=batch_size, split=split, split_file=split_file, split_column=split_column, fold=fold, seed=seed,
         )  # fmt: skip
         read = checked(command.train, given)
+        common.refuse_overwriting({**_read(given), "--save": save, "--save-split": save_split})
         common.check_writable(path(save), "--save")
         common.check_writable(path(save_split), "--save-split")
         key, case, job = planning.train(
@@ -273,6 +274,7 @@ def profile(
         seconds = seconds_of(budget)
         several = [batch_size] if batch_size is None or isinstance(batch_size, int) else batch_size
         sizes = command.batch_sizes(None if several == [None] else ",".join(map(str, several)))
+        common.refuse_overwriting({**_read(given), "--trace": trace})
         common.check_writable(path(trace), "--trace")
         planned = planning.profile(
             one(dataset, "dataset"), one(model, "model"), names(optimizers, "optimizers"),
@@ -418,6 +420,12 @@ def predict(
         return made
     new = made[[name for name in made.columns if name not in data.columns]]
     return data.join(new.set_axis(data.index))
+
+
+def _read(given: Mapping[str, Path | None]) -> dict[str, Path | None]:
+    """The files that a call reads, by their options."""
+    files = ("data", "config", "init_from", "split_file")
+    return {f"--{name.replace('_', '-')}": given.get(name) for name in files}
 
 
 def _store(folder: PathLike | None) -> Store:

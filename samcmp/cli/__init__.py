@@ -44,7 +44,7 @@ class Single(TyperCommand):
     """A command that refuses a second value of an option that takes one: the first would be lost."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _, _, given = self.make_parser(ctx).parse_args(args=[*args])
+        values, _, given = self.make_parser(ctx).parse_args(args=[*args])
         for option in given:
             if option.param_type_name == "option" and _takes_one(option) and given.count(option) > 1:
                 several = option.name in {"dataset", "model", "optimizer"}
@@ -53,6 +53,10 @@ class Single(TyperCommand):
                     where=max(option.opts, key=len),
                     remedy=f"This command takes one{'; `samcmp compare` takes several' if several else ''}.",
                 )
+        if not ctx.resilient_parsing:
+            from samcmp.cli.common import refuse_overwriting  # before anything is appended to a log that may be read
+
+            refuse_overwriting({max(option.opts, key=len): values.get(option.name) for option in given})
         return super().parse_args(ctx, args)
 
 

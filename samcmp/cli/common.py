@@ -6,6 +6,8 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import re
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -124,6 +126,58 @@ def check_writable(path: Path | None, option: str) -> None:
         raise UsageError(
             f"there is no permission to write in {there}", where=f"{option} {path}", remedy="Name another place."
         )
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Refuse a folder that could not be made, or take a file, in the end. Raises UsageError."""
+    there = standing(path)
+    if not there.is_dir():
+        what = "is a file" if there == path else f"{there} is a file, not a folder"
+        raise UsageError(what, where=f"{option} {path}", remedy="Name another folder.")
+    if not os.access(there, os.W_OK):
+        raise UsageError(
+            f"there is no permission to write in {there}", where=f"{option} {path}", remedy="Name another folder."
+        )
+
+
+def refuse_overwriting(given: Mapping[str, object]) -> None:
+    """Refuse a command that writes over a file that it reads, or twice into one. Raises UsageError.
+
+    Args:
+        given: options and their values, as typed, one or several. A new baseline may replace the one that was read.
+    """
+    taken: dict[object, str] = {}
+    several = [(option, value if isinstance(value, (list, tuple)) else [value]) for option, value in given.items()]
+    pairs = [(option, os.fspath(v)) for option, values in several for v in values if isinstance(v, (str, Path))]
+    for option, text in sorted(pairs, key=lambda pair: pair[0] in WRITTEN):
+        place = text.partition("=")[2] if option == "--figure" else re.sub(r"(?<=[.]py):[^/]*$", "", text)
+        same = _identity(place)
+        if option in WRITTEN and same in taken:
+            raise UsageError(
+                f"is the file of {taken[same]}, too", where=f"{option} {place}", remedy="Name another one."
+            )
+        if same is not None and option in (*READ, *WRITTEN):
+            taken[same] = option
+
+
+READ = (
+    "--data", "--split-file", "--config", "--init-from", "--model-file", "--model", "--optimizer", "models"
+)  # fmt: skip
+WRITTEN = (
+    "--output", "--save", "--save-split", "--trace", "--bundle", "--figure", "--gate-json", "--gate-junit",
+    "--summary", "--log",
+)  # fmt: skip
+
+
+def _identity(place: str) -> object:
+    """Return what tells a file from every other, however it is written; None for what is no file."""
+    try:
+        found = os.stat(place)
+    except FileNotFoundError:
+        return os.path.realpath(place)
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def pick_device(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from samcmp import child, modules
+from samcmp.analysis.names import short_names
 from samcmp.cli import common, views
 from samcmp.engines import Engine, Finished, Pool, Said, Work
 from samcmp.engines.work import sessions as shared_sessions
@@ -100,7 +102,7 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     _expect(console, training, kept, sessions=len(sessions), seconds=planned.profile_seconds, how=how)
     modules.hold(how.options.code)
     began = time.perf_counter()
-    notes = _promises(cases)
+    notes = _promises(cases, short_names(case.optimizer for case in (*planned.train.values(), *cases)))
     if how.detach:
         raise Detached(_detached(planned, kept, how=how, notes=notes))
     view = views.Lines(console) if how.plain or not console.is_interactive else views.Live(console)
@@ -120,23 +122,25 @@ def run(planned: Plan, kept: Store, *, how: How, budget: float | None = None) ->
     return planned
 
 
-def _promises(cases: Sequence[Case]) -> dict[str, str]:
-    """Say of each user's own optimizer which promises of the family it breaks: a note that its Records keep."""
+def _promises(cases: Sequence[Case], shown: Mapping[str, str]) -> dict[str, str]:
+    """Say of each user's own optimizer which promises of the family it breaks: a note that its Records keep.
+
+    It has the whole name there, since the next comparison may have another class of that name.
+    """
     from samcmp import optim
 
     notes: dict[str, str] = {}
     for source in dict.fromkeys(case.optimizer for case in cases if optim.is_user_optimizer(case.optimizer)):
-        name = source.rpartition(":")[2]
-        common.stderr().print(Text(f"{name}: trying the promises of the family"))
+        common.stderr().print(Text(f"{shown[source]}: trying the promises of the family"))
         try:
             broken = child.call(_broken, source, seconds=PROMISE_SECONDS)
         except child.Died as death:
-            notes[source] = f"{name}: its promises could not be tried: {death.reason}"
+            notes[source] = f"{source}: its promises could not be tried: {death.reason}"
             continue
         if broken:
             notes[source] = (
-                f"{name} breaks {counted(len(broken), 'promise')} of the family: {'; '.join(broken)}; "
-                f"`samcmp check {source}` says why"
+                f"{source} breaks {counted(len(broken), 'promise')} of the family: {'; '.join(broken)}; "
+                f"`samcmp check {shlex.quote(source)}` says why"
             )
     return notes
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from samcmp.training.prediction import Predictions
 
 PROBLEM = "problem"
+TABBED, PARQUET = (".tsv", ".tab"), (".parquet", ".pq")
 
 
 def predict(
@@ -70,6 +71,7 @@ def predict(
       samcmp predict best/ --data new.parquet --output out.parquet
     """
     common.check_writable(output, "--output")
+    _check_ending(output)
     frame, found = predicted(
         models, data, smiles_column=smiles_column, model_file=model_file, batch_size=batch_size, device=device
     )
@@ -96,10 +98,14 @@ def predicted(
     column = smiles_column or said[0].smiles_column
     smiles = content.text(content.column(column, option="--smiles-column"))
     _refuse_taken(content, said[0].targets, said[0].classes, several=len(paths) > 1)
-    with common.progress_bars() as progress:
-        found = _predicted(
-            paths, smiles, (where, batch_size, model_file), apart=":" in said[0].model, progress=progress
-        )
+    try:
+        with common.progress_bars() as progress:
+            found = _predicted(
+                paths, smiles, (where, batch_size, model_file), apart=":" in said[0].model, progress=progress
+            )
+    except DataError as error:
+        error.where = error.where or content.where
+        raise
     return _frame(content, found), found
 
 
@@ -193,17 +199,27 @@ def _frame(content: Table, found: Predictions) -> Any:
     return pd.concat([frame, made], axis=1)
 
 
+def _check_ending(output: Path | None) -> None:
+    """Refuse a name that says another format than would be in the file. Raises UsageError."""
+    if output is not None and output.suffix.lower() not in {"", ".csv", ".txt", *TABBED, *PARQUET}:
+        raise UsageError(
+            f"{output.suffix} is no format of predictions",
+            where=f"--output {output}",
+            remedy="Let the name end in .csv, .tsv or .parquet.",
+        )
+
+
 def _write(frame: Any, output: Path | None) -> None:
     from samcmp import files
     from samcmp.printable import csv_cell
 
     suffix = "" if output is None else output.suffix.lower()
-    if output is not None and suffix in {".parquet", ".pq"}:
+    if output is not None and suffix in PARQUET:
         with files.writing(output) as temporary:
             frame.to_parquet(temporary, index=False)
         return
     safe = frame.map(csv_cell).rename(columns=csv_cell)
-    text = safe.to_csv(index=False, sep="\t" if suffix in {".tsv", ".tab"} else ",", lineterminator="\n")
+    text = safe.to_csv(index=False, sep="\t" if suffix in TABBED else ",", lineterminator="\n")
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from samcmp import files
 from samcmp.cli import common
-from samcmp.errors import SamcmpError, UsageError
+from samcmp.errors import SamcmpError
 from samcmp.printable import counted
 from samcmp.records import Case, Record, content_key
 from samcmp.training.tasks import better
@@ -29,12 +29,11 @@ if TYPE_CHECKING:
 class Winners:
     """The best run of every split of a plan, and the folder for their models.
 
-    Raises UsageError where something else has the folder's name.
+    Raises UsageError where there can be no such folder.
     """
 
     def __init__(self, planned: Plan, kept: Store, folder: Path) -> None:
-        if folder.exists() and not folder.is_dir():
-            raise UsageError("is a file", where=f"--save-best {folder}", remedy="Name a folder for the models.")
+        common.check_folder(folder, "--save-best")
         self.planned, self.kept, self.folder = planned, kept, folder
         self.waiting = folder / ".runs"  # models of runs that may win, under their keys
         self.best: dict[str, Record] = {}  # name -> Record
@@ -102,6 +101,12 @@ class Winners:
                       markup=False, soft_wrap=True)  # fmt: skip
         for name, record in there.items():
             console.print(f"  {name}  {record.case.arm}, {_score(record)}", markup=False, soft_wrap=True)
+        others = [path.name for path in self.folder.glob("*.safetensors") if path.name not in self.best]
+        if others:
+            console.print(
+                f"{self.folder} holds {counted(len(others), 'other model')}, too: predict with the files above, or "
+                "name another folder; of a whole folder it takes the mean", markup=False, soft_wrap=True,
+            )  # fmt: skip
 
     def _train(self, cases: Mapping[str, Case], options: Options, *, jobs: int, timeout: float | None) -> None:
         from samcmp.engines import Work, local

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from samcmp import files
-from samcmp.errors import ConfigError, nearest
+from samcmp.errors import ConfigError, choice, nearest
 from samcmp.experiment import ranges
 from samcmp.experiment import where as places
 from samcmp.experiment.ranges import SearchRanges
@@ -251,7 +251,11 @@ def _is_table(name: str) -> bool:
 
 
 def _check_file(source: str, where: str) -> None:
-    place = source.rpartition(":")[0]
+    place, _, name = source.rpartition(":")
+    if not place or not name.isidentifier():
+        raise ConfigError(
+            f"{source!r} names no {'class' if place else 'file'}", where=where, remedy="Write file.py:Class."
+        )
     if place.endswith(".py") and not Path(place).is_file():
         raise ConfigError(
             f"there is no file {place}", where=where, remedy="Write file.py:Class with a path to your file."
@@ -274,9 +278,7 @@ def catalogue(kind: str, cards: Sequence[Path] = ()) -> list[str]:
 
 
 def _config_unknown(kind: str, name: str, allowed: Sequence[str], *, where: str) -> ConfigError:
-    close = nearest(name, allowed)
-    meant = f"Did you mean {close!r}? " if close else ""
-    return ConfigError(f"unknown {kind} {name!r}", where=where, remedy=f"{meant}Allowed: {', '.join(sorted(allowed))}.")
+    return ConfigError(f"unknown {kind} {name!r}", where=where, remedy=choice(name, allowed))
 
 
 def check_split(split: str, folds: int | None, *, where: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import samcmp
+from samcmp.cli.common import refuse_overwriting
 from samcmp.experiment.store import Store
 from tests.commands import TINY, Run
 
@@ -44,6 +46,9 @@ def test_a_store_below_a_file_is_refused_with_the_stores_own_name(run: Run) -> N
         (("report", "--figure", "front=file/x.svg"), "--figure file/x.svg: "),
         (("compare", "--figure", "front=file/x.svg"), "--figure file/x.svg: "),
         (("fetch", "demo", "--audit", "--output", "folder"), "--output folder: is a folder"),
+        (("compare", "--save-best", "file"), "--save-best file: is a file"),
+        (("compare", "--save-best", "file/x"), "--save-best file/x: "),
+        (("compare", "--save-best", "file/x", "--dry-run"), "--save-best file/x: "),
     ],
 )
 def test_a_place_that_cannot_be_written_is_refused_before_any_run(run: Run, words: tuple[str, ...], says: str) -> None:
@@ -134,3 +139,53 @@ def test_a_screen_without_the_signs_of_a_table_shows_another_sign_for_them(in_em
     done = subprocess.run(words, capture_output=True, env=environment, text=True)
     assert done.returncode == 0, done.stderr
     assert "demo ? gcn ? adam" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compare", "--data", "mine.csv", "--target", "y", "--output", "mine.csv"),
+        ("compare", "--data", "mine.csv", "--target", "y", "--log", "./mine.csv"),
+        ("compare", "--log", "mine.csv", "--data", "mine.csv", "--target", "y"),
+        ("compare", "--data", "mine.csv", "--target", "y", "--split-file", "s.json", "--gate-json", "s.json"),
+        ("compare", "-o", "my_sam.py:MySAM", "--output", "my_sam.py"),
+        ("compare", "-m", "my_sam.py:Net", "--summary", "my_sam.py"),
+        ("compare", "--config", "b.toml", "--gate-junit", "b.toml"),
+        ("compare", "--figure", "front=new.svg", "--figure", "curves=new.svg"),
+        ("compare", "--log", "new.txt", "--output", "new.txt"),
+        ("inspect", "--data", "mine.csv", "--target", "y", "--output", "mine.csv"),
+        ("profile", "--data", "mine.csv", "--target", "y", "--trace", "mine.csv"),
+        ("train", "--data", "mine.csv", "--target", "y", "--save", "link.csv"),
+        ("train", "--data", "mine.csv", "--target", "y", "--save-split", "hard.csv"),
+        ("train", "--init-from", "w.safetensors", "--save", "w.safetensors"),
+        ("fetch", "--audit", "--data", "mine.csv", "--target", "y", "--output", "mine.csv"),
+        ("predict", "w.safetensors", "--data", "mine.csv", "--output", "mine.csv"),
+        ("predict", "w.safetensors", "--data", "mine.csv", "--output", "w.safetensors"),
+    ],
+)  # fmt: skip
+def test_no_command_writes_over_a_file_that_it_reads_or_twice_into_one(run: Run, words: tuple[str, ...]) -> None:
+    files = ("mine.csv", "s.json", "my_sam.py", "b.toml", "w.safetensors")
+    for name in files:
+        Path(name).write_text(f"the content of {name}")
+    Path("link.csv").symlink_to("mine.csv")
+    Path("hard.csv").hardlink_to("mine.csv")
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert "is the file of " in err
+    assert [Path(name).read_text() for name in files] == [f"the content of {name}" for name in files]
+    assert not Path("new.txt").exists()
+
+
+def test_in_python_nothing_is_written_over_what_is_read(run: Run) -> None:
+    Path("mine.csv").write_text("smiles,y\n")
+    for call, argument in ((samcmp.train, "save"), (samcmp.train, "save_split"), (samcmp.profile, "trace")):
+        with pytest.raises(samcmp.SamcmpError, match=f"{argument}=mine.csv: is the file of data="):
+            call(data="mine.csv", target="y", **{argument: "mine.csv"})
+    assert Path("mine.csv").read_text() == "smiles,y\n"
+
+
+def test_a_device_and_a_new_baseline_are_no_files_to_be_lost(run: Run) -> None:
+    assert run("report", "--log", "/dev/null", "--output", "/dev/null")[0] == 2  # an empty store, nothing else
+    refuse_overwriting(
+        {"--baseline": "old.json", "--output": "old.json", "--log": None, "--data": "a\0b", "--quiet": True}
+    )

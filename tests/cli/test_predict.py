@@ -236,7 +236,14 @@ def test_a_column_of_that_name_is_not_overwritten_and_no_molecule_is_no_table(ru
     assert (code, "a column 'predicted_logS' already" in err) == (2, True)
     Path("new.csv").write_text("smiles,x\nnonsense,1\n")
     code, _, err = run("predict", "m.safetensors", "--data", "new.csv", "--device", "cpu")
-    assert (code, "no row has a usable molecule" in err) == (2, True)
+    assert (code, "new.csv: no row has a usable molecule" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["out.csv.gz", "out.xlsx", "out.tsv.zip", "out.parquet.gz", "out.JSON"])
+def test_predictions_go_into_no_file_whose_name_says_another_format(run: Run, name: str) -> None:
+    code, _, err = run("predict", "m.safetensors", "--data", "new.csv", "--output", name)
+    assert (code, f"--output {name}: {Path(name).suffix} is no format of predictions" in err) == (2, True)
+    assert not Path(name).exists()
 
 
 def test_a_model_file_serves_as_initial_weights_too(run: Run) -> None:
@@ -277,3 +284,7 @@ def test_each_splits_winner_is_kept_and_trained_again_where_no_model_was(run: Ru
         assert all(torch.equal(tensors[key], again[name][1][key]) for key in tensors)
     code, _, err = run(*COMPARE, "--jobs", "1", "--save-best", "best")
     assert (code, "trained again" in err) == (0, False)
+    assert "other model" not in err
+    (Path("best") / files[0]).rename("best/of-an-older-comparison.safetensors")
+    code, _, err = run(*COMPARE, "--jobs", "1", "--save-best", "best")
+    assert (code, "best holds 1 other model, too" in err) == (0, True)

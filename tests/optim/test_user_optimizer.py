@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from samcmp import optim
+from samcmp import modules, optim
 from samcmp.analysis.build import compare
 from samcmp.analysis.names import short_names
+from samcmp.cli import execute
 from samcmp.conformance import own
 from samcmp.conformance.optimizer import check_optimizer
 from samcmp.conformance.report import Report
 from samcmp.errors import ConfigError, UsageError
 from samcmp.experiment import config, plan, suites
 from samcmp.experiment.store import Store
-from samcmp.records import Record, content_key
+from samcmp.records import Case, Record, content_key
 from tests.commands import TINY, Run
 from tests.report import made
 
@@ -117,6 +118,37 @@ def test_an_optimizer_by_itself_gets_the_rate_and_the_weight_decay_of_the_protoc
     (tmp_path / "mine.py").write_text(ALONE)
     assert trained(f"{tmp_path}/mine.py:Mine") == trained("adam")
     assert trained("torch.optim:Adam") == trained("adam")
+
+
+@pytest.mark.parametrize(
+    "root", ["torch.optim", "torch.optim.adagrad", "torch.nn", "torch_geometric.nn.models", "scipy.optimize"]
+)
+def test_a_class_of_what_samcmp_is_built_on_is_known_by_a_version_and_not_by_thousands_of_files(root: str) -> None:
+    """Read as source, torch takes half a minute in every process that keys or holds a run."""
+    code = modules.closure([root])
+    assert len(code) == 1
+    (name,) = code
+    assert modules.package_of(name) is not None
+    modules.hold(code)
+
+
+@pytest.mark.parametrize(
+    ("source", "lacks"), [("mine.py:", "class"), ("mine.py:My SAM", "class"), (":MySAM", "file"), (":", "file")]
+)
+@pytest.mark.parametrize("option", ["--optimizer", "--model"])
+def test_a_name_that_lacks_its_class_or_its_file_is_refused(
+    here: Path, run: Run, option: str, source: str, lacks: str
+) -> None:
+    code, out, err = run("compare", option, source, "--dry-run")
+    assert (code, out) == (2, "")
+    assert f"{option}: {source!r} names no {lacks}" in " ".join(err.split())
+
+
+def test_a_file_without_any_class_says_so(here: Path, run: Run) -> None:
+    (here / "none.py").write_text("x = 1")
+    code, _, err = run("compare", "-o", "none.py:MySAM", "--dry-run")
+    assert (code, "unknown class 'MySAM' There is none." in " ".join(err.split())) == (2, True)
+    assert run("check", ":MySAM")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -349,3 +381,27 @@ def test_broken_promises_are_a_note_below_the_table_and_tried_once_for_a_content
     assert "MySAM breaks 1 promise of the family: told from the cache" in " ".join(out.split())
     _, out, _ = run("report", "--store", "s")
     assert "MySAM breaks" in out
+
+
+def test_two_classes_of_one_name_are_told_apart_where_their_promises_are_tried_and_noted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = ("a b/mine.py:MySAM", "c/mine.py:MySAM")
+    cases = [Case("train", "demo", "gcn", source) for source in sources]
+
+    def call(_: object, source: str, **__: object) -> list[str]:
+        if source == sources[0]:
+            return ["bf16 weights"]
+        raise execute.child.Died("error", "it ended")
+
+    monkeypatch.setattr(execute.child, "call", call)
+    notes = execute._promises(cases, short_names(sources))
+    assert capsys.readouterr().err.splitlines() == [
+        "a b/mine.py:MySAM: trying the promises of the family",
+        "c/mine.py:MySAM: trying the promises of the family",
+    ]
+    assert notes == {
+        sources[0]: "a b/mine.py:MySAM breaks 1 promise of the family: bf16 weights; "
+        "`samcmp check 'a b/mine.py:MySAM'` says why",
+        sources[1]: "c/mine.py:MySAM: its promises could not be tried: it ended",
+    }
