@@ -40,24 +40,14 @@ def compare(
     ] = None,
     repeats: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            parser=options.whole("--repeats"),
-            help="Random splits (or repeats of the folds), each with its own seeds.",
-            show_default="the suite's, else 5",
-            rich_help_panel=DATA,
+        options.count(
+            "--repeats",
+            "Random splits (or repeats of the folds), each with its own seeds.",
+            DATA,
+            shown="the suite's, else 5",
         ),
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            parser=options.whole("--seed", least=0),
-            help="Of the first split; the next ones count up.",
-            show_default="the suite's, else 0",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    seed: Annotated[int | None, options.seed(options.OF_SPLITS, DATA, shown="the suite's, else 0")] = None,
     data: options.DataOptions,
     tuning: options.TuningOptions,
     device: options.Device = "auto",

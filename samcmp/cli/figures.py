@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from samcmp.cli import common, completion
-from samcmp.cli.options import number
+from samcmp.cli.options import number, one_of
 from samcmp.errors import UsageError, unknown
 from samcmp.report.canvas import AGAINST, FORMATS, SCALES
 
@@ -45,18 +45,22 @@ def inches(text: object) -> float:
     return float(found[1]) * INCHES[found[2]]
 
 
-def against(text: object) -> str:
-    """Read what differences are from. Raises UsageError."""
-    if text not in AGAINST:
-        raise unknown("reference", str(text), AGAINST, where="--against")
-    return str(text)
-
-
-def scale(text: object) -> str:
-    """Read what curves are drawn by. Raises UsageError."""
-    if text not in SCALES:
-        raise unknown("scale", str(text), SCALES, where="--x")
-    return str(text)
+against = one_of("--against", *AGAINST, kind="reference")
+scale = one_of("--x", *SCALES, kind="scale")
+Width = Annotated[
+    float | None,
+    typer.Option(
+        "--width", metavar="84mm", parser=inches, help="Of a whole figure: in, cm, mm or pt.",
+        show_default="as its panels need", rich_help_panel=PANEL,
+    ),
+]  # fmt: skip
+FontSize = Annotated[
+    float,
+    typer.Option(
+        "--font-size", metavar="POINTS", parser=number("--font-size", least=4, most=30), help="Of a figure's text.",
+        rich_help_panel=PANEL,
+    ),
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +76,8 @@ class FigureOptions:
             autocompletion=completion.among(*(f"{kind}=" for kind in FIGURES)),
         ),
     ] = None
-    width: Annotated[
-        float | None,
-        typer.Option(
-            metavar="84mm", parser=inches, help="Of a whole figure: in, cm, mm or pt.",
-            show_default="as its panels need", rich_help_panel=PANEL,
-        ),
-    ] = None  # fmt: skip
-    font_size: Annotated[
-        float,
-        typer.Option(
-            metavar="POINTS", parser=number("--font-size", least=4, most=30), help="Of a figure's text.",
-            rich_help_panel=PANEL,
-        ),
-    ] = 9.0  # fmt: skip
+    width: Width = None
+    font_size: FontSize = 9.0
     against: Annotated[
         str,
         typer.Option(

@@ -11,8 +11,8 @@ import typer
 
 from samcmp.cli import common, completion, options, output, planning
 from samcmp.cli import figures as drawing
-from samcmp.cli.options import DATA, OUTPUT
-from samcmp.errors import UsageError, unknown
+from samcmp.cli.options import DATA
+from samcmp.errors import UsageError
 from samcmp.inspection import WHAT, Settings
 from samcmp.inspection.drawing import FIGURES
 
@@ -45,17 +45,6 @@ def points(text: object) -> int:
     return value
 
 
-def one_of(option: str, *allowed: str) -> Any:
-    """Make the reader of one of a few words."""
-
-    def read(text: object) -> str:
-        if text not in allowed:
-            raise unknown("value", str(text), allowed, where=option)
-        return str(text)
-
-    return read
-
-
 def _option(*names: str, metavar: str, help_: str, parser: Any = None, offers: Any = None, shown: Any = True) -> Any:
     return typer.Option(
         *names, metavar=metavar, help=help_, parser=parser, autocompletion=offers, show_default=shown,
@@ -76,7 +65,7 @@ class InspectOptions:
     weights: Annotated[
         str,
         _option("--weights", metavar="WHICH", help_="best: of the epoch that the test score rests on; or last.",
-                parser=one_of("--weights", "best", "last"), offers=completion.among("best", "last")),
+                parser=options.one_of("--weights", "best", "last"), offers=completion.among("best", "last")),
     ] = "best"  # fmt: skip
     molecules: Annotated[
         str,
@@ -87,18 +76,15 @@ class InspectOptions:
         _option("--every", metavar="S", help_="True gradients at the steps t with t mod S in {0, 1}.",
                 parser=options.whole("--every")),
     ] = 1  # fmt: skip
-    directions: Annotated[
-        int,
-        _option("--directions", metavar="N", help_="Of the landscape.",
-                parser=options.whole("--directions", most=1000)),
-    ] = 5  # fmt: skip
+    directions: Annotated[int, options.count("--directions", "Of the landscape.", MEASURING, most=1000)] = 5
     points: Annotated[
         int, _option("--points", metavar="N", help_="Along a direction or a path.", parser=points)
     ] = 21  # fmt: skip
     direction: Annotated[
         str,
         _option("--direction", metavar="KIND", help_="filter (normalised, Li et al. 2018), or gaussian.",
-                parser=one_of("--direction", "filter", "gaussian"), offers=completion.among("filter", "gaussian")),
+                parser=options.one_of("--direction", "filter", "gaussian"),
+                offers=completion.among("filter", "gaussian")),
     ] = "filter"  # fmt: skip
     radius: Annotated[
         float,
@@ -107,8 +93,8 @@ class InspectOptions:
     ] = 0.05  # fmt: skip
     row: Annotated[
         int | None,
-        _option("--row", metavar="N", help_="Row of the molecule whose attention is drawn.",
-                parser=options.whole("--row", least=0), shown="one of median size"),
+        options.count("--row", "Row of the molecule whose attention is drawn.", MEASURING, least=0,
+                      shown="one of median size"),
     ] = None  # fmt: skip
 
     def settings(self) -> Settings:
@@ -130,29 +116,8 @@ class InspectFigures:
             rich_help_panel=drawing.PANEL, autocompletion=completion.among(*(f"{kind}=" for kind in FIGURES)),
         ),
     ] = None  # fmt: skip
-    width: Annotated[
-        float | None,
-        typer.Option(
-            metavar="84mm", parser=drawing.inches, help="Of a whole figure: in, cm, mm or pt.",
-            show_default="as its panels need", rich_help_panel=drawing.PANEL,
-        ),
-    ] = None  # fmt: skip
-    font_size: Annotated[
-        float,
-        typer.Option(
-            metavar="POINTS", parser=options.number("--font-size", least=4, most=30), help="Of a figure's text.",
-            rich_help_panel=drawing.PANEL,
-        ),
-    ] = 9.0  # fmt: skip
-
-
-Format = Annotated[
-    str,
-    typer.Option(
-        "--format", metavar="NAME", help=f"{', '.join(FORMATS)}.", rich_help_panel=OUTPUT,
-        autocompletion=completion.among(*FORMATS),
-    ),
-]  # fmt: skip
+    width: drawing.Width = None
+    font_size: drawing.FontSize = 9.0
 
 
 @options.grouped
@@ -165,30 +130,14 @@ def inspect(
     settings: options.SettingOptions,
     training: options.TrainingOptions,
     splitting: options.SplitOptions,
-    repeats: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            parser=options.whole("--repeats"),
-            help="Random splits, each with its own seeds.",
-            rich_help_panel=DATA,
-        ),
-    ] = 1,
-    seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            parser=options.whole("--seed", least=0),
-            help="Of the first split; the next ones count up.",
-            rich_help_panel=DATA,
-        ),
-    ] = 0,
+    repeats: Annotated[int, options.count("--repeats", "Random splits, each with its own seeds.", DATA)] = 1,
+    seed: Annotated[int, options.seed(options.OF_SPLITS, DATA)] = 0,
     data: options.DataOptions,
     device: options.Device = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done and its passes, do nothing.")
     ] = False,
-    format_: Format = "table",
+    format_: Annotated[str, options.form(FORMATS)] = "table",
     output_file: options.Output = None,
     figures: InspectFigures,
     store: options.StoreDir = None,

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from samcmp.cli import completion, said
 from samcmp.errors import UsageError, unknown
+from samcmp.report import FORMATS
 
 EQUAL = ("trials", "passes", "seconds")
 ROWS = ("arms", "runs")
 CORES = os.cpu_count() or 1
+N = TypeVar("N", int, float)
 
 
 def positive(value: float | None, option: str, *, whole: bool = True, least: float = 1, most: float = 1e9) -> None:
@@ -28,16 +30,35 @@ def positive(value: float | None, option: str, *, whole: bool = True, least: flo
         raise UsageError(f"must be {kind} from {least:g} to {end}, got {value:,.15g}", where=option)
 
 
+def _reader(kind: type[N], expected: str, option: str, least: float, most: float) -> Callable[[object], N]:
+    def read(text: object) -> N:
+        try:
+            value = kind(str(text))
+        except ValueError:
+            raise UsageError(f"expected {expected}, got {str(text)!r}", where=option) from None
+        positive(value, option, whole=kind is int, least=least, most=most)
+        return value
+
+    return read
+
+
 def whole(option: str, *, least: int = 1, most: int = 10**9) -> Callable[[object], int]:
     """Make the reader of a whole number; anything else is refused with the option's name as the command is read."""
+    return _reader(int, "a whole number", option, least, most)
 
-    def read(text: object) -> int:
-        try:
-            value = int(str(text))
-        except ValueError:
-            raise UsageError(f"expected a whole number, got {str(text)!r}", where=option) from None
-        positive(value, option, least=least, most=most)
-        return value
+
+def number(option: str, *, least: float, most: float = 1e9) -> Callable[[object], float]:
+    """Make the reader of a number, as :func:`whole` does."""
+    return _reader(float, "a number", option, least, most)
+
+
+def one_of(option: str, *allowed: str, kind: str = "value") -> Callable[[object], str]:
+    """Make the reader of one of a few words, as :func:`whole` does. ``kind`` says what they are."""
+
+    def read(text: object) -> str:
+        if text not in allowed:
+            raise unknown(kind, str(text), allowed, where=option)
+        return str(text)
 
     return read
 
@@ -47,27 +68,6 @@ def trials(text: object) -> int:
     if str(text) in {"0", "1"}:
         raise UsageError(f"must be at least 2: trial 0 is the settings given, got {text}", where="--tune")
     return whole("--tune", least=2)(text)
-
-
-def equal(text: object) -> str:
-    """Read what is equal over the optimizers of a tuned comparison. Raises UsageError."""
-    if text not in EQUAL:
-        raise unknown("unit", str(text), EQUAL, where="--equal")
-    return str(text)
-
-
-def number(option: str, *, least: float, most: float = 1e9) -> Callable[[object], float]:
-    """Make the reader of a number, as :func:`whole` does."""
-
-    def read(text: object) -> float:
-        try:
-            value = float(str(text))
-        except ValueError:
-            raise UsageError(f"expected a number, got {str(text)!r}", where=option) from None
-        positive(value, option, whole=False, least=least, most=most)
-        return value
-
-    return read
 
 
 def source(text: str) -> str:
@@ -86,6 +86,31 @@ TRAINING = "Training"
 TUNING = "Tuning and equal cost"
 OUTPUT = "Output"
 RUNNING = "Running"
+
+
+def count(
+    option: str, text: str, panel: str | None = None, *, least: int = 1, most: int = 10**9, shown: str | bool = True
+) -> Any:
+    """Make an option that is a whole number from ``least`` to ``most``. ``shown`` stands for its default in --help."""
+    reader = whole(option, least=least, most=most)
+    return typer.Option(option, metavar="N", parser=reader, help=text, show_default=shown, rich_help_panel=panel)
+
+
+OF_SPLITS = "Of the first split; the next ones count up."
+
+
+def seed(text: str, panel: str | None = None, *, shown: str | bool = True) -> Any:
+    """Make the option --seed; ``text`` says of what."""
+    return count("--seed", text, panel, least=0, shown=shown)
+
+
+def form(names: Sequence[str]) -> Any:
+    """Make the option --format with these names."""
+    return typer.Option(
+        "--format", metavar="NAME", help=f"{', '.join(names[:-1])} or {names[-1]}.", rich_help_panel=OUTPUT,
+        autocompletion=completion.among(*names),
+    )  # fmt: skip
+
 
 # ---------------------------------------------------------------------------------------------- what is run
 
@@ -205,37 +230,13 @@ SplitColumn = Annotated[
     ),
 ]
 Subset = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        parser=whole("--subset", least=10),
-        help="Use N molecules or images only, drawn before splitting.",
-        rich_help_panel=DATA,
-    ),
+    int | None, count("--subset", "Use N molecules or images only, drawn before splitting.", DATA, least=10)
 ]
 
 # ---------------------------------------------------------------------------------------------- training
 
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        parser=whole("--epochs"),
-        help="Passes over the training rows.",
-        show_default="the suite's",
-        rich_help_panel=TRAINING,
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        parser=whole("--batch-size"),
-        help="Molecules or images a step.",
-        show_default="the suite's",
-        rich_help_panel=TRAINING,
-    ),
-]
+Epochs = Annotated[int | None, count("--epochs", "Passes over the training rows.", TRAINING, shown="the suite's")]
+BatchSize = Annotated[int | None, count("--batch-size", "Molecules or images a step.", TRAINING, shown="the suite's")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -254,14 +255,9 @@ InitFrom = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        metavar="N",
-        parser=whole("--threads", most=CORES),
-        help="Of one run on the CPU; other sums, other bits.",
-        show_default="the suite's, else 1",
-        rich_help_panel=TRAINING,
-    ),
-]
+    count("--threads", "Of one run on the CPU; other sums, other bits.", TRAINING, most=CORES,
+          shown="the suite's, else 1"),
+]  # fmt: skip
 
 # ---------------------------------------------------------------------------------------------- tuning, equal cost
 
@@ -281,7 +277,7 @@ Equal = Annotated[
     typer.Option(
         "--equal",
         metavar="WHAT",
-        parser=equal,
+        parser=one_of("--equal", *EQUAL, kind="unit"),
         autocompletion=completion.among(*EQUAL),
         help="What every optimizer's tuning may take: trials, passes or seconds.",
         show_default="trials",
@@ -295,26 +291,8 @@ EqualCost = Annotated[
 
 # ---------------------------------------------------------------------------------------------- output
 
-Format = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        metavar="NAME",
-        help="table, markdown, latex, html, csv, json or parquet.",
-        rich_help_panel=OUTPUT,
-        autocompletion=completion.among("table", "markdown", "latex", "html", "csv", "json", "parquet"),
-    ),
-]
-ShortFormat = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        metavar="NAME",
-        help="table or json.",
-        rich_help_panel=OUTPUT,
-        autocompletion=completion.among("table", "json"),
-    ),
-]
+Format = Annotated[str, form(FORMATS)]
+ShortFormat = Annotated[str, form(("table", "json"))]
 OUTPUT_FILE = typer.Option("--output", metavar="FILE", help="Write there, not to the screen.", rich_help_panel=OUTPUT)
 Output = Annotated[Path | None, OUTPUT_FILE]
 Margin = Annotated[
@@ -332,19 +310,12 @@ Published = Annotated[
 ]
 
 
-def rows(text: object) -> str:
-    """Read what a row of CSV or Parquet is. Raises UsageError."""
-    if text not in ROWS:
-        raise unknown("kind of row", str(text), ROWS, where="--rows")
-    return str(text)
-
-
 Rows = Annotated[
     str,
     typer.Option(
         "--rows",
         metavar="WHAT",
-        parser=rows,
+        parser=one_of("--rows", *ROWS, kind="kind of row"),
         help="Of csv and parquet: one an optimizer (arms), or one a training run (runs).",
         rich_help_panel=OUTPUT,
     ),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from samcmp.cli import completion
-from samcmp.cli.options import CORES, RUNNING, whole
+from samcmp.cli.options import CORES, RUNNING, count
 from samcmp.errors import UsageError
 
 
@@ -44,13 +44,7 @@ On = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option(
-        metavar="N",
-        parser=whole("--jobs", most=CORES),
-        help="Training runs side by side.",
-        show_default="the cores; 1 on a GPU",
-        rich_help_panel=RUNNING,
-    ),
+    count("--jobs", "Training runs side by side.", RUNNING, most=CORES, shown="the cores; 1 on a GPU"),
 ]
 Shard = Annotated[
     Part | None,

@@ -52,9 +52,7 @@ def predict(
         str | None,
         typer.Option(metavar="FILE", help="Where the class of a model of your own is: file.py or package.module."),
     ] = None,
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", parser=options.whole("--batch-size"), help="Molecules at a time.")
-    ] = 256,
+    batch_size: Annotated[int, options.count("--batch-size", "Molecules at a time.")] = 256,
     device: options.Device = "auto",
 ) -> None:
     """Predict with models that `samcmp train --save` or `samcmp compare --save-best` wrote.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from samcmp.records import Case, Record
     from samcmp.training.setup import Options
 
-
-FORMATS = ("table", "markdown", "latex", "html", "csv", "json", "parquet")
 WIDTH = 160  # columns
 
 
@@ -43,12 +41,7 @@ def profile(
     ] = None,
     budget: Annotated[str, typer.Option(metavar="TIME", help="For a model and dataset: 90s, 5min, 1h.")] = "4min",
     processes: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            parser=options.whole("--processes"),
-            help="Fresh ones that share the time; ratios then cover their spread: 3 or more.",
-        ),
+        int, options.count("--processes", "Fresh ones that share the time; ratios then cover their spread: 3 or more.")
     ] = 1,
     batch_size: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Molecules a step; several give a curve.")
@@ -63,29 +56,12 @@ def profile(
         Path | None, typer.Option(metavar="FILE", help="Write a timeline for perfetto.dev.", rich_help_panel=OUTPUT)
     ] = None,
     settings: options.SettingOptions,
-    seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            parser=options.whole("--seed", least=0),
-            help="Of weights, batch order and dropout.",
-            rich_help_panel=TRAINING,
-        ),
-    ] = 0,
+    seed: Annotated[int, options.seed("Of weights, batch order and dropout.", TRAINING)] = 0,
     data: options.DataOptions,
     device: options.Device = "auto",
     store: options.StoreDir = None,
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="table, markdown, latex, html, csv, json or parquet.",
-            rich_help_panel=OUTPUT,
-            autocompletion=completion.among(*FORMATS),
-        ),
-    ] = "table",
-    path: Annotated[Path | None, options.OUTPUT_FILE] = None,
+    form: options.Format = "table",
+    path: options.Output = None,
 ) -> None:
     """Measure graphs per second, memory and energy of each optimizer: interleaved, same batches, one device.
 
@@ -102,7 +78,7 @@ def profile(
     from samcmp.experiment.budget import seconds_of
     from samcmp.experiment.store import Store
 
-    output.check(form, path, allowed=FORMATS)
+    output.check(form, path)
     common.check_writable(trace, "--trace")
     seconds = seconds_of(budget)
     sizes = batch_sizes(batch_size)

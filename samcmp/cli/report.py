@@ -44,12 +44,12 @@ def report(
     equal: options.Equal = None,
     trials: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            parser=options.whole("--trials", least=2),
-            help="Use the first N trials of a tuned comparison.",
-            show_default="as many as every optimizer has",
-            rich_help_panel=options.TUNING,
+        options.count(
+            "--trials",
+            "Use the first N trials of a tuned comparison.",
+            options.TUNING,
+            least=2,
+            shown="as many as every optimizer has",
         ),
     ] = None,
     out: options.OutputOptions,

@@ -15,9 +15,7 @@ MARKS = {True: ("passed", "green"), False: ("FAILED", "bold red"), None: ("not s
 def selfcheck(
     device: options.Device = "auto",
     budget: Annotated[str, typer.Option(metavar="TIME", help="For the checks that need rounds.")] = "60s",
-    seed: Annotated[
-        int, typer.Option(metavar="N", parser=options.whole("--seed", least=0), help="Of the orders of rounds.")
-    ] = 0,
+    seed: Annotated[int, options.seed("Of the orders of rounds.")] = 0,
 ) -> None:
     """Measure the measuring: equal things must come out equal, and known differences must be found.
 

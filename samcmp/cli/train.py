@@ -33,19 +33,9 @@ def train(
     splitting: options.SplitOptions,
     fold: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            parser=options.whole("--fold", least=0),
-            help="Fold of cv5, 0 to 4; or which split of a file with several.",
-            rich_help_panel=options.DATA,
-        ),
+        options.count("--fold", "Fold of cv5, 0 to 4; or which split of a file with several.", options.DATA, least=0),
     ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N", parser=options.whole("--seed", least=0), help="Of split, weights, batch order and dropout."
-        ),
-    ] = 0,
+    seed: Annotated[int, options.seed("Of split, weights, batch order and dropout.")] = 0,
     data: options.DataOptions,
     device: options.Device = "auto",
     save: Annotated[
