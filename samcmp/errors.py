@@ -67,17 +67,17 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-def unknown(kind: str, name: str, allowed: Iterable[str], *, where: str | None = None) -> UsageError:
-    """Build the error for a name that is not in a catalogue: what was found, the nearest match, what is allowed."""
-    return UsageError(f"unknown {kind} {name!r}", where=where, remedy=choice(name, allowed))
-
-
-def choice(name: str, allowed: Iterable[str]) -> str:
-    """Say what may stand where ``name`` does, the nearest first."""
-    names = sorted(allowed)
+def choice(name: str, allowed: Iterable[str], *, are: str = "Allowed") -> str:
+    """Say what may stand where ``name`` does: the nearest of ``allowed``, and all of them in their order."""
+    names = list(allowed)
     close = nearest(name, names)
     meant = f"Did you mean {close!r}? " if close else ""
-    return f"{meant}Allowed: {', '.join(names)}." if names else "There is none."
+    return f"{meant}{are}: {', '.join(names)}." if names else "There is none."
+
+
+def unknown(kind: str, name: str, allowed: Iterable[str], *, where: str | None = None) -> UsageError:
+    """Build the error for a name that is not in a catalogue: what was found, the nearest match, what is allowed."""
+    return UsageError(f"unknown {kind} {name!r}", where=where, remedy=choice(name, sorted(allowed)))
 
 
 def changed(path: Path) -> DataError:

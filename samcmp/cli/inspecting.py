@@ -13,7 +13,7 @@ from rich.text import Text
 from samcmp.cli import common, output, said, views
 from samcmp.experiment.cost import duration
 from samcmp.inspection import Settings, units
-from samcmp.inspection.units import Passes, Unit
+from samcmp.inspection.units import Expected, Unit
 from samcmp.printable import counted
 
 if TYPE_CHECKING:
@@ -22,40 +22,37 @@ if TYPE_CHECKING:
     from samcmp.cli.planning import Job
     from samcmp.inspection.kept import Kept
     from samcmp.inspection.results import Results
-    from samcmp.inspection.work import Event, Work
+    from samcmp.inspection.work import Event, Piece
 
 
 def show(job: Job, every: Sequence[Unit], kept: Kept, settings: Settings) -> None:
     """Print what would be done; nothing is run or written, and torch is not imported."""
-    from rich import box
-    from rich.table import Table
+    from samcmp.report.grid import Column, Entry, Grid
+    from samcmp.report.terminal import Screen
 
-    todo = {unit.key for unit in units.missing(every, kept)}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("dataset", "model", "optimizer", "measurement", "runs", "to do"):
-        table.add_column(title, justify="right" if title in {"runs", "to do"} else "left")
-    rows = Counter((u.case.dataset, u.case.model, _arm(u), u.what) for u in every)
-    left = Counter((u.case.dataset, u.case.model, _arm(u), u.what) for u in every if u.key in todo)
-    for row, count in rows.items():
-        table.add_row(*map(Text, row), str(count), str(left[row]))
+    missing = units.missing(every, kept)
+    runs, left = Counter(map(_row, every)), Counter(map(_row, missing))
+    columns = [Column(title, right=False) for title in ("dataset", "model", "optimizer", "measurement")]
+    rows = [tuple(map(Entry, (*row, str(count), str(left[row])))) for row, count in runs.items()]
     console = common.stdout()
-    console.print(table)
-    missing = [unit for unit in every if unit.key in todo]
-    runs = units.runs_to_train(missing, kept, settings)
+    console.print(Screen(Grid((*columns, Column("runs"), Column("to do")), tuple(rows))))
+    console.print()
+    to_train = units.runs_to_train(missing, kept, settings)
     console.print(
         f"{counted(len(every), 'measurement')}, {len(every) - len(missing)} in the store, {len(missing)} to do; "
-        f"{counted(len(runs), 'run')} to train."
+        f"{counted(len(to_train), 'run')} to train."
     )
     if missing:
         console.print(sentence(units.expected(missing, kept, settings)), markup=False)
     common.print_damaged(kept.store)
 
 
-def _arm(unit: Unit) -> str:
-    return unit.case.arm if unit.other_case is None else f"{unit.case.arm} to {unit.other_case.arm}"
+def _row(unit: Unit) -> tuple[str, str, str, str]:
+    arm = unit.case.arm if unit.other_case is None else f"{unit.case.arm} to {unit.other_case.arm}"
+    return unit.case.dataset, unit.case.model, arm, unit.what
 
 
-def sentence(passes: Passes | None) -> str:
+def sentence(passes: Expected | None) -> str:
     """Say what is to be expected."""
     if passes is None:
         return "How many passes it takes is not known: the table's size is not."
@@ -112,7 +109,7 @@ def _carry_out(job: Job, todo: Sequence[Unit], kept: Kept, settings: Settings) -
 class Display:
     """What the user sees meanwhile: a bar over all measurements, or a line for each, with the time that is left."""
 
-    def __init__(self, pieces: Sequence[Work], kept: Kept, settings: Settings) -> None:
+    def __init__(self, pieces: Sequence[Piece], kept: Kept, settings: Settings) -> None:
         self.console = common.stderr()
         self.bars = views.bars(self.console)
         self.failed: list[str] = []
@@ -131,7 +128,7 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
-    def begin(self, piece: Work) -> None:
+    def begin(self, piece: Piece) -> None:
         what = "training, then measuring" if piece.train else "measuring"
         self._show(f"{views.name_of(piece.case)}: {what}")
 
@@ -154,12 +151,12 @@ class Display:
             self.bars.update(self.line, completed=self.finished, shown=text, left=self._left())
 
     def tell(self, event: Event) -> None:
-        from samcmp.inspection.work import Failed, Finished, Measuring
+        from samcmp.inspection.work import Failed, Measuring, Stored
 
         if isinstance(event, Measuring):
             self._note(event.unit.key, min(0.999, event.done / event.total))
             self._show(f"{views.name_of(event.unit.case)}: {event.unit.what} {event.done}/{event.total}")
-        elif isinstance(event, Finished):
+        elif isinstance(event, Stored):
             self.finished += 1
             self._note(event.unit.key, 1.0)
             left = self._left()
@@ -176,14 +173,14 @@ class Display:
             self._show(f"{views.name_of(event.case)}: epoch {event.epoch}/{event.epochs}")
 
 
-def _costs(pieces: Sequence[Work], kept: Kept, settings: Settings) -> dict[str, float]:
+def _costs(pieces: Sequence[Piece], kept: Kept, settings: Settings) -> dict[str, float]:
     """Expected passes of each training, by its name, and of each measurement, by its key."""
     costs: dict[str, float] = {}
     for piece in pieces:
-        whole = units.expected(piece.units, kept, settings) or Passes()
+        whole = units.expected(piece.units, kept, settings) or Expected()
         costs[views.name_of(piece.case)] = whole.training + whole.watching
         for unit in piece.units:
-            costs[unit.key] = (units.expected([unit], kept, settings) or Passes()).measuring
+            costs[unit.key] = (units.expected([unit], kept, settings) or Expected()).measuring
     return costs
 
 

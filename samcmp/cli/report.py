@@ -12,7 +12,7 @@ from samcmp.cli import common, options, output
 from samcmp.cli import figures as drawing
 from samcmp.cli import gate as gates
 from samcmp.cli.options import OUTPUT
-from samcmp.errors import UsageError, nearest
+from samcmp.errors import UsageError, choice
 from samcmp.printable import counted
 
 if TYPE_CHECKING:
@@ -139,12 +139,10 @@ def _chosen(
         names = {getattr(record.case, kind) for record in every}
         for name in wanted or ():
             if name not in names:
-                close = nearest(name, names)
-                meant = f"Did you mean {close!r}? " if close else ""
-                there = ", ".join(sorted(names))
                 raise UsageError(
-                    f"no results for {name!r} in {kept.folder}", where=f"--{kind}", remedy=f"{meant}There: {there}."
-                )
+                    f"no results for {name!r} in {kept.folder}", where=f"--{kind}",
+                    remedy=choice(name, sorted(names), are="There"),
+                )  # fmt: skip
         if wanted:
             records = [record for record in records if getattr(record.case, kind) in wanted]
     if not records:

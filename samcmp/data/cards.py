@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from samcmp import files
-from samcmp.errors import ConfigError, SamcmpError, UsageError, nearest, unknown
+from samcmp.errors import ConfigError, SamcmpError, UsageError, choice, nearest, unknown
 from samcmp.records import COUNTED, Holds
 
 Kind = Literal["classification", "multiclass", "regression"]
@@ -236,11 +236,7 @@ _OF_MOLECULES = (
 def _build(content: Mapping[str, Any], where: str) -> DatasetCard:
     for key in content:
         if key not in _KEYS:
-            close = nearest(key, _KEYS)
-            meant = f"Did you mean {close!r}? " if close else ""
-            raise ConfigError(
-                f"unknown key {key!r}", where=where, remedy=f"{meant}Allowed: {', '.join(sorted(_KEYS))}."
-            )
+            raise ConfigError(f"unknown key {key!r}", where=where, remedy=choice(key, sorted(_KEYS)))
     values = {key: _value(key, value, where) for key, value in content.items()}
     _check_kind(values, where)
     values = {"smiles_column": "", **values}

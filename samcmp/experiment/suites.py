@@ -176,8 +176,7 @@ def _meant(key: str, table: Sequence[str]) -> str:
     close = nearest(key, [*allowed, *elsewhere])
     if close in elsewhere:
         return f"Did you mean protocol = {{ {close} = ... }}, or {close} under [{'.'.join(table)}.protocol]?"
-    meant = f"Did you mean {close!r}? " if close else ""
-    return f"{meant}Allowed: {', '.join(allowed)}."
+    return choice(key, allowed)
 
 
 def _keys_of(table: Sequence[str]) -> list[str]:
@@ -278,7 +277,7 @@ def catalogue(kind: str, cards: Sequence[Path] = ()) -> list[str]:
 
 
 def _config_unknown(kind: str, name: str, allowed: Sequence[str], *, where: str) -> ConfigError:
-    return ConfigError(f"unknown {kind} {name!r}", where=where, remedy=choice(name, allowed))
+    return ConfigError(f"unknown {kind} {name!r}", where=where, remedy=choice(name, sorted(allowed)))
 
 
 def check_split(split: str, folds: int | None, *, where: str) -> None:

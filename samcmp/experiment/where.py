@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from samcmp.errors import ConfigError, UsageError, nearest, unknown
+from samcmp.errors import ConfigError, UsageError, choice, unknown
 from samcmp.experiment.tables import Table, said
 
 Count = Annotated[int, Field(ge=1)]
@@ -99,11 +99,10 @@ def check(name: str, content: Any, *, path: Path) -> RunTable:
     engine = content.get("engine") if isinstance(content, dict) else None
     if not isinstance(engine, str) or engine not in TABLES:
         missing = isinstance(content, dict) and "engine" not in content
-        close = nearest(str(engine), TABLES)
         raise ConfigError(
             "this key is missing" if missing else f"unknown engine {engine!r}",
             where=f"{where}.engine",
-            remedy=f"{f'Did you mean {close!r}? ' if close and not missing else ''}Allowed: {', '.join(TABLES)}.",
+            remedy=choice("" if missing else str(engine), TABLES),
         )
     if name in TABLES and name != engine:
         raise ConfigError(
@@ -117,13 +116,9 @@ def check(name: str, content: Any, *, path: Path) -> RunTable:
         complaints = error.errors(include_url=False)
     first = next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
     key = str(first["loc"][0])
-    allowed = list(TABLES[engine].model_fields)
     if first["type"] == "extra_forbidden":
-        close = nearest(key, allowed)
         raise ConfigError(
-            f"{engine} has no key {key!r}",
-            where=f"{where}.{key}",
-            remedy=f"{f'Did you mean {close!r}? ' if close else ''}Allowed: {', '.join(allowed)}.",
+            f"{engine} has no key {key!r}", where=f"{where}.{key}", remedy=choice(key, TABLES[engine].model_fields)
         )
     raise ConfigError(said(first), where=f"{where}.{key}", remedy=f"{_EXAMPLES.get(key, 'Correct it')}.")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from samcmp.inspection import published
 from samcmp.inspection.results import Results
 from samcmp.inspection.series import Cell, Series, caption, finished, shown
 from samcmp.report.canvas import Drawn, Options, panels, tick
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-PAPER_ENTROPY = "Wang et al. (2024), CoMPT on BBBP: Adam 2.4130, GraphSAM 2.7239, SAM 2.8382"
 MAPS = ("map", "map_initial")
-
 ATOMS = 45  # of a molecule whose elements are written at the axes
 
 
@@ -49,7 +48,7 @@ def attention(results: Results, options: Options) -> Drawn:
         what, f"map: the last layer's attention A, mean over heads, of the test molecule of row {row} ({atoms} atoms) "
         f"in the run {run.inspection.case.block}; from the atom of the row to that of the column",
         f"H: entropy of A's rows in nats, mean over atoms, heads, layers and the {molecules} test molecules, then over "
-        "runs; beside it over ln n, of molecules with two atoms or more", PAPER_ENTROPY, weights=True,
+        "runs; beside it over ln n, of molecules with two atoms or more", published.ENTROPY, weights=True,
     ), options)  # fmt: skip
 
 

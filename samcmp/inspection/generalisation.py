@@ -47,12 +47,9 @@ def association(points: Sequence[Point]) -> Association:
 
 def tau_b(points: Sequence[Point]) -> float | None:
     """Return τ_b = (C - D) / √((P - T_x)(P - T_y)), P pairs; None where all of one side are tied."""
-    concordant = x_pairs = y_pairs = 0
-    for i, a in enumerate(points):
-        for b in points[:i]:
-            dx = (a.measure > b.measure) - (a.measure < b.measure)
-            dy = (a.score > b.score) - (a.score < b.score)
-            concordant += dx * dy
-            x_pairs += dx != 0
-            y_pairs += dy != 0
-    return concordant / math.sqrt(x_pairs * y_pairs) if x_pairs and y_pairs else None
+    from scipy.stats import kendalltau
+
+    if len(points) < 2:
+        return None
+    tau = float(kendalltau([p.measure for p in points], [p.score for p in points]).statistic)
+    return None if math.isnan(tau) else tau

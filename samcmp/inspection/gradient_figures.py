@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samcmp.inspection import published
 from samcmp.inspection.results import Results
-from samcmp.inspection.series import Series, Shown, caption, finished, per_epoch, shown
+from samcmp.inspection.series import Series, Shown, band, caption, finished, per_epoch, shown
 from samcmp.report.canvas import Drawn, Options, legend, panels, points, tick
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ LETTERS = (
     "step's last pass; all trained parameters as one vector"
 )
 BAND = "line: the median over the steps of an epoch and all runs, band: their quartiles"
-PAPER_PAIRS: Mapping[str, float] = {"sam": 67.45, "graphsam": 72.46, "sam-k": 56.74, "sam-one": 40.05}  # of the first
 MANY = 4000  # points: more are drawn as one picture inside a vector file
 
 
@@ -77,8 +77,7 @@ def _by_epoch(axes: Axes, arms: Sequence[Series], name: str, *, log: bool) -> No
             quartiles = np.where(quartiles > 0, quartiles, np.nan)
         low, middle, high = quartiles.T
         if np.isfinite(middle).any():
-            axes.fill_between(x, low, high, color=arm.style["color"], alpha=0.12, linewidth=0)
-            axes.plot(x, middle, **arm.style, markevery=max(1, len(x) // 8), markersize=4, linewidth=1.3)
+            band(axes, x, low, middle, high, arm.style)
     if log:
         _log_scale(axes)
     axes.locator_params(axis="x", nbins=6, integer=True)
@@ -126,15 +125,15 @@ def pairs(results: Results, options: Options) -> Drawn:
             for k, arm in enumerate(cell.series):
                 offset = 0.6 * ((k + 0.5) / len(cell.series) - 0.5)
                 _shares(one, arm, f"pairs_{question}", offset)
-                paper = PAPER_PAIRS.get(arm.label) if question == "next" else None
+                paper = published.PAIRS.get(arm.label) if question == "next" else None
                 if paper is not None:
                     stars[arm.label] = paper
                     one.plot(
                         4 + offset, paper, marker="*", markersize=9, markeredgecolor="black",
                         markerfacecolor=arm.style["color"], markeredgewidth=0.6, linestyle="none", zorder=5,
                     )  # fmt: skip
-            published = question == "next" and bool(PAPER_PAIRS.keys() & what.used.keys())
-            parts = [*PARTS.values(), *["the\npaper"] * published]
+            beside = question == "next" and bool(published.PAIRS.keys() & what.used.keys())
+            parts = [*PARTS.values(), *["the\npaper"] * beside]
             one.set_xticks(range(len(parts)), parts)
             one.set_xlim(-0.5, len(parts) - 0.5)
             one.set_ylim(-3, 103)
@@ -225,8 +224,8 @@ def _differences(arm: Series) -> tuple[Array, Array, Array]:
 
 
 def _spearman(a: Array, b: Array) -> float:
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
-    if len(a) < 5 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(a) < 5 or np.ptp(a) == 0 or np.ptp(b) == 0:  # a constant has no ranks
         return float("nan")
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    return float(spearmanr(a, b).statistic)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samcmp.inspection.results import Results
-from samcmp.inspection.series import Cell, Series, Shown, caption, finished, metric, shown, two_columns
-from samcmp.records import LOWER_IS_BETTER
+from samcmp.inspection.series import Cell, Series, Shown, caption, finished, range_band, score_axis, shown, two_columns
 from samcmp.report.canvas import Drawn, Options, legend, panels, tick
 
 if TYPE_CHECKING:
@@ -52,12 +51,7 @@ def _lines(axes: Axes, arm: Series, *, rise: bool) -> None:
     rows = []
     for losses in arm.arrays("losses"):
         rows += list(losses - losses[:, [len(x) // 2]] * rise)
-    values = np.array(rows)
-    values[~np.isfinite(values)] = np.nan
-    with np.errstate(invalid="ignore"):
-        low, mean, high = values.min(0), values.mean(0), values.max(0)  # a gap where one is no finite number
-    axes.fill_between(x, low, high, color=arm.style["color"], alpha=0.12, linewidth=0)
-    axes.plot(x, mean, **arm.style, markevery=max(1, len(x) // 8), markersize=4, linewidth=1.3)
+    range_band(axes, x, rows, arm.style)
 
 
 def _gaps(what: Shown) -> str:
@@ -131,11 +125,11 @@ def path(results: Results, options: Options) -> Drawn:
             for arm in cell.series:
                 _line(one, arm, name)
             one.set_xlabel(r"$\alpha$")
-            scored = f"test {metric(cell.first)}"
-            one.set_ylabel(r"$L(\theta_A + \alpha(\theta_B - \theta_A))$" if name == "losses" else scored)
             one.set_title(tick(what.title(cell, "training loss" if name == "losses" else "test score")))
-            if name == "scores" and cell.first.run.accuracy and cell.first.run.accuracy.metric in LOWER_IS_BETTER:
-                one.invert_yaxis()
+            if name == "losses":
+                one.set_ylabel(r"$L(\theta_A + \alpha(\theta_B - \theta_A))$")
+            else:
+                score_axis(one, cell.first)
     legend(figure, what.used, options)
     heights = "; ".join(_height(what, cell, arm) for cell in what.cells for arm in cell.series)
     return finished(figure, caption(
@@ -146,15 +140,9 @@ def path(results: Results, options: Options) -> Drawn:
 
 
 def _line(axes: Axes, arm: Series, name: str) -> None:
-    rows = np.array(arm.arrays(name))
-    if not rows.size:
-        return
-    rows[~np.isfinite(rows)] = np.nan
-    x = arm.arrays("alpha")[0]
-    with np.errstate(invalid="ignore"):
-        low, mean, high = rows.min(0), rows.mean(0), rows.max(0)
-    axes.fill_between(x, low, high, color=arm.style["color"], alpha=0.12, linewidth=0)
-    axes.plot(x, mean, **arm.style, markevery=[x.tolist().index(1.0)], markersize=6, linewidth=1.4)
+    if rows := arm.arrays(name):
+        x = arm.arrays("alpha")[0]
+        range_band(axes, x, rows, arm.style, markevery=[x.tolist().index(1.0)], markersize=6, linewidth=1.4)
 
 
 def _height(what: Shown, cell: Cell, arm: Series) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from samcmp.errors import unknown
-from samcmp.inspection import SCHEMA, Measured
+from samcmp.inspection import SCHEMA, Measured, published
 from samcmp.inspection.results import Arm, Results, Value
 from samcmp.printable import csv_cell, printable, printable_json
 from samcmp.records import METRICS, to_json
@@ -20,11 +20,9 @@ from samcmp.report.grid import Column, Entry, Footnotes, Grid
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-PUBLISHED_PAIRS = (
-    "the paper's figure 3c, BBBP: perturbation gradient and previous updating gradient agree in 67.45 % of the steps "
-    "of SAM, 72.46 % of GraphSAM, 56.74 % of SAM-k, 40.05 % of SAM-One"
-)
-PUBLISHED_ENTROPY = "the paper's figure 10, CoMPT on BBBP: Adam 2.4130, SAM 2.8382, GraphSAM 2.7239"
+PUBLISHED_PAIRS = "figure 3c of Wang et al. (2024), BBBP, perturbation and previous updating gradient agree: "
+PUBLISHED_PAIRS += ", ".join(f"{share:.2f} % of the steps of {name}" for name, share in published.PAIRS.items())
+PUBLISHED_ENTROPY = f"figure 10 of {published.ENTROPY}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,13 @@ import numpy as np
 from samcmp.errors import UsageError
 from samcmp.inspection import WHAT, Inspection, Measured
 from samcmp.inspection.results import Results
-from samcmp.records import Case
+from samcmp.records import LOWER_IS_BETTER, Case
 from samcmp.report.canvas import Drawn, Options, foot
 from samcmp.report.styles import DASHES, Style, styles_of
 from samcmp.report.units import named
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -196,6 +197,28 @@ def metric(inspection: Inspection) -> str:
     run = inspection.run
     name = run.accuracy.metric if run.accuracy else ""
     return named(name, dataset=run.case.dataset, dataset_hash=run.dataset_hash)
+
+
+def score_axis(axes: Axes, inspection: Inspection) -> None:
+    """Let what was drawn stand on an axis of the test score, better is up."""
+    accuracy = inspection.run.accuracy
+    axes.set_ylabel(f"test {metric(inspection)}")
+    if accuracy is not None and accuracy.metric in LOWER_IS_BETTER:
+        axes.invert_yaxis()
+
+
+def band(axes: Axes, x: Array, low: Array, middle: Array, high: Array, style: Style, **look: Any) -> None:
+    """Draw a line within its band, (P,) each, with gaps at NaN; ``look`` is of the line."""
+    axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
+    axes.plot(x, middle, **{**style, "markevery": max(1, len(x) // 8), "markersize": 4, "linewidth": 1.3, **look})
+
+
+def range_band(axes: Axes, x: Array, rows: Sequence[Array], style: Style, **look: Any) -> None:
+    """Draw the mean of rows, (P,) each, within their range; a gap where one of them is no finite number."""
+    values = np.array(rows)
+    values[~np.isfinite(values)] = np.nan
+    with np.errstate(invalid="ignore"):
+        band(axes, x, values.min(0), values.mean(0), values.max(0), style, **look)
 
 
 def per_epoch(one: Series, name: str, of: Callable[[Array], Any] = np.nanmedian) -> tuple[Array, Array]:

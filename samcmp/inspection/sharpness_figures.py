@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samcmp.analysis.numbers import signed
 from samcmp.errors import UsageError
-from samcmp.inspection import Measured
-from samcmp.inspection.generalisation import LEAST, Association, Point, association
+from samcmp.inspection.generalisation import LEAST, Point, association
 from samcmp.inspection.results import Results
-from samcmp.inspection.series import Cell, Series, Shown, caption, finished, metric, shown, two_columns
+from samcmp.inspection.series import Series, Shown, caption, finished, score_axis, shown, two_columns
 from samcmp.records import LOWER_IS_BETTER
 from samcmp.report.canvas import Drawn, Options, legend, panels, points, tick
 
@@ -88,26 +89,22 @@ def generalisation(results: Results, options: Options) -> Drawn:
     """Each measure of sharpness against the test score, a point a run, with its rank correlation."""
     what = shown(results, "sharpness", *MEASURES)
     wanted = [(cell, name) for cell in what.cells for name in MEASURES]
-    every = {key: _points(cell, name) for key, (cell, name) in enumerate(wanted)}
-    most = max(map(len, every.values()))
+    every = [[point for arm in cell.series for point, _ in _points(arm, name)] for cell, name in wanted]
+    most = max(map(len, every))
     if most < LEAST:
         raise UsageError(
             f"{most} runs are too few for a rank correlation", where="--figure generalisation",
             remedy="Take --repeats 5 or more.",
         )  # fmt: skip
     figure, axes = panels(len(wanted), height=2.9, options=two_columns(options), legend=list(what.used))
-    for key, ((cell, name), one) in enumerate(zip(wanted, axes, strict=True)):
+    for (cell, name), runs, one in zip(wanted, every, axes, strict=True):
         for arm in cell.series:
-            rows = [(m, s) for m, s in (_place(run, name) for run in arm.runs) if m is not None and s is not None]
-            if rows:
+            if rows := [(point.measure, test) for point, test in _points(arm, name)]:
                 one.plot(*zip(*rows, strict=True), **points(arm.style), markersize=6, zorder=3)
         one.locator_params(axis="x", nbins=6)
         one.set_xlabel(MEASURES[name])
-        one.set_ylabel(f"test {metric(cell.first)}")
-        found = association(every[key]) if len(every[key]) >= LEAST else None
-        one.set_title(tick(what.title(cell, _tau(found))))
-        if cell.first.run.accuracy and cell.first.run.accuracy.metric in LOWER_IS_BETTER:
-            one.invert_yaxis()
+        score_axis(one, cell.first)
+        one.set_title(tick(what.title(cell, _tau(runs))))
     legend(figure, what.used, options, lines=False)
     return finished(figure, caption(
         what, "a point a run, better is up; τ: Kendall's τ_b of a measure with the test score, larger is better, over "
@@ -116,26 +113,20 @@ def generalisation(results: Results, options: Options) -> Drawn:
     ), options)  # fmt: skip
 
 
-def _place(run: Measured, name: str) -> tuple[float | None, float | None]:
-    accuracy = run.inspection.run.accuracy
-    return run.inspection.scalars.get(name), accuracy.test if accuracy else None
-
-
-def _points(cell: Cell, name: str) -> list[Point]:
+def _points(arm: Series, name: str) -> list[tuple[Point, float]]:
+    """The runs that have the measure and a test score, each with the score as it is, be larger better or not."""
     found = []
-    for arm in cell.series:
-        for run in arm.runs:
-            measure, score = _place(run, name)
-            accuracy = run.inspection.run.accuracy
-            if measure is not None and score is not None and accuracy is not None:
-                better = -score if accuracy.metric in LOWER_IS_BETTER else score
-                case = run.inspection.case
-                found.append(Point((case.split, case.split_seed, case.fold), measure, better))
+    for one in (run.inspection for run in arm.runs):
+        case, measure, accuracy = one.case, one.scalars.get(name), one.run.accuracy
+        if measure is not None and accuracy is not None:
+            better = -accuracy.test if accuracy.metric in LOWER_IS_BETTER else accuracy.test
+            found.append((Point((case.split, case.split_seed, case.fold), measure, better), accuracy.test))
     return found
 
 
-def _tau(found: Association | None) -> str:
-    if found is None:
-        return "fewer than 5 runs"
-    said = ["n/a" if tau is None else f"{tau:+.2f}".replace("-", "−") for tau in (found.pooled, found.within)]
+def _tau(runs: Sequence[Point]) -> str:
+    if len(runs) < LEAST:
+        return f"fewer than {LEAST} runs"
+    found = association(runs)
+    said = ["n/a" if tau is None else signed(tau, ".2f") for tau in (found.pooled, found.within)]
     return f"τ = {said[0]} over {found.runs} runs, {said[1]} within splits"

@@ -117,6 +117,7 @@ def _unit(
 
 
 def missing(every: Sequence[Unit], kept: Kept) -> list[Unit]:
+    """Return the units that are not whole in the store."""
     return [unit for unit in every if not kept.has(unit.key)]
 
 
@@ -124,8 +125,8 @@ def missing(every: Sequence[Unit], kept: Kept) -> list[Unit]:
 
 
 @dataclass(frozen=True, slots=True)
-class Passes:
-    """Expected passes: forward and backward over one batch."""
+class Expected:
+    """The passes that are to be expected, each forward and backward over one batch."""
 
     training: float = 0.0
     watching: float = 0.0  # true gradients beyond the training's passes, at most
@@ -136,7 +137,7 @@ class Passes:
         return self.training + self.watching + self.measuring
 
 
-def expected(todo: Sequence[Unit], kept: Kept, settings: Settings) -> Passes | None:
+def expected(todo: Sequence[Unit], kept: Kept, settings: Settings) -> Expected | None:
     """Return what the missing units cost, the training of their runs included; None where a size is not known yet."""
     training = watching = measuring = 0.0
     for key, case in runs_to_train(todo, kept, settings).items():
@@ -156,7 +157,7 @@ def expected(todo: Sequence[Unit], kept: Kept, settings: Settings) -> Passes | N
             return None
         molecules = min(size, settings.molecules or size)
         measuring += WHAT[unit.what].passes(settings) * math.ceil(molecules / unit.case.protocol.batch_size)
-    return Passes(training, watching, measuring)
+    return Expected(training, watching, measuring)
 
 
 def runs_to_train(todo: Sequence[Unit], kept: Kept, settings: Settings) -> dict[str, Case]:

@@ -32,8 +32,8 @@ FINAL = ("ok", "diverged")  # how a run may have ended that is not tried again
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """A run with the units that are missing of it, or units of a pair of runs."""
+class Piece:
+    """A piece of work: a run with the units that are missing of it, or units of a pair of runs."""
 
     train_key: str
     case: Case
@@ -55,7 +55,7 @@ class Measuring:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Stored:
     """A unit is in the store."""
 
     unit: Unit
@@ -71,11 +71,11 @@ class Failed:
     reason: str
 
 
-Event = Progress | Measuring | Finished | Failed
+Event = Progress | Measuring | Stored | Failed
 Tell = Callable[[Event], None]
 
 
-def plan(todo: Sequence[Unit], kept: Kept, settings: Settings) -> list[Work]:
+def plan(todo: Sequence[Unit], kept: Kept, settings: Settings) -> list[Piece]:
     """Return what is to be done, in order: every run before the pairs that it belongs to."""
     to_train = runs_to_train(todo, kept, settings)
     grouped: dict[tuple[str, str], list[Unit]] = {}
@@ -86,46 +86,46 @@ def plan(todo: Sequence[Unit], kept: Kept, settings: Settings) -> list[Work]:
         grouped.setdefault((unit.train_key, unit.other_key), []).append(unit)
     cases = {unit.train_key: unit.case for unit in todo} | to_train
     return [
-        Work(key, cases[key], tuple(own), train=not other and key in to_train) for (key, other), own in grouped.items()
+        Piece(key, cases[key], tuple(own), train=not other and key in to_train) for (key, other), own in grouped.items()
     ]
 
 
-def carry_out(work: Work, options: Options, store: Path, settings: Settings, tell: Tell) -> None:
+def carry_out(piece: Piece, options: Options, store: Path, settings: Settings, tell: Tell) -> None:
     """Do one piece of work and say how far it is; where code of others runs in it, in a process of its own.
 
     Raises SamcmpError for what the user can mend.
     """
-    if not is_apart(work):
-        do(work, options, store, settings, tell)
+    if not is_apart(piece):
+        do(piece, options, store, settings, tell)
         return
-    child = Child(_apart, work, options, store, settings)
+    child = Child(_apart, piece, options, store, settings)
     try:
         while not isinstance(event := child.receive(), _Done):
             tell(event)
     except Died as death:
-        tell(Failed(work.case, "train", death.status, death.reason))
+        tell(Failed(piece.case, "train", death.status, death.reason))
     finally:
         child.end()
 
 
-def do(work: Work, options: Options, store: Path, settings: Settings, tell: Tell) -> None:
+def do(piece: Piece, options: Options, store: Path, settings: Settings, tell: Tell) -> None:
     """Do one piece of work in this process."""
     kept = Kept(Store(store))
-    setup = _train(work, options, kept, tell) if work.train else None
-    trained = kept.trained(work.train_key)
-    units = [unit for unit in work.units if not WHAT[unit.what].watched]
+    setup = _train(piece, options, kept, tell) if piece.train else None
+    trained = kept.trained(piece.train_key)
+    units = [unit for unit in piece.units if not WHAT[unit.what].watched]
     if trained is None or not units:
         return
-    if trained.status == "ok" and kept.weights(work.train_key, settings.weights) is None:  # damaged
-        setup = _train(replace(work, units=()), options, kept, tell)
-    setup = setup or assemble(work.case, options)
+    if trained.status == "ok" and kept.weights(piece.train_key, settings.weights) is None:  # damaged
+        setup = _train(replace(piece, units=()), options, kept, tell)
+    setup = setup or assemble(piece.case, options)
     for unit in units:
         _measure(unit, setup, kept, settings, tell)
 
 
-def is_apart(work: Work) -> bool:
+def is_apart(piece: Piece) -> bool:
     """Whether code of others runs in it."""
-    return foreign(work.case) or any(unit.other_case is not None and foreign(unit.other_case) for unit in work.units)
+    return foreign(piece.case) or any(unit.other_case is not None and foreign(unit.other_case) for unit in piece.units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +133,15 @@ class _Done:
     """Nothing more comes."""
 
 
-def _apart(pipe: Connection, work: Work, options: Options, store: Path, settings: Settings) -> None:
-    do(work, options, store, settings, pipe.send)
+def _apart(pipe: Connection, piece: Piece, options: Options, store: Path, settings: Settings) -> None:
+    do(piece, options, store, settings, pipe.send)
     pipe.send(_Done())
 
 
 # ---------------------------------------------------------------------------------------------- training
 
 
-def _train(work: Work, options: Options, kept: Kept, tell: Tell) -> Setup | None:
+def _train(piece: Piece, options: Options, kept: Kept, tell: Tell) -> Setup | None:
     """Train a run and keep its weights and, where it was watched, its gradients. Returns None where it failed."""
     from samcmp.inspection.watch import Watch
 
@@ -149,28 +149,28 @@ def _train(work: Work, options: Options, kept: Kept, tell: Tell) -> Setup | None
 
     def prepare(run: runs.Run) -> None:
         watch = None
-        if work.watched:
-            every = next(unit.settings["every"] for unit in work.units if WHAT[unit.what].watched)
+        if piece.watched:
+            every = next(unit.settings["every"] for unit in piece.units if WHAT[unit.what].watched)
             watch = Watch(run.trainer.closure, every=every, rho=lambda: _radius(run))
             run.trainer.closure = watch  # type: ignore[assignment]  # all that an optimizer calls of it
         seen.append((run, watch))
 
-    saving = replace(options, save=kept.weights_path(work.train_key, "best"))
-    record, _ = runs.train(work.case, saving, key=work.train_key, listen=tell, prepare=prepare)
+    saving = replace(options, save=kept.weights_path(piece.train_key, "best"))
+    record, _ = runs.train(piece.case, saving, key=piece.train_key, listen=tell, prepare=prepare)
     if record.status not in FINAL or not seen:
-        tell(Failed(work.case, "train", record.status, record.reason or "no reason is known"))
+        tell(Failed(piece.case, "train", record.status, record.reason or "no reason is known"))
         return None
     trained = of_record(record)
     _compare(trained, kept)
     run, watch = seen[0]
     if record.status == "ok":
-        kept.add_last(work.train_key, run.model.state_dict())
+        kept.add_last(piece.train_key, run.model.state_dict())
     kept.add_trained(trained)
     if watch is not None:
         from samcmp.inspection.gradients import of_steps
 
         parts = of_steps(watch.steps(), run.setup.steps_per_epoch)
-        for unit in work.units:
+        for unit in piece.units:
             if WHAT[unit.what].watched:
                 _keep(unit, parts, kept, tell)
     return run.setup
@@ -274,4 +274,4 @@ def _keep(unit: Unit, parts: Parts, kept: Kept, tell: Tell) -> None:
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     kept.add(made, parts.arrays)
-    tell(Finished(unit))
+    tell(Stored(unit))

@@ -16,7 +16,7 @@ import pytest
 from samcmp.experiment.store import Store
 from samcmp.inspection import work
 from samcmp.inspection.kept import Kept
-from samcmp.inspection.work import Finished
+from samcmp.inspection.work import Stored
 from samcmp.records import from_json
 from tests.commands import Run
 
@@ -89,7 +89,7 @@ def test_interrupted_and_repeated_it_goes_on(run: Run, trained: list[str], monke
 
     def interrupted(self: Display, event: Any) -> None:
         tell(self, event)
-        if isinstance(event, Finished) and self.finished == 3:
+        if isinstance(event, Stored) and self.finished == 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

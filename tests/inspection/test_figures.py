@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from samcmp.inspection.results import Results
 from samcmp.report.canvas import Drawn, Options, save
 from samcmp.report.styles import styles_of
 from tests.inspection.made import results
-from tests.report.test_figures import visible_texts
+from tests.pictures import check_legible
 
 COLUMN = Options(width=3.3, font_size=7.0)
 LONG = ("adam", "sam", "an-optimizer-of-a-user-with-a-long-name", "graphsam")
@@ -36,19 +35,7 @@ def drawn(kind: str, made: Results | None = None, options: Options | None = None
 def test_no_text_overlaps_or_leaves_the_picture(kind: str, options: Options, many: bool) -> None:
     models, optimizers = (("gcn", "cmpnn"), LONG) if many else (("gcn",), LONG[:2])
     made = results(FIGURES[kind].what, runs=3, models=models, optimizers=optimizers)
-    figure = drawn(kind, made, options).figure
-    texts = visible_texts(figure) + [text for text in figure.texts if text.get_text()]
-    assert len(texts) > 4
-    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
-    width, height = figure.canvas.get_width_height()
-    for name, box in boxes:
-        assert box.x0 >= -1, name
-        assert box.y0 >= -1, name
-        assert box.x1 <= width + 1, name
-        assert box.y1 <= height + 1, name
-    for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
-        assert apart, (one, other)
+    check_legible(drawn(kind, made, options).figure, least=4, shared=1.0)
 
 
 @pytest.mark.parametrize("kind", ["changes", "norms", "landscape"])

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from samcmp.analysis.build import compare
 from samcmp.analysis.comparison import Comparison
@@ -25,6 +23,7 @@ from samcmp.records import Epoch, Record
 from samcmp.report.canvas import Drawn, Options, save
 from samcmp.report.figures import draw
 from samcmp.report.styles import COLOURS, KNOWN, styles
+from tests.pictures import check_legible, visible_texts
 from tests.report.made import ARMS, cell, run
 
 MANY = dict(ARMS) | {f"arm-with-a-long-name[rho=0.0{i}]": (0.001 * i, 1.5, 1.0 + 0.1 * i) for i in range(9)}
@@ -44,36 +43,13 @@ def drawn(kind: str, made: list[Record], options: Options | None = None) -> Draw
     return draw(kind, compare(made), made, options)
 
 
-def visible_texts(figure: Figure) -> list[Text]:
-    """Titles, axis labels, the labels of the ticks that are drawn, and legends."""
-    figure.canvas.draw()
-    texts = [text for legend in figure.legends for text in legend.get_texts()]
-    for axes in figure.axes:
-        if axes.get_visible():
-            texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
-            texts += [tick.label1 for axis in (axes.xaxis, axes.yaxis) for tick in axis._update_ticks()]  # type: ignore[attr-defined]
-            texts += [tick.label2 for child in axes.child_axes for tick in child.yaxis._update_ticks()]
-    return [text for text in texts if text.get_text().strip() and text.get_visible()]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", [Options(), COLUMN, Options(font_size=14.0, against="sam", x="time")])
 @pytest.mark.parametrize(("cells", "arms"), [(2, dict(ARMS)), (4, MANY)])
 def test_no_text_overlaps_or_leaves_the_picture(
     kind: str, options: Options, cells: int, arms: dict[str, tuple[float, float, float]]
 ) -> None:
-    figure = drawn(kind, records(cells, arms), options).figure
-    texts = visible_texts(figure)
-    assert len(texts) > 10
-    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
-    width, height = figure.canvas.get_width_height()
-    for name, box in boxes:
-        assert box.x0 >= -1, name
-        assert box.y0 >= -1, name
-        assert box.x1 <= width + 1, name
-        assert box.y1 <= height + 1, name
-    for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        assert not (a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 and b.y0 < a.y1), (one, other)
+    check_legible(drawn(kind, records(cells, arms), options).figure, least=10)
 
 
 # ---------------------------------------------------------------------------------------------- looks
