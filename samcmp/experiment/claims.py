@@ -55,7 +55,11 @@ class Owner:
 class Claims:
     """The claims of this process in a store's folder, and those of others.
 
-    A thread keeps them fresh from the first one on; :meth:`close` gives all of them up.
+    A thread gives a sign of life of each every :data:`BEAT_SECONDS` from the first one on; :meth:`close` gives all of
+    them up.
+
+    Args:
+        store: its folder; claims are in the folder claims of it, which is made when there is one.
     """
 
     def __init__(self, store: Path) -> None:

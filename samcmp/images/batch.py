@@ -28,7 +28,7 @@ class ImageBatch:
 
     @property
     def work(self) -> int:
-        """What the cost of a pass grows with."""
+        """What the cost of a pass grows with: of images, which are all alike, their number."""
         return self.size
 
     def to(
@@ -49,6 +49,7 @@ class ImageBatch:
         return self._map(moved)
 
     def pin_memory(self) -> ImageBatch:
+        """Return this batch in memory that a GPU can copy from without waiting."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, change: Any) -> ImageBatch:

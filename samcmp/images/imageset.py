@@ -40,7 +40,10 @@ class ImageSet:
     def of(
         cls, pixels: NDArray[np.uint8], y: NDArray[np.float64], rows: NDArray[np.int64], *, train: NDArray[np.int64]
     ) -> ImageSet:
-        """Join images with their labels; channels are normalised by those at the positions ``train`` alone."""
+        """Join images (M, 3, h, w) with their labels (M, 1) and rows (M,), ascending.
+
+        Channels are normalised by the mean and standard deviation of the images at the positions ``train`` alone.
+        """
         mean, std = channel_statistics(pixels, train)
         return cls(
             pixels=torch.from_numpy(pixels),
@@ -88,7 +91,10 @@ class ImageSet:
         return replace(self, augmentation=generator)
 
     def batch(self, positions: Tensor, *, pin: bool = False) -> ImageBatch:
-        """Return the images at ``positions`` (on the host, any order, repeats allowed) as one batch."""
+        """Return the images at ``positions`` (on the host, any order, repeats allowed) as one batch.
+
+        Raises ValueError for no position, and for one that is not here.
+        """
         if not len(positions):
             raise ValueError("a batch needs at least one image")
         if not (positions.min() >= 0 and positions.max() < len(self)):
@@ -110,7 +116,10 @@ class ImageSet:
         drop_last: bool = False,
         pin: bool = False,
     ) -> Iterator[ImageBatch]:
-        """Return batches over ``positions``, shuffled when a generator is given (its draws are on the host)."""
+        """Return batches over ``positions``, shuffled when a generator is given (its draws are on the host).
+
+        Raises ValueError for a batch size below 1.
+        """
         positions = in_order(positions, batch_size, generator=generator, drop_last=drop_last)
         return (self.batch(part, pin=pin) for part in torch.split(positions, batch_size))
 

@@ -9,7 +9,11 @@ from numpy.typing import NDArray
 def channel_statistics(
     pixels: NDArray[np.uint8], positions: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation (3,) of each channel on the scale 0 to 1; 1 for a channel of one value."""
+    """Return mean and standard deviation (3,) of each channel of ``pixels`` (M, 3, h, w), on the scale 0 to 1.
+
+    Of the images at ``positions`` (n,), 1 or more, over all their pixels (divided by their number, not one less). The
+    deviation is 1 for a channel of one value, which can then be divided by it.
+    """
     sums = np.zeros((2, 3))
     for part in np.array_split(positions, max(1, len(positions) // 1024)):
         values = pixels[part].reshape(len(part), 3, -1).astype(np.float32)  # whole numbers below 2^16: sums are exact

@@ -77,6 +77,7 @@ class Measurement:
 
     @property
     def module(self) -> str:
+        """That the function is in, whose code decides the result."""
         return self.function.partition(":")[0]
 
     def load(self) -> Callable[[Context], Parts]:

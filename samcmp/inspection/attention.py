@@ -1,4 +1,6 @@
-"""How widely a model's attention is spread: its entropy, in nats, and the map of one molecule.
+"""How widely a model's attention is spread: its entropy (Shannon 1948), in nats, and the map of one molecule.
+
+Wang et al. (2024) show both in figure 10.
 
     H_i = -Σ_j A_ij ln A_ij, 0 ln 0 = 0        mean over atoms i, heads and layers, then over molecules
 
@@ -36,7 +38,8 @@ def measure(context: Context) -> Parts:
     with ``_initial``; the arrays ``entropy`` (M,) of the molecules, their ``atoms`` (M,) and ``rows`` (M,),
     ``by_layer`` (layers,), and one molecule's ``map`` (n, n), the last layer's mean over heads, with ``map_initial``,
     ``map_row`` (1,) and ``symbols`` (n,); there is no map where the row asked for is no test molecule of the split.
-    Raises ValueError where the model has no attention between atoms.
+    Entropies are in nats. Costs two forward passes over the test molecules. Raises UsageError for a dataset of images,
+    and ValueError where the model has no attention between atoms.
     """
     setup, graphs = context.setup, context.setup.dataset
     if not isinstance(graphs, GraphSet):
@@ -77,7 +80,10 @@ def measure(context: Context) -> Parts:
 def entropy(
     model: nn.Module, batches: Iterable[GraphBatch]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return each molecule's entropy (M,), its atoms (M,) and row (M,), and the mean entropy of every layer."""
+    """Return each molecule's entropy (M,), its atoms (M,) and row (M,), and the mean entropy of every layer (l,).
+
+    Raises ValueError where the model has no attention between atoms.
+    """
     entropies, atoms, rows = [], [], []
     for batch in batches:
         size = batch.atom_ptr.diff()
@@ -123,13 +129,13 @@ def layers_of(model: nn.Module, batch: GraphBatch) -> Layers:
 
 
 def heat_map(model: nn.Module, batch: GraphBatch) -> NDArray[np.float64]:
-    """Return (n, n) of a batch of one molecule: the last layer's attention, mean over heads."""
+    """Return (n, n) of a batch of one molecule: the last layer's attention, mean over heads; a row sums to 1."""
     made: NDArray[np.float64] = layers_of(model, batch)[-1][0].double().mean(0).cpu().numpy()
     return made
 
 
 def shares(entropies: NDArray[np.float64], atoms: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the entropies over ln n, of molecules with two atoms or more."""
+    """Return the entropies (M,) over ln n of the ``atoms`` (M,), 0 to 1, for the molecules with two atoms or more."""
     several = atoms > 1
     made: NDArray[np.float64] = entropies[several] / np.log(atoms[several])
     return made

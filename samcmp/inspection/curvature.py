@@ -2,7 +2,8 @@
 
     H v ≈ ‖v‖ (∇L(θ + h u) - ∇L(θ - h u)) / 2h, u = v / ‖v‖, h = 0.01
 
-h is part of the definition. With ReLU the loss is piecewise smooth and its pointwise Hessian says little: what is
+This is the central difference, whose error is of the order of h². h, a distance between weights, is part of the
+definition. With ReLU the loss is piecewise smooth and its pointwise Hessian says little: what is
 measured is the curvature over a distance of h. Nothing is differentiated twice, so that a model whose layers allow one
 derivative only, or hide their second one, cannot give a wrong product.
 """
@@ -32,7 +33,11 @@ CONVERGED = 0.05  # largest residual of an eigenvalue, as a share of it
 
 
 def product(loss: MeanLoss, v: list[Tensor], *, h: float = H) -> list[Tensor]:
-    """Return H v. Costs two gradients."""
+    """Return H v, a tensor a parameter as v has; 0 for v = 0. Costs two gradients.
+
+    Args:
+        h: distance from the weights at which the gradients are taken, whatever the length of v.
+    """
     length = norm(v)
     if not length:
         return [torch.zeros_like(part) for part in v]
@@ -49,12 +54,13 @@ def curvature(
 ) -> Parts:
     """Measure the largest and the smallest eigenvalue and the trace of the Hessian.
 
-    Eigenvalues: Lanczos with full reorthogonalisation, then the Rayleigh quotient y·Hy of the Ritz vector y and its
-    residual ‖Hy - λy‖; where that is above 5 % of |λ| there is no number. Trace: the mean of z·Hz over Rademacher
+    Eigenvalues: Lanczos (1950) with full reorthogonalisation, then the Rayleigh quotient y·Hy of the Ritz vector y and
+    its residual ‖Hy - λy‖; where that is above 5 % of |λ| there is no number. Trace: the mean of z·Hz over Rademacher
     vectors z (Hutchinson 1989) with its standard error.
 
     Returns the scalars ``lambda_max``, ``lambda_min``, each with ``..._residual`` (a share of |λ|), ``trace`` and
-    ``trace_error``, and the array ``probes`` (K,). Costs 2 (steps + 2 + probes) gradients. ``probes`` is 2 or more.
+    ``trace_error``, and the array ``probes`` (K,), of each z; all but shares in units of the loss over weight². Costs
+    2 (steps + 2 + probes) gradients. ``probes`` is 2 or more.
     """
     total = steps + 2 + probes
     scalars, missing = _extremes(loss, h=h, steps=steps, seed=seed, say=lambda done, _: say(done, total))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from samcmp.errors import UsageError, unknown
+from samcmp.inspection.generalisation import LEAST, too_few
 
 if TYPE_CHECKING:
     from samcmp.inspection.results import Results
@@ -15,27 +16,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A line of the catalogue."""
+class Drawing:
+    """A line of the catalogue: a function (Results, Options) -> Drawn that is named as its figure."""
 
-    function: str  # module:function, (Results, Options) -> Drawn
+    module: str
     what: str  # the measurement that it is drawn of
 
 
-_GRADIENTS = "samcmp.inspection.gradient_figures"
-FIGURES: Mapping[str, Kind] = {
-    "changes": Kind(f"{_GRADIENTS}:changes", "gradients"),
-    "norms": Kind(f"{_GRADIENTS}:norms", "gradients"),
-    "pairs": Kind(f"{_GRADIENTS}:pairs", "gradients"),
-    "conjectures": Kind(f"{_GRADIENTS}:conjectures", "gradients"),
-    "landscape": Kind("samcmp.inspection.landscape_figures:landscape", "landscape"),
-    "surface": Kind("samcmp.inspection.landscape_figures:surface", "surface"),
-    "path": Kind("samcmp.inspection.landscape_figures:path", "path"),
-    "sharpness": Kind("samcmp.inspection.sharpness_figures:sharpness", "sharpness"),
-    "generalisation": Kind("samcmp.inspection.sharpness_figures:generalisation", "sharpness"),
-    "attention": Kind("samcmp.inspection.attention_figures:attention", "attention"),
+_ROOM = "samcmp.inspection"
+FIGURES: Mapping[str, Drawing] = {
+    **dict.fromkeys(("changes", "norms", "pairs", "conjectures"), Drawing(f"{_ROOM}.gradient_figures", "gradients")),
+    **{name: Drawing(f"{_ROOM}.landscape_figures", name) for name in ("landscape", "surface", "path")},
+    **dict.fromkeys(("sharpness", "generalisation"), Drawing(f"{_ROOM}.sharpness_figures", "sharpness")),
+    "attention": Drawing(f"{_ROOM}.attention_figures", "attention"),
 }
-LEAST_RUNS = 5  # for a rank correlation over runs
 
 
 def check(kind: str, *, where: str, what: tuple[str, ...], runs: int) -> None:
@@ -45,17 +39,14 @@ def check(kind: str, *, where: str, what: tuple[str, ...], runs: int) -> None:
     needed = FIGURES[kind].what
     if needed not in what:
         raise UsageError(f"{needed} was not measured", where=where, remedy=f"Add --what {needed}.")
-    if kind == "generalisation" and runs < LEAST_RUNS:
-        raise UsageError(
-            f"{runs} runs are too few for a rank correlation", where=where, remedy="Take --repeats 5 or more."
-        )
+    if kind == "generalisation" and runs < LEAST:
+        raise too_few(runs, where=where)
 
 
 def draw(kind: str, results: Results, options: Options) -> Drawn:
     """Draw a figure and write its caption. Raises UsageError where nothing was measured that it shows."""
     from samcmp.report.canvas import plain_matplotlib
 
-    module, _, name = FIGURES[kind].function.partition(":")
-    made: Callable[[Results, Options], Drawn] = getattr(importlib.import_module(module), name)
+    made: Callable[[Results, Options], Drawn] = getattr(importlib.import_module(FIGURES[kind].module), kind)
     with plain_matplotlib(options.font_size):
         return made(results, options)

@@ -11,6 +11,8 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from samcmp.errors import UsageError
+
 LEAST = 5  # runs
 
 
@@ -33,8 +35,17 @@ class Association:
     splits: int  # that the mean is over
 
 
+def too_few(runs: int, *, where: str) -> UsageError:
+    """Build the error for fewer than :data:`LEAST` runs."""
+    return UsageError(
+        f"{runs} runs are too few for a rank correlation", where=where, remedy=f"Take --repeats {LEAST} or more."
+    )
+
+
 def association(points: Sequence[Point]) -> Association:
-    """Return Kendall's τ_b (1945) pooled and within splits. Raises ValueError for fewer than five runs."""
+    """Return Kendall's τ_b pooled and within splits. Runs without a finite measure and score do not count.
+
+    Raises ValueError for fewer than five runs."""
     finite = [p for p in points if math.isfinite(p.measure) and math.isfinite(p.score)]
     if len(finite) < LEAST:
         raise ValueError(f"{len(finite)} runs are too few for a rank correlation")
@@ -46,7 +57,10 @@ def association(points: Sequence[Point]) -> Association:
 
 
 def tau_b(points: Sequence[Point]) -> float | None:
-    """Return τ_b = (C - D) / √((P - T_x)(P - T_y)), P pairs; None where all of one side are tied."""
+    """Return τ_b = (C - D) / √((P - T_x)(P - T_y)) of P pairs, C of them concordant and D discordant, T tied in one.
+
+    None where all of one side are tied. Source: Kendall (1945).
+    """
     from scipy.stats import kendalltau
 
     if len(points) < 2:

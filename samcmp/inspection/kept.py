@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from samcmp import files
 from samcmp.errors import DataError, StoreError, in_one_line
 from samcmp.inspection import SCHEMA, Inspection, Measured, Trained
-from samcmp.records import from_json, parse_json, to_json
+from samcmp.records import from_json, is_key, parse_json, to_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,28 +33,35 @@ Noun = TypeVar("Noun", Inspection, Trained)
 
 
 class Kept:
-    """The inspections and weights of a store; what is damaged there is noted in its ``damaged`` and is not there."""
+    """The inspections and weights of a store; what is damaged there is noted in its ``damaged`` and is not there.
+
+    Reading raises StoreError for what a newer samcmp wrote.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     def path(self, key: str) -> Path:
+        """Return where an inspection is kept, or will be."""
         return self.store.path(key, "inspections")
 
     def weights_path(self, train_key: str, which: str) -> Path:
-        """``which`` is best or last."""
+        """Return where the weights of a run are kept; ``which``: best or last."""
         return self.store.path(train_key, "weights", f".{which}.safetensors")
 
     # ---- inspections
 
     def every_key(self) -> list[str]:
-        files = (self.store.folder / "inspections").glob("??/*.json")
-        return sorted(path.stem for path in files if len(path.stem) == 64)
+        """Return the keys of all inspections, sorted."""
+        found = (self.store.folder / "inspections").glob("??/*.json")
+        return sorted(path.stem for path in found if is_key(path.stem))
 
     def has(self, key: str) -> bool:
+        """Whether an inspection is there and whole, arrays included."""
         return self.inspection(key) is not None and self._is_whole(self._arrays_path(key))
 
     def inspection(self, key: str) -> Inspection | None:
+        """Return an inspection without its arrays, or None where it is not there, damaged or another's."""
         found = self._read(Inspection, self.path(key))
         return found if found is None or found.key == key else None
 
@@ -100,6 +107,7 @@ class Kept:
     # ---- runs and their weights
 
     def trained(self, train_key: str) -> Trained | None:
+        """Return what an inspected run came to, or None where it is not there, damaged or another's."""
         found = self._read(Trained, self.store.path(train_key, "weights"))
         return found if found is None or found.train_key == train_key else None
 

@@ -39,7 +39,11 @@ def measure(context: Context) -> Parts:
 
 
 def direction(theta: Vector, number: int, *, kind: Kind = "filter", seed: int = 0) -> list[Tensor]:
-    """Return direction D of that number: the same draw for all weights of one shape, scaled to ``theta``."""
+    """Return direction D of that number: the same draw for all weights of one shape, scaled to ``theta``.
+
+    With ``filter`` row i of a matrix becomes d_i ‖θ_i‖/‖d_i‖, d_i being all that belongs to output i, and a tensor of
+    one dimension 0 (Li et al. 2018, Section 4); with ``gaussian`` all is as it was drawn.
+    """
     generator = torch.Generator().manual_seed(stream(seed, f"direction-{number}"))
     drawn = [torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p) for p in theta]
     return drawn if kind == "gaussian" else [_filtered(d, p) for d, p in zip(drawn, theta, strict=True)]
@@ -62,7 +66,8 @@ def landscape(
     """Measure L(θ + x D) for each direction D.
 
     Returns the arrays ``x`` (P,) and ``losses`` (K, P), and the scalars ``loss``, L(θ), ``gradient_norm``,
-    ``weight_norm`` and ``rise``: L(θ ± D) - L(θ), the mean over directions and both signs. Costs K (P - 1) mean losses,
+    ``weight_norm`` and ``rise``: L(θ ± D) - L(θ), the mean over directions and both signs; all but the norms in units
+    of the loss. Costs K (P - 1) mean losses,
     one more and a gradient. Raises ValueError for an even number of points: x = 0 is one of them.
     """
     x = grid(points)

@@ -95,7 +95,10 @@ def path(
 
 
 def barrier(alpha: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
-    """Return the largest height of the losses above the chord between α = 0 and 1; NaN where one is not finite."""
+    """Return the largest height of the losses (P,) above the chord between α = 0 and 1, in units of the loss.
+
+    NaN where one of them is not finite.
+    """
     inside = (alpha >= 0) & (alpha <= 1)
     a, L = alpha[inside], losses[inside]
     with np.errstate(invalid="ignore"):

@@ -152,6 +152,7 @@ def pairs(results: Results) -> Grid | None:
 
 
 def terminal(results: Results) -> list[RenderableType]:
+    """Return what to print: the table with its footnotes and remarks, the paths, and what failed."""
     from rich.text import Text
 
     from samcmp.report.terminal import SUPERSCRIPTS, Screen
@@ -167,6 +168,7 @@ def terminal(results: Results) -> list[RenderableType]:
 
 
 def markdown(results: Results) -> str:
+    """Return the table and the paths as Markdown, ending in a line break."""
     from samcmp.report.markdown import escape, grid_lines
 
     made, footnotes = grid(results)

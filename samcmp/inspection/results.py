@@ -40,9 +40,11 @@ class Arm:
         return [m.inspection.scalars[name] for m in self.measured.get(what, ()) if name in m.inspection.scalars]
 
     def value(self, what: str, name: str) -> Value | None:
+        """Return a scalar over the runs; None where no run has it."""
         return _over_runs(self.values(what, name))
 
     def test(self) -> Value | None:
+        """Return the test score over the runs; None where no run has one."""
         return _over_runs([run.accuracy.test for run in self.runs.values() if run.accuracy is not None])
 
     def reason(self, what: str, name: str) -> str:
@@ -77,6 +79,7 @@ class Results:
         return list(dict.fromkeys((arm.dataset, arm.model) for arm in self.arms))
 
     def of(self, cell: tuple[str, str]) -> list[Arm]:
+        """Return the arms of a dataset and model."""
         return [arm for arm in self.arms if (arm.dataset, arm.model) == cell]
 
     def label(self, case: Case) -> str:

@@ -56,6 +56,7 @@ class Cell:
 
     @property
     def first(self) -> Inspection:
+        """Of the first run, for what all runs of the cell share."""
         return self.series[0].runs[0].inspection
 
 

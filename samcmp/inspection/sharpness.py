@@ -37,9 +37,14 @@ def measure(context: Context) -> Parts:
 def sharpness(loss: MeanLoss, *, radius: float = 0.05, steps: int = STEPS, say: Say = silent) -> Parts:
     """Measure both sharpnesses within ``radius`` of the weights, one radius for all that are compared.
 
+    Args:
+        radius: r, the length of δ; the adaptive δ has ‖δ/|θ|‖ = 10 r.
+        steps: of the projected ascent, the first of which is the δ of m-sharpness.
+
     Returns the scalars ``m_sharpness``, ``m_sharpness_ascent``, ``first_order``, ``adaptive_sharpness``, the arrays of
-    the same names, a number a batch, with ``share`` of the labels, and the scalars ``loss``, ``gradient_norm`` and
-    ``weight_norm``. Costs, in passes over the batches, ``steps`` gradients and one more, and two losses.
+    the same names, a number a batch (B,), with ``share`` of the labels (B,), and the scalars ``loss``,
+    ``gradient_norm`` and ``weight_norm``; sharpnesses are in units of the loss. Costs, in passes over the batches,
+    ``steps`` gradients and one more, and two losses.
     """
     rows = []
     for share, one in loss.single():

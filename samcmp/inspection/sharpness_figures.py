@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samcmp.analysis.numbers import signed
-from samcmp.errors import UsageError
-from samcmp.inspection.generalisation import LEAST, Point, association
+from samcmp.inspection.generalisation import LEAST, Point, association, too_few
 from samcmp.inspection.results import Results
 from samcmp.inspection.series import Series, Shown, caption, finished, score_axis, shown, two_columns
 from samcmp.records import LOWER_IS_BETTER
@@ -92,10 +91,7 @@ def generalisation(results: Results, options: Options) -> Drawn:
     every = [[point for arm in cell.series for point, _ in _points(arm, name)] for cell, name in wanted]
     most = max(map(len, every))
     if most < LEAST:
-        raise UsageError(
-            f"{most} runs are too few for a rank correlation", where="--figure generalisation",
-            remedy="Take --repeats 5 or more.",
-        )  # fmt: skip
+        raise too_few(most, where="--figure generalisation")
     figure, axes = panels(len(wanted), height=2.9, options=two_columns(options), legend=list(what.used))
     for (cell, name), runs, one in zip(wanted, every, axes, strict=True):
         for arm in cell.series:

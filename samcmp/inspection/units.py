@@ -134,6 +134,7 @@ class Expected:
 
     @property
     def total(self) -> float:
+        """All three."""
         return self.training + self.watching + self.measuring
 
 

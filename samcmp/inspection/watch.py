@@ -51,6 +51,8 @@ class Steps:
 class Watch:
     """What an optimizer's ``step`` calls in place of ``closure``, to which everything is handed on.
 
+    Raises ValueError for a model without a trained parameter.
+
     Args:
         every: true gradients at the steps t with t mod every in {0, 1}, so that changes have neighbours.
         rho: the optimizer's radius now; None where there is none, or several.
@@ -90,6 +92,7 @@ class Watch:
 
     @property
     def batch(self) -> Batch | None:
+        """The step's batch; setting it ends the step before and begins one."""
         return self.closure.batch
 
     @batch.setter
@@ -107,9 +110,11 @@ class Watch:
         return self._pass(self.closure, plain=self.closure.loss_power == 1)
 
     def plain(self) -> Tensor:
+        """Take the closure's pass without a loss power."""
         return self._pass(self.closure.plain, plain=True)
 
     def on(self, keep: Tensor) -> Tensor:
+        """Take the closure's pass with the mean over the graphs in ``keep``, (G,) boolean."""
         return self._pass(functools.partial(self.closure.on, keep), plain=False)
 
     # ---- a step

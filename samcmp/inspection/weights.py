@@ -188,7 +188,7 @@ class MeanLoss:
 
 
 def of_context(context: Context) -> MeanLoss:
-    """Return the mean training loss that a measurement is of: over the chosen molecules."""
+    """Return the mean training loss that a measurement is of: over the chosen molecules. Raises ValueError."""
     return MeanLoss(context.model, context.train, context.setup.criterion)
 
 

@@ -42,6 +42,7 @@ class Piece:
 
     @property
     def watched(self) -> bool:
+        """Whether something is measured while the run trains."""
         return any(WHAT[unit.what].watched for unit in self.units)
 
 

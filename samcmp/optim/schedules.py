@@ -35,9 +35,11 @@ class RhoSchedule:
         self._write()
 
     def get_last_rho(self) -> list[float]:
+        """Return every group's ρ now, as ``get_last_lr`` of torch's schedulers returns learning rates."""
         return [float(group["rho"]) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the schedule; ρ itself is in the optimizer's groups."""
         return {"last_epoch": self.last_epoch}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,22 @@ def test_the_scale_is_the_references_distribution_function() -> None:
     assert found == pytest.approx([0, levels[0], levels[len(points) // 2], levels[-1], 1])
     sample = np.concatenate([np.zeros(90), np.ones(10)])
     assert (descriptors.distribution(sample) == 0).sum() == 59  # levels i/64 with 99 i/64 < 90
+
+
+def test_a_reference_that_is_written_is_the_one_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rdkit2d_reference.csv"
+    descriptors.write_reference(file, SMILES, about="six molecules")
+    assert file.read_text().startswith("# six molecules; 65 quantiles")
+    monkeypatch.setattr(descriptors.resources, "files", lambda package: tmp_path)
+    descriptors._reference.cache_clear()
+    weight = descriptors.NAMES.index("MolWt")
+    try:
+        found = descriptors.compute("rdkit2d", SMILES)[:, weight]
+    finally:
+        descriptors._reference.cache_clear()
+    order = np.argsort(descriptors.raw(SMILES)[:, weight])
+    assert found[order[[0, -1]]] == pytest.approx([6 / 64, 1])  # of 65 quantiles the least weight is the first 13
+    assert (np.diff(found[order]) > 0).all()
 
 
 def test_what_rdkit_cannot_compute_is_zero() -> None:

@@ -150,7 +150,7 @@ def _rhos(make: Callable[[Any], Any], epochs: int) -> list[float]:
     schedule = make(optimizer)
     found = []
     for _ in range(epochs):
-        found.append(optimizer.param_groups[0]["rho"])
+        found += schedule.get_last_rho()
         schedule.step()
     return found
 
