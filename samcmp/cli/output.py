@@ -19,15 +19,8 @@ if TYPE_CHECKING:
     from samcmp.records import Record
 
 WIDTH = 100  # columns
-
-
-MEANT = {
-    "txt": "table",
-    "text": "table",
-    "md": "markdown",
-    "tex": "latex",
-    "htm": "html",
-}  # nearer by meaning than by letters
+# nearer by meaning than by letters
+MEANT = {"txt": "table", "text": "table", "md": "markdown", "tex": "latex", "htm": "html"}
 
 
 def check(form: str, output: Path | None = None, *, allowed: Sequence[str] | None = None, rows: str = "arms") -> None:

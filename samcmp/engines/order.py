@@ -32,7 +32,7 @@ Role = Literal["dataset", "split", "weights", "code"]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One run."""
+    """A run that a worker is to do, and the key that it must give it."""
 
     key: str
     case: Case

@@ -15,13 +15,7 @@ from samcmp.data.catalogue import Catalogue
 from samcmp.records import Case, content_key, to_json
 
 _PACKAGES = ("torch", "rdkit")  # whose versions change bits
-_ADDED = (
-    "own",
-    "trial",
-    "search",
-    "drawn",
-    "code",
-)  # fields of a Case that its key holds only where they say something
+_ADDED = ("own", "trial", "search", "drawn", "code")  # fields of a Case that its key holds where they say something
 KEY_VERSION = 2  # raised when the meaning of a Case changes without its fields changing
 
 Roots = tuple[str, ...]

@@ -10,7 +10,7 @@ import numpy as np
 from samcmp.inspection import published
 from samcmp.inspection.results import Results
 from samcmp.inspection.series import Series, Shown, band, caption, finished, per_epoch, shown
-from samcmp.report.canvas import Drawn, Options, legend, panels, points, tick
+from samcmp.report.canvas import GREY, Drawn, Options, legend, panels, points, tick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-GREY = "#B0B0B0"
 SYMBOLS = {"g": r"g", "epsilon": r"\hat{\varepsilon}", "omega": r"\omega"}
 NAMES = {"g": "SAM's true gradient g", "epsilon": "displacement ε", "omega": "updating gradient ω"}
 LETTERS = (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samcmp.inspection.results import Results
-from samcmp.inspection.series import Cell, Series, Shown, caption, finished, range_band, score_axis, shown, two_columns
-from samcmp.report.canvas import Drawn, Options, legend, panels, tick
+from samcmp.inspection.series import Cell, Series, Shown, caption, finished, range_band, score_axis, shown
+from samcmp.report.canvas import Drawn, Options, legend, panels, tick, two_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

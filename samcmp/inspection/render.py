@@ -155,11 +155,10 @@ def terminal(results: Results) -> list[RenderableType]:
     """Return what to print: the table with its footnotes and remarks, the paths, and what failed."""
     from rich.text import Text
 
-    from samcmp.report.terminal import SUPERSCRIPTS, Screen
+    from samcmp.report.terminal import Screen, footnotes
 
-    made, footnotes = grid(results)
-    parts: list[Any] = [Screen(made)]
-    parts += [Text(f"{str(i).translate(SUPERSCRIPTS)} {text}") for i, text in enumerate(footnotes, start=1)]
+    made, notes = grid(results)
+    parts: list[Any] = [Screen(made), *footnotes(notes)]
     parts += [Text(), *(Text(text, style="dim") for text in made.remarks)]
     if between := pairs(results):
         parts += [Text(), Text(between.title, style="bold"), Screen(between), *map(Text, between.remarks)]
@@ -169,16 +168,12 @@ def terminal(results: Results) -> list[RenderableType]:
 
 def markdown(results: Results) -> str:
     """Return the table and the paths as Markdown, ending in a line break."""
-    from samcmp.report.markdown import escape, grid_lines
+    from samcmp.report.markdown import bullets, footnotes, grid_lines
 
-    made, footnotes = grid(results)
-    lines = grid_lines(made)
-    for i, text in enumerate(footnotes, start=1):
-        lines += ["", f"<sup>{i}</sup> {escape(text)}"]
-    lines += ["", *(f"- {escape(text)}" for text in made.remarks)]
+    made, notes = grid(results)
+    lines = [*grid_lines(made), *footnotes(notes), *bullets(made.remarks)]
     if between := pairs(results):
-        lines += ["", f"**{between.title}**", "", *grid_lines(between), ""]
-        lines += [f"- {escape(text)}" for text in between.remarks]
+        lines += ["", f"**{between.title}**", "", *grid_lines(between), *bullets(between.remarks)]
     return "\n".join(lines) + "\n"
 
 

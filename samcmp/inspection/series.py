@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -229,11 +228,6 @@ def per_epoch(one: Series, name: str, of: Callable[[Array], Any] = np.nanmedian)
     every = np.unique(epochs)
     rows = [values[(epochs == e) & np.isfinite(values)] for e in every]
     return every + 1, np.array([of(row) if len(row) else np.full_like(of(np.zeros(1)), np.nan) for row in rows])
-
-
-def two_columns(options: Options) -> Options:
-    """The same options with at most two panels side by side."""
-    return dataclasses.replace(options, columns=min(2, options.columns))
 
 
 def finished(figure: Figure, text: str, options: Options) -> Drawn:

@@ -10,9 +10,9 @@ import numpy as np
 from samcmp.analysis.numbers import signed
 from samcmp.inspection.generalisation import LEAST, Point, association, too_few
 from samcmp.inspection.results import Results
-from samcmp.inspection.series import Series, Shown, caption, finished, score_axis, shown, two_columns
+from samcmp.inspection.series import Series, Shown, caption, finished, score_axis, shown
 from samcmp.records import LOWER_IS_BETTER
-from samcmp.report.canvas import Drawn, Options, legend, panels, points, tick
+from samcmp.report.canvas import Drawn, Options, legend, panels, points, tick, two_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 import os
@@ -25,6 +26,7 @@ Against = Literal["base", "sam"]
 Scale = Literal["epochs", "passes", "time"]
 AGAINST, SCALES = get_args(Against), get_args(Scale)
 MOST_CHARACTERS = 44  # of a name
+GREY = "#B0B0B0"  # of lines that a figure is read by
 PANEL = 4.6  # inches: the width of a panel where none is asked for
 LEAST = 2.3  # inches: a narrower panel at 9 points cannot be read
 
@@ -148,6 +150,11 @@ def panels(
     for one in axes[count:]:
         one.set_visible(False)
     return figure, axes[:count]
+
+
+def two_columns(options: Options) -> Options:
+    """The same options with at most two panels side by side."""
+    return dataclasses.replace(options, columns=min(2, options.columns))
 
 
 def beside(axes: Sequence[Axes]) -> int:

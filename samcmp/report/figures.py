@@ -17,6 +17,7 @@ from samcmp.analysis.sentences import headline
 from samcmp.errors import unknown
 from samcmp.records import Record
 from samcmp.report.canvas import (
+    GREY,
     MOST_CHARACTERS,
     PANEL,
     Drawn,
@@ -34,7 +35,7 @@ from samcmp.report.units import metric_in
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GREY, PALE = "#B0B0B0", "#E6E6E6"
+PALE = "#E6E6E6"
 LONGEST = 3.0  # times the spread that matters: an interval that is longer runs out of its panel
 BARS = (
     "thick bars: 95 % of each comparison alone, thin: of all of a panel together, which the words are read off (one "

@@ -17,7 +17,7 @@ from samcmp.profiling import WARNING
 from samcmp.records import Ratio, Record, Throughput, speed_word, to_json
 from samcmp.report import latex
 from samcmp.report.grid import Column, Entry, Grid
-from samcmp.report.markdown import escape, grid_lines
+from samcmp.report.markdown import bullets, escape, grid_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -274,13 +274,10 @@ def render(sessions: Sequence[Sequence[Record]], *, form: str) -> str:
     if form == "latex":
         return latex.document(layouts)
     blocks = [
-        [f"**{escape(grid.title)}**", ""] * bool(grid.title) + grid_lines(grid) + _remarks(grid) for grid in layouts
+        [f"**{escape(grid.title)}**", ""] * bool(grid.title) + grid_lines(grid) + bullets(grid.remarks)
+        for grid in layouts
     ]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
-
-
-def _remarks(grid: Grid) -> list[str]:
-    return ["", *(f"- {escape(text)}" for text in grid.remarks)] if grid.remarks else []
 
 
 def _flat(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ def render(comparison: Comparison) -> Group:
     if layout.recommendation:
         parts += [Text(layout.recommendation, style="bold"), Text(layout.rule, style="dim"), Text()]
     parts.append(Screen(compact(layout.main)) if layout.main.rows else Text("No Records match."))
-    parts += [Text(f"{str(i).translate(SUPERSCRIPTS)} {text}") for i, text in enumerate(layout.footnotes, start=1)]
+    parts += footnotes(layout.footnotes)
     parts += [Text(text, style="dim") for text in layout.main.remarks]
     for headline, sentences in layout.verdicts:
         parts += [Text(), Text(headline, style="bold")]
@@ -48,6 +48,13 @@ def write(comparison: Comparison, console: Console | None = None) -> None:
     from rich.console import Console
 
     (console or Console()).print(render(comparison))
+
+
+def footnotes(texts: Sequence[str]) -> list[Text]:
+    """Return the footnotes of a table, numbered from 1, a line each."""
+    from rich.text import Text
+
+    return [Text(f"{str(i).translate(SUPERSCRIPTS)} {text}") for i, text in enumerate(texts, start=1)]
 
 
 class Screen:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from samcmp.analysis.comparison import Comparison
 from samcmp.analysis.sentences import headline
 from samcmp.analysis.tuning_curves import Line
 from samcmp.records import Record
-from samcmp.report.canvas import Drawn, Options, legend, panels, points, tick
+from samcmp.report.canvas import GREY, Drawn, Options, legend, panels, points, tick, two_columns
 from samcmp.report.styles import Style, styles
 from samcmp.report.units import metric_in
 
@@ -64,7 +63,7 @@ def _line_panels(
     names = list(dict.fromkeys(first.cell for first, _ in lines))
     every = styles(comparison)
     used = {first.label: every[first.label] for first, _ in lines}
-    figure, axes = panels(2 * len(names), height=3.2, options=_two(options), legend=list(used))
+    figure, axes = panels(2 * len(names), height=3.2, options=two_columns(options), legend=list(used))
     for i, name in enumerate(names):
         for place, title in enumerate(titles):
             one = axes[2 * i + place]
@@ -79,10 +78,6 @@ def _line_panels(
                 one.invert_yaxis()  # better is up in every panel
     legend(figure, used, options)
     return Drawn(figure, " ".join([said, *(f"{headline(cells[name])}." for name in names)]))
-
-
-def _two(options: Options) -> Options:
-    return dataclasses.replace(options, columns=min(2, options.columns))
 
 
 def _line(line: Line, axes: Axes, style: Style, *, steps: bool) -> None:
@@ -102,7 +97,7 @@ def _sensitivity(comparison: Comparison, records: Sequence[Record], options: Opt
     figure, axes = panels(len(wanted), height=3.0, options=options, legend=list(used))
     metrics = {cell.name: metric_in(cell, options.unit) for cell in comparison.cells}
     for (cell, setting), one in zip(wanted, axes, strict=True):
-        one.axhline(0.0, color="#B0B0B0", linewidth=0.8)
+        one.axhline(0.0, color=GREY, linewidth=0.8)
         shown = [dot for dot in dots if (dot.cell, dot.setting) == (cell, setting)]
         if all(isinstance(dot.value, float) and dot.value > 0 for dot in shown):
             one.set_xscale("log")
