@@ -54,7 +54,7 @@ def compare(
         across=_across(cells, settings),
         settings=settings,
         suite=suite,
-        machines=_distinct(machine_of(record) for record in records),
+        machines=_distinct(machine_of(record.machine) for record in records),
         versions=_distinct(record.versions for record in records),
         notes=tuple(_with_labels(notes, [row for cell in cells for row in cell.rows])),
         records=len(records),

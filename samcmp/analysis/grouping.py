@@ -158,9 +158,9 @@ def _speeds(case: Case, content: _Content) -> Hashable:
     return content.data, content.rows if case.split in CHOSEN_ROWS else "", case.model, settings
 
 
-def machine_of(record: Record) -> dict[str, object]:
-    """Return what identifies the machine of a Record, without what changes from minute to minute."""
-    return {name: record.machine[name] for name in MACHINE if record.machine.get(name) is not None}
+def machine_of(machine: Mapping[str, object]) -> dict[str, object]:
+    """Return what identifies the machine of a run, without what changes from minute to minute."""
+    return {name: machine[name] for name in MACHINE if machine.get(name) is not None}
 
 
 def split_name(record: Record) -> str:
@@ -257,7 +257,7 @@ def _group(
         trials=trials,
         profiles=profiles,
         session=_session_name(sample) if sample else "",
-        machine=machine_of(sample) if sample else {},
+        machine=machine_of(sample.machine) if sample else {},
         blocks=frozenset(block for runs in arms.values() for block in runs),
         replaced=replaced,
     )
@@ -268,7 +268,7 @@ def _session(profiles: Sequence[Record], case: Case, measured_as: set[str]) -> d
     sessions: dict[Hashable, list[Record]] = defaultdict(list)
     for record in profiles:
         of = record.case
-        sessions[of.device, of.peers, of.protocol, of.seed, repr(machine_of(record))].append(record)
+        sessions[of.device, of.peers, of.protocol, of.seed, repr(machine_of(record.machine))].append(record)
     if not sessions:
         return {}
 

@@ -282,7 +282,7 @@ class Inspected:
         return drawn.figure
 
     def render(self, form: str) -> str:
-        """Return the table as text: markdown, csv or json (everything, arrays included). Raises UsageError."""
+        """Return what was measured as text: markdown, latex, html (a page), csv or json (all). Raises UsageError."""
         from samcmp.inspection import render
 
         with in_python():

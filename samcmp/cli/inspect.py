@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from samcmp.inspection.results import Results
 
 MEASURING = "What is measured"
-FORMATS = ("table", "markdown", "csv", "json")
+FORMATS = ("table", "markdown", "latex", "html", "csv", "json", "parquet")
 EPOCHS = 10
 OPTIMIZERS = ("adam", "sam", "graphsam")
 
@@ -166,6 +166,8 @@ def inspect(
       samcmp inspect -o sam -o my_sam.py:MySAM --what gradients --what path --format json --output inside.json
 
       samcmp inspect --repeats 5 --figure generalisation=flat.svg
+
+      samcmp inspect --format html --output inside.html
     """
     from samcmp.cli import inspecting
     from samcmp.experiment.store import Store

@@ -190,5 +190,7 @@ def deliver(results: Results, *, form: str, path: Path | None) -> None:
 
     if form == "table":
         output.show(render.terminal(results), path)
+    elif form == "parquet" and path is not None:
+        output.put_file(lambda temporary: render.to_parquet(results, temporary), path)
     else:
         output.put(render.render(results, form), path)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 GREY = "#B0B0B0"
+INK, PAPER = "#010101", "#fefefe"  # on colours: a page in the dark takes pure black and white for its own
 INSIDE = 0.9  # of a surface: a label beyond would be cut by its edge
 DIRECTIONS = {
     "filter": "Gaussian directions D, each row of a matrix as long as the weights' row, vectors left alone (Li et al. "
@@ -96,11 +97,11 @@ def _contours(axes: Axes, arm: Series, levels: Array, *, size: float) -> None:
     x, losses = arm.arrays("x")[0], np.ma.masked_invalid(arm.arrays("losses")[0])
     middle = len(levels) / 2
     axes.contourf(x, x, losses, levels=levels, cmap="cividis", extend="both", norm=_even(levels))
-    ink = ["white" if i < middle else "black" for i in range(len(levels))]
+    ink = [PAPER if i < middle else INK for i in range(len(levels))]
     lines = axes.contour(x, x, losses, levels=levels, colors=ink, linewidths=0.7)
     for text in axes.clabel(lines, fmt=lambda value: f"{value:.3g}", fontsize=size):
         text.set_visible(max(map(abs, text.get_position())) < INSIDE)
-    axes.plot(0, 0, marker="+", color="white", markersize=9, markeredgewidth=1.6)
+    axes.plot(0, 0, marker="+", color=PAPER, markersize=9, markeredgewidth=1.6)
     axes.set_aspect("equal")
     axes.set_xlabel("x")
     axes.set_ylabel("y")

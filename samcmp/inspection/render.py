@@ -1,4 +1,4 @@
-"""Results as a table, Markdown, CSV or JSON. What was not measured is n/a with its reason below the table."""
+"""Results as a table and in every format. What was not measured is n/a with its reason below the table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samcmp.errors import unknown
@@ -76,7 +77,9 @@ def grid(results: Results) -> tuple[Grid, tuple[str, ...]]:
             rows.append(
                 (*map(Entry, (arm.dataset, arm.model, arm.label)), first, *(_cell(q, arm, notes) for q in shown))
             )
-    return Grid(tuple(columns), tuple(rows), frozenset(starts), remarks=_remarks(results, shown)), tuple(notes.texts)
+    title = f"Inside the training of {', '.join(f'{model} on {dataset}' for dataset, model in results.cells)}"
+    remarks = _remarks(results, shown)
+    return Grid(tuple(columns), tuple(rows), frozenset(starts), title, remarks), tuple(notes.texts)
 
 
 def _is_asked(quantity: Quantity, results: Results) -> bool:
@@ -234,9 +237,33 @@ def _listed(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def to_parquet(results: Results, path: Path) -> None:
+    """Write the rows of :func:`rows`."""
+    from samcmp.report import flat
+
+    flat.frame(rows(results)).to_parquet(path, index=False)
+
+
+def to_latex(results: Results) -> str:
+    """The tables as floats that need booktabs."""
+    from samcmp.report import latex
+
+    made, footnotes = grid(results)
+    return latex.document([made, *filter(None, [pairs(results)])], footnotes)
+
+
+def to_html(results: Results) -> str:
+    """One page with the tables and every figure of what was measured."""
+    from samcmp.inspection import page
+
+    return page.render(results, *grid(results), pairs(results))
+
+
 def render(results: Results, form: str) -> str:
-    """Return results as text: markdown, csv or json. Raises UsageError for another format."""
-    forms: dict[str, Callable[[Results], str]] = {"markdown": markdown, "csv": to_csv, "json": to_json_text}
+    """Return results as text: markdown, latex, html, csv or json. Raises UsageError for another format."""
+    forms: dict[str, Callable[[Results], str]] = {
+        "markdown": markdown, "latex": to_latex, "html": to_html, "csv": to_csv, "json": to_json_text,
+    }  # fmt: skip
     if form not in forms:
         raise unknown("format", form, forms, where="--format")
     return forms[form](results)

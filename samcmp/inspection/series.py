@@ -231,6 +231,7 @@ def per_epoch(one: Series, name: str, of: Callable[[Array], Any] = np.nanmedian)
 
 
 def finished(figure: Figure, text: str, options: Options) -> Drawn:
-    """Return a figure with its caption below."""
-    foot(figure, text, options)
+    """Return a figure with its caption, below it in the picture, too, unless the options say no."""
+    if options.foot:
+        foot(figure, text, options)
     return Drawn(figure, text)

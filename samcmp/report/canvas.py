@@ -41,6 +41,7 @@ class Options:
     x: Scale = "epochs"  # of curves
     unit: str = ""  # of RMSE and MAE; empty: as the dataset's card says
     columns: int = 3  # panels side by side, at most
+    foot: bool = True  # the caption in the picture, too, where a figure has it there
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,11 @@ def fill(
         known, style=Markup(style), script=Markup(script), script_hash=_hash(script),
         machines=[_facts(machine) for machine in machines], versions=[_facts(one) for one in versions],
     )  # fmt: skip
+
+
+def distinct(found: Iterable[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """Return each machine, or each set of versions, once."""
+    return list({repr(sorted(one.items())): one for one in found}.values())
 
 
 def _hash(script: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Sequence
 
 from samcmp.analysis.comparison import Cell, Comparison
@@ -40,6 +41,14 @@ _SPECIAL = {
     "ρ": r"$\rho$",
     "β": r"$\beta$",
     "γ": r"$\gamma$",
+    "ε": r"$\varepsilon$",
+    "ε̂": r"$\hat{\varepsilon}$",
+    "θ": r"$\theta$",
+    "λ": r"$\lambda$",
+    "ω": r"$\omega$",
+    "∇": r"$\nabla$",
+    "‖": r"$\|$",
+    "≥": r"$\geq$",
     "–": "--",
     "—": "---",
     "’": "'",
@@ -56,7 +65,7 @@ _OPEN = (r"\begin{table}", r"\centering\footnotesize", r"\setlength{\tabcolsep}{
 
 def escape(text: str) -> str:
     """Make any text mean itself in LaTeX; characters that pdfTeX's standard fonts lack are spelled by code point."""
-    return "".join(_character(c) for c in " ".join(text.split()))
+    return "".join(_character(c) for c in re.findall("ε̂|.", " ".join(text.split())))
 
 
 def _character(c: str) -> str:
@@ -97,9 +106,14 @@ def _items(notes: Sequence[str]) -> list[str]:
     return [r"\begin{itemize}\footnotesize", *items, r"\end{itemize}"] if items else []
 
 
-def document(grids: Sequence[Grid]) -> str:
-    """Return a floating table for each grid, its title the caption and its remarks below, ending in a line break."""
-    return "\n\n".join([_NEEDS, *("\n".join(_floating(grid)) for grid in grids)]) + "\n"
+def document(grids: Sequence[Grid], footnotes: Sequence[str] = ()) -> str:
+    """Return a floating table for each grid, its title the caption and its remarks below, ending in a line break.
+
+    Args:
+        footnotes: of the first one.
+    """
+    floats = [_floating(grid, footnotes=() if i else footnotes) for i, grid in enumerate(grids)]
+    return "\n\n".join([_NEEDS, *map("\n".join, floats)]) + "\n"
 
 
 def _floating(grid: Grid, label: str = "", footnotes: Sequence[str] = ()) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samcmp.analysis.comparison import Interval
@@ -12,7 +12,7 @@ from samcmp.analysis.numbers import times
 from samcmp.records import Record, speed_word
 from samcmp.report import profile
 from samcmp.report.grid import Grid
-from samcmp.report.html import Bar, bar, fill
+from samcmp.report.html import Bar, bar, distinct, fill
 
 SAME = math.log(1.02)  # the margin of speed_word
 WIDEST = math.log(64.0)  # of the scale: an interval that is wider ends at its edge
@@ -49,13 +49,9 @@ def render(sessions: Sequence[Sequence[Record]]) -> str:
         counted=counted,
         notes=list(dict.fromkeys(text for session in shown for text in session.grids[0].remarks)),
         splits=(),
-        machines=_distinct([machine_of(record) for record in records]),
-        versions=_distinct([record.versions for record in records]),
+        machines=distinct([machine_of(record.machine) for record in records]),
+        versions=distinct([record.versions for record in records]),
     )
-
-
-def _distinct(found: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
-    return list({repr(sorted(one.items())): one for one in found}.values())
 
 
 def _session(records: Sequence[Record]) -> Session:

@@ -205,7 +205,8 @@ def test_a_diverged_run_has_its_reason_in_the_cells_and_the_others_go_on(run: Ru
         (("--weights", "first"), ("--weights", "unknown value 'first'", "Allowed: best, last.")),
         (("--points", "20"), ("--points", "odd number", "20")),
         (("--molecules", "many"), ("--molecules", "whole number", "many")),
-        (("--format", "html"), ("--format", "unknown format 'html'", "Allowed: csv, json")),
+        (("--format", "pdf"), ("--format", "unknown format 'pdf'", "Allowed: csv, html, json, latex")),
+        (("--format", "parquet"), ("--format parquet", "parquet is not a text", "Name a file with --output")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
