@@ -117,18 +117,23 @@ def claims() -> Grid:
     return Grid(tuple(Column(name, right=False) for name in columns), tuple(rows))
 
 
-def _evidence(text: str, suite: str) -> Iterator[tuple[Entry, ...]]:
-    """A line for each cell; runs that several campaigns share count once."""
-    found: dict[Claim, str] = {}
+def found(text: str) -> dict[Claim, str]:
+    """Return how a claim stands in each cell, and by which campaign; runs that several share count once."""
+    claims: dict[Claim, str] = {}
     for folder in campaigns():
         for claim in _as_the_paper(read(folder.name), text):
-            found.setdefault(claim, folder.name)
-    if not found:
+            claims.setdefault(claim, folder.name)
+    return claims
+
+
+def _evidence(text: str, suite: str) -> Iterator[tuple[Entry, ...]]:
+    cells = found(text)
+    if not cells:
         yield Entry(text), Entry("–"), Entry("cannot be told"), Entry(f"not run: samcmp compare --suite {suite}")
-    counts = Counter(claim.outcome for claim in found)
+    counts = Counter(claim.outcome for claim in cells)
     together = ", ".join(f"{outcome} in {n}" for outcome, n in counts.most_common())
-    for i, (claim, name) in enumerate(found.items()):
-        first = Entry("" if i else text if len(found) == 1 else f"{text} ({together})")
+    for i, (claim, name) in enumerate(cells.items()):
+        first = Entry("" if i else text if len(cells) == 1 else f"{text} ({together})")
         yield first, Entry(name), Entry(claim.outcome, bold=True), Entry(f"{claim.cell}: {claim.evidence}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas
 import pytest
 from jsonschema import Draft202012Validator
 
+from samcmp.analysis.claims import CLAIMS
 from samcmp.analysis.comparison import from_json_text
 from samcmp.analysis.schema import schema
 from tests import pictures
@@ -58,3 +60,16 @@ def test_the_means_are_those_of_the_runs(folder: Path) -> None:
         assert score is not None
         found = means.loc[name]
         assert (score.mean, score.sd, score.n) == pytest.approx((found["mean"], found["std"], found["size"]))
+
+
+def test_the_summary_says_nothing_that_the_campaigns_do_not() -> None:
+    text = RENDER.SUMMARY.read_text(encoding="utf-8")
+    said = text[text.index("In short, at the paper's") : text.index("### The paper's claims")]
+    shown = "\n".join(block[0] for block in RENDER.SHOWN.finditer(text))
+    for number in re.findall(r"\d\.\d+", said):
+        assert re.search(rf"(?<!\d){re.escape(number)}(?!\d)", shown), number
+    outcomes = {text: [claim.outcome for claim in RENDER.found(text)] for text, *_ in CLAIMS}
+    for of_adam in ("GraphSAM is more accurate than Adam", "SAM is more accurate than Adam"):
+        assert "holds" not in outcomes[of_adam]
+    as_sam = outcomes["GraphSAM is as accurate as SAM"]
+    assert f"in {as_sam.count('holds')} of {len(as_sam)} cells" in said
