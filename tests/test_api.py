@@ -118,7 +118,7 @@ def test_what_python_has_run_is_found_by_the_command_line_and_its_frames_say_the
     figure = result.figure("curves")
     figure.savefig(tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
-    assert result.figure("front").axes
+    assert result.figure("front", width="84mm").get_size_inches()[0] == pytest.approx(84 / 25.4)
     with pytest.raises(UsageError, match="pie"):
         result.figure("pie")
     with pytest.raises(UsageError, match="against="):
@@ -222,6 +222,11 @@ def test_what_is_inspected_in_python_is_found_by_the_command_line_and_the_other_
     assert "<table>" in html
     assert "no step is perturbed" in html
     inspected.figure("pairs", width=6).savefig(tmp_path / "pairs.png")
+    for width, inches in ((6, 6.0), ("127mm", 5.0), ("6 in", 6.0)):
+        assert inspected.figure("pairs", width=width).get_size_inches()[0] == pytest.approx(inches)
+    for wrong, words in (({"width": "84"}, "width=: expected 1.5 to 40 inches"), ({"font_size": 99}, "font_size=: ")):
+        with pytest.raises(UsageError, match=words):
+            inspected.figure("pairs", **wrong)  # type: ignore[arg-type]
     assert (tmp_path / "pairs.png").stat().st_size > 1000
     for kind, words in (("pie", "unknown figure"), ("path", "Add what=path."), ("generalisation", "Add what=sharp")):
         with pytest.raises(UsageError, match=words):
@@ -398,3 +403,15 @@ def test_rows_of_runs_are_written_as_csv_and_parquet(run: Run) -> None:
     code, _, err = run("report", "--format", "latex", "--rows", "runs")
     assert code == 2
     assert "csv or parquet" in err
+
+
+def test_what_is_no_model_no_table_or_no_file_is_named_as_the_argument_that_it_is(in_empty_folder: Path) -> None:
+    Path("best").mkdir()
+    with pytest.raises(UsageError, match=r"no model is named\nName model files"):
+        samcmp.predict([], pd.DataFrame({"smiles": ["CCO"]}))
+    with pytest.raises(UsageError, match="data=: expected a path or a pandas frame, got None"):
+        samcmp.predict("best", None)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^save=best: is a folder"):
+        samcmp.train(save="best")
+    with pytest.raises(UsageError, match=r"^save_split=best: is a folder"):
+        samcmp.train(save_split="best")

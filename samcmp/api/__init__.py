@@ -27,6 +27,7 @@ from samcmp.api.arguments import (
 )  # fmt: skip
 from samcmp.api.catalogues import datasets, models, optimizers
 from samcmp.api.results import Inspected, Profiled, Result, Trained
+from samcmp.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas
@@ -409,10 +410,12 @@ def predict(
 
     with in_python(progress=progress, data=data):
         place = table(data)
+        if place is None:
+            raise UsageError("expected a path or a pandas frame, got None", where="data=")
         read = checked(command.predict, {"batch_size": batch_size})
         files = [models] if isinstance(models, (str, os.PathLike)) else models
         found = command.predicted(
-            [Path(file) for file in files], place or Path(), smiles_column=smiles_column, model_file=model_file,
+            [Path(file) for file in files], place, smiles_column=smiles_column, model_file=model_file,
             batch_size=read["batch_size"], device=device,
         )  # fmt: skip
         made: pandas.DataFrame = found[0]

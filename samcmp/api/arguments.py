@@ -133,7 +133,7 @@ def in_python(*, progress: bool = True, data: object = None) -> Iterator[None]:
         try:
             yield
         except SamcmpError as error:
-            error.what, error.where, error.remedy = (_worded(text) for text in (error.what, error.where, error.remedy))
+            error.what, error.where, error.remedy = _worded(error.what), _placed(error.where), _worded(error.remedy)
             if error.where and hasattr(data, "to_csv") and "frame.csv" in error.where:
                 error.where = "data= (a frame)"
             raise
@@ -141,6 +141,12 @@ def in_python(*, progress: bool = True, data: object = None) -> Iterator[None]:
 
 def _worded(text: Any) -> Any:
     return text if text is None else _FLAG.sub(_argument, str(text))
+
+
+def _placed(where: str | None) -> str | None:
+    """Name the argument that a place is; behind an option there is its value, whatever it looks like."""
+    found = re.fullmatch(r"--(?!set )([a-z][a-z-]*) (\S+)", where or "")
+    return _worded(where) if found is None else f"{FLAGS.get(found[1], found[1].replace('-', '_'))}={found[2]}"
 
 
 def _argument(found: re.Match[str]) -> str:

@@ -70,7 +70,8 @@ class Result:
         return flat.frame(flat.verdict_rows(self.comparison))
 
     def figure(
-        self, kind: str = "front", *, against: str = "base", x: str = "epochs", width: float | None = None,
+        self, kind: str = "front", *, against: str = "base", x: str = "epochs",
+        width: float | str | None = None,
         font_size: float = 9.0, unit: str = "",
     ) -> Figure:  # fmt: skip
         """Draw a figure, as ``samcmp report --figure`` does; a notebook shows it, ``savefig`` writes it.
@@ -79,8 +80,8 @@ class Result:
             kind: front, differences, curves, profiles, sweep, tuning, sensitivity or anytime.
             against: what differences are from: base or sam.
             x: what curves are drawn by: epochs, passes or time.
-            width: inches of the whole figure; as its panels need where it is left out.
-            font_size: points.
+            width: of the whole figure, in inches or as "84mm"; as its panels need where it is left out.
+            font_size: 4 to 30 points.
             unit: of RMSE and MAE on the axes; as the dataset's card says where it is left out.
 
         Raises:
@@ -91,11 +92,10 @@ class Result:
         from samcmp.report.canvas import Options
 
         with in_python():
-            if width is not None:
-                drawing.inches(width)
             drawing.against(against)
             drawing.scale(x)
-            options = Options(width, font_size, cast("Against", against), cast("Scale", x), unit)
+            inches = None if width is None else drawing.inches(width)
+            options = Options(inches, drawing.points(font_size), cast("Against", against), cast("Scale", x), unit)
             drawn = figures.draw(kind, self.comparison, self.records, options)
         notebook.show_figures()
         return drawn.figure
@@ -258,13 +258,13 @@ class Inspected:
             return pandas.DataFrame({"step": []})
         return pandas.concat(frames).rename_axis("step").reset_index().astype({"epoch": int, "approximated": bool})
 
-    def figure(self, kind: str, *, width: float | None = None, font_size: float = 9.0) -> Figure:
+    def figure(self, kind: str, *, width: float | str | None = None, font_size: float = 9.0) -> Figure:
         """Draw a figure, as ``samcmp inspect --figure`` does; a notebook shows it, ``savefig`` writes it.
 
         Args:
             kind: changes, norms, pairs, conjectures, landscape, surface, path, sharpness, generalisation or attention.
-            width: inches of the whole figure; as its panels need where it is left out.
-            font_size: points.
+            width: of the whole figure, in inches or as "84mm"; as its panels need where it is left out.
+            font_size: 4 to 30 points.
 
         Raises:
             UsageError: there is no such figure, or what it shows was not measured.
@@ -274,10 +274,9 @@ class Inspected:
         from samcmp.report.canvas import Options
 
         with in_python():
-            if width is not None:
-                drawing.inches(width)
+            inches = None if width is None else drawing.inches(width)
             check(kind, where="figure", what=self.results.what, runs=sum(len(arm.runs) for arm in self.results.arms))
-            drawn = draw(kind, self.results, Options(width, font_size))
+            drawn = draw(kind, self.results, Options(inches, drawing.points(font_size)))
         notebook.show_figures()
         return drawn.figure
 

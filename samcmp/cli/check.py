@@ -39,9 +39,10 @@ def check(
 ) -> None:
     """Try your own optimizer or model against every promise of its family, and say which it keeps.
 
-    An optimizer class is called with a torch optimizer, as SAM(torch.optim.Adam(...)). A model class, any
-    torch.nn.Module that takes a torch-geometric batch, is called with the sizes that it names. The other arguments
-    need defaults. The exit code is 1 when a promise is broken.
+    An optimizer class is called with a torch optimizer, as SAM(torch.optim.Adam(...)); with the parameters where its
+    constructor's first argument is called params, and with the base's class where base_optimizer follows. A model
+    class, any torch.nn.Module that takes a torch-geometric batch, is called with the sizes that it names. The other
+    arguments need defaults. The exit code is 1 when a promise is broken.
 
     Examples:
 

@@ -47,6 +47,7 @@ def inches(text: object) -> float:
 
 against = one_of("--against", *AGAINST, kind="reference")
 scale = one_of("--x", *SCALES, kind="scale")
+points = number("--font-size", least=4, most=30)
 Width = Annotated[
     float | None,
     typer.Option(
@@ -57,7 +58,7 @@ Width = Annotated[
 FontSize = Annotated[
     float,
     typer.Option(
-        "--font-size", metavar="POINTS", parser=number("--font-size", least=4, most=30), help="Of a figure's text.",
+        "--font-size", metavar="POINTS", parser=points, help="Of a figure's text.",
         rich_help_panel=PANEL,
     ),
 ]  # fmt: skip

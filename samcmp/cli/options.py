@@ -301,7 +301,7 @@ Margin = Annotated[
         metavar="X",
         parser=number("--margin", least=0, most=1),
         help="Loss of accuracy that counts as none.",
-        show_default="0.01 AUC, 0.02 of the RMSE or MAE",
+        show_default="0.01 AUC, 0.005 of accuracy, 0.02 of the RMSE or MAE",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -108,7 +108,7 @@ def predicted(
 
 
 def model_files(given: Sequence[Path]) -> list[Path]:
-    """Return the files that are named, and those of folders. Raises UsageError for a folder without any."""
+    """Return the files that are named, and those of folders. Raises UsageError where there is none."""
     paths: list[Path] = []
     for path in given:
         if not path.is_dir():
@@ -118,6 +118,8 @@ def model_files(given: Sequence[Path]) -> list[Path]:
         if not inside:
             raise UsageError("holds no .safetensors file", where=str(path), remedy="Name the model files.")
         paths += inside
+    if not paths:
+        raise UsageError("no model is named", remedy="Name model files, or folders of them.")
     return list(dict.fromkeys(paths))
 
 
