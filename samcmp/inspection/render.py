@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samcmp.errors import unknown
-from samcmp.inspection import SCHEMA, Measured, published
+from samcmp.inspection import SCHEMA, WHAT, Measured, published
 from samcmp.inspection.results import Arm, Results, Value
+from samcmp.inspection.series import chosen
 from samcmp.printable import csv_cell, printable, printable_json
 from samcmp.records import METRICS, to_json
 from samcmp.report.grid import Column, Entry, Footnotes, Grid
@@ -119,11 +120,9 @@ def number(value: float) -> str:
 
 
 def _remarks(results: Results, shown: Sequence[Quantity]) -> tuple[str, ...]:
-    s = results.settings
-    count = "all" if s.molecules is None else f"{s.molecules:,}"
     remarks = [q.meaning for q in shown if q.meaning]
-    which = "of the best validation epoch" if s.weights == "best" else "after the last epoch"
-    remarks.append(f"at the weights {which}; over {count} training molecules of each split; radius {s.radius:g}")
+    if rests := _rests_on(results):
+        remarks.append(rests)
     if "gradients" in results.what:
         remarks.append(PUBLISHED_PAIRS)
     if "attention" in results.what:
@@ -131,6 +130,24 @@ def _remarks(results: Results, shown: Sequence[Quantity]) -> tuple[str, ...]:
     runs = max((len(arm.cases) for arm in results.arms), default=0)
     remarks.append("± over runs: their standard deviation, their number in brackets" if runs > 1 else "one run each")
     return tuple(remarks)
+
+
+def _rests_on(results: Results) -> str:
+    """Say at which weights, over what and in which radius, as far as something that was asked for depends on it."""
+    s, decides = results.settings, {key for name in results.what for key in WHAT[name].settings}
+    parts = []
+    if "weights" in decides:
+        parts.append(
+            f"at the weights {'of the best validation epoch' if s.weights == 'best' else 'after the last epoch'}"
+        )
+    runs = [run for arm in results.arms for run in arm.runs.values()]
+    counts = sorted({n for run in runs if (n := chosen(run, s.molecules)) is not None})
+    if "molecules" in decides and counts:
+        several = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+        parts.append(f"over {several} training {' or '.join(dict.fromkeys(run.holds for run in runs))} of each split")
+    if "radius" in decides:
+        parts.append(f"radius {s.radius:g}")
+    return "; ".join(parts)
 
 
 def pairs(results: Results) -> Grid | None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samcmp.errors import UsageError
-from samcmp.inspection import WHAT, Inspection, Measured
+from samcmp.inspection import WHAT, Inspection, Measured, Trained
 from samcmp.inspection.results import Results
+from samcmp.printable import counted
 from samcmp.records import LOWER_IS_BETTER, Case
 from samcmp.report.canvas import Drawn, Options, foot
 from samcmp.report.styles import DASHES, Style, styles_of
@@ -175,7 +176,7 @@ def _runs(cell: Cell) -> str:
         text = "runs: " + ", ".join(f"{n} of {label}" for label, n in counts.items())
     text += f" on {len(splits)} {case.split} split{'s' * (len(splits) > 1)}"
     drawn = "" if case.protocol.subset is None else f" of {case.protocol.subset} {cell.first.run.holds}"
-    return f"{text}{drawn}, {case.protocol.epochs} epochs"
+    return f"{text}{drawn}, {counted(case.protocol.epochs, 'epoch')}"
 
 
 def _weights(inspection: Inspection) -> str:
@@ -185,11 +186,24 @@ def _weights(inspection: Inspection) -> str:
 
 
 def _molecules(inspection: Inspection) -> str:
-    count, accuracy = inspection.settings["molecules"], inspection.run.accuracy
-    batch = inspection.case.protocol.batch_size
-    if accuracy is not None:
-        count = accuracy.train_size if count is None else min(count, accuracy.train_size)
-    return f"mean loss of {'all' if count is None else count} training {inspection.run.holds} in batches of {batch}"
+    count = chosen(inspection.run, inspection.settings["molecules"])
+    return (
+        f"mean loss of {'the chosen' if count is None else count} training {inspection.run.holds} in batches of "
+        f"{batch_of(inspection)}"
+    )
+
+
+def chosen(run: Trained, asked: int | None) -> int | None:
+    """How many training molecules or images a loss at weights is of; None where the run has no score to tell it."""
+    if run.accuracy is None:
+        return None
+    return run.accuracy.train_size if asked is None else min(asked, run.accuracy.train_size)
+
+
+def batch_of(inspection: Inspection) -> int:
+    """The batch of a loss at weights: the protocol's, or all that was chosen where that is less."""
+    size = inspection.case.protocol.batch_size
+    return min(size, chosen(inspection.run, inspection.settings["molecules"]) or size)
 
 
 def metric(inspection: Inspection) -> str:

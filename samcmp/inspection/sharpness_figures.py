@@ -10,7 +10,7 @@ import numpy as np
 from samcmp.analysis.numbers import signed
 from samcmp.inspection.generalisation import LEAST, Point, association, too_few
 from samcmp.inspection.results import Results
-from samcmp.inspection.series import Series, Shown, caption, finished, score_axis, shown
+from samcmp.inspection.series import Series, Shown, batch_of, caption, finished, score_axis, shown
 from samcmp.records import LOWER_IS_BETTER
 from samcmp.report.canvas import Drawn, Options, legend, panels, points, tick, two_columns
 
@@ -46,7 +46,7 @@ def sharpness(results: Results, options: Options) -> Drawn:
         if len(what.cells) > 1:
             one.set_title(tick(cell.name))
     radius = what.cells[0].first.settings["radius"]
-    batch, holds = what.cells[0].first.case.protocol.batch_size, what.cells[0].first.run.holds
+    batch, holds = batch_of(what.cells[0].first), what.cells[0].first.run.holds
     return finished(figure, caption(
         what, f"m-sharpness: rise of the loss of m = {batch} {holds} one step of length {radius:g} along their "
         f"gradient, mean over batches; adaptive: in units of the weights, radius {10 * radius:g} (Kwon et al. 2021)",

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from samcmp.errors import UsageError
 from samcmp.inspection import Measured
 from samcmp.inspection.drawing import FIGURES, draw
+from samcmp.inspection.render import grid
 from samcmp.inspection.results import Results
 from samcmp.report.canvas import Drawn, Options, save
 from samcmp.report.styles import styles_of
@@ -79,6 +80,31 @@ def test_caption_at_weights_says_which_weights_molecules_and_mode(kind: str) -> 
 
 def test_caption_counts_the_molecules_that_there_were() -> None:
     assert "mean loss of 90 training molecules" in drawn("landscape", results("landscape", sizes=(90, 20, 20))).caption
+
+
+def test_m_is_no_more_molecules_than_there_were() -> None:
+    assert "of m = 20 molecules" in drawn("sharpness", results("sharpness", sizes=(20, 20, 20))).caption
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("gradients", None),
+        ("attention", "at the weights of the best validation epoch"),
+        ("landscape", "at the weights of the best validation epoch; over 90 training molecules of each split"),
+        ("path", "at the weights of the best validation epoch; over 90 training molecules of each split"),
+        (
+            "sharpness",
+            "at the weights of the best validation epoch; over 90 training molecules of each split; radius 0.05",
+        ),
+    ],
+)
+def test_table_says_what_its_numbers_rest_on_and_nothing_of_what_was_not_measured(what: str, says: str | None) -> None:
+    remarks = grid(results(what, sizes=(90, 20, 20)))[0].remarks
+    assert [text for text in remarks if "weights of" in text or "training molecules of" in text] == (
+        [says] if says else []
+    )
+    assert any("radius 0.05" in text for text in remarks) is (what == "sharpness")
 
 
 def test_optimizer_that_has_none_is_left_out_with_its_reason() -> None:
