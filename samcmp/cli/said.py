@@ -34,10 +34,10 @@ def is_quiet() -> bool:
     return _quiet
 
 
-def keep(path: Path | None) -> None:
+def keep(ctx: typer.Context, path: Path | None) -> None:
     """Read --log: from now on everything that is said is appended to ``path``. Raises UsageError."""
     global _log
-    if path is None:
+    if path is None or ctx.resilient_parsing:  # a line that is completed is no command yet
         return
     from samcmp import files
 

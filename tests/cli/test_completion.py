@@ -81,6 +81,14 @@ def test_cards_and_suites_of_the_users_own_are_completed_too(tmp_path: Path) -> 
     assert completed("compare --config my.toml --suite ", folder=tmp_path)[0] == {"nightly"}
 
 
+def test_completing_a_line_writes_into_no_file_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("smiles,y\n")
+    for line in ("compare --log mine.csv -o gra", "compare --log new.txt --data mine.csv --output mine.csv -o gra"):
+        assert "graphsam" in completed(line, folder=tmp_path)[0]
+    assert (tmp_path / "mine.csv").read_text() == "smiles,y\n"
+    assert not (tmp_path / "new.txt").exists()
+
+
 def test_a_suite_file_that_cannot_be_read_offers_nothing_and_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("suites = [")
     assert completed("compare --config broken.toml --suite ", folder=tmp_path) == (set(), set(), "")
