@@ -9,7 +9,7 @@ import numpy as np
 
 from samcmp.inspection.results import Results
 from samcmp.inspection.series import Cell, Series, Shown, caption, finished, range_band, score_axis, shown
-from samcmp.report.canvas import Drawn, Options, legend, panels, tick, two_columns
+from samcmp.report.canvas import GREY, Drawn, Options, legend, panels, tick, two_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-GREY = "#B0B0B0"
 INK, PAPER = "#010101", "#fefefe"  # on colours: a page in the dark takes pure black and white for its own
 INSIDE = 0.9  # of a surface: a label beyond would be cut by its edge
 DIRECTIONS = {
