@@ -206,7 +206,7 @@ def test_every_default_that_a_suite_or_the_machine_decides_is_in_the_help(run: R
     shown = " ".join(out.split())
     for default in (
         "$SAMCMP_STORE, else .samcmp",
-        "0.01 AUC, 0.02 of the RMSE",
+        "0.01 AUC, 0.005 of accuracy",
         "the suite's, else 5",
         "the cores; 1 on",
     ):

@@ -61,7 +61,7 @@ def test_a_session_ends_well_beside_every_machine_and_invents_no_energy(
 def test_bare_metal_gives_joules_idle_power_clocks_and_exclusivity(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = session("bare metal", setup, monkeypatch, seconds=3.0)[0]
+    record = session("bare metal", setup, monkeypatch, seconds=6.0)[0]
     assert record.energy is not None
     assert record.energy.joules_per_graph is not None
     assert record.energy.idle_watts is not None
@@ -73,7 +73,7 @@ def test_bare_metal_gives_joules_idle_power_clocks_and_exclusivity(
 
 
 def test_a_throttling_machine_is_named_in_the_notes(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    notes = " ".join(session("throttling", setup, monkeypatch, seconds=3.0)[0].notes)
+    notes = " ".join(session("throttling", setup, monkeypatch, seconds=6.0)[0].notes)
     assert "measured again" in notes or "throttled" in notes
 
 
