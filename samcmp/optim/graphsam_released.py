@@ -88,4 +88,5 @@ class GraphSAMReleased(SharpnessAware):
             if self.adaptive:
                 eps.mul_(p)
             own = torch.linalg.vector_norm(eps)
-            p.add_(eps.mul_(torch.where(own > radius[p], radius[p] / own, 1.0)))
+            longest = torch.full_like(own, radius[p])  # number / tensor is number · (1/tensor): inf where own < 3e-39
+            p.add_(eps.mul_(torch.where(own > longest, longest / own, 1.0)))

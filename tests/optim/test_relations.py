@@ -252,3 +252,41 @@ def test_first_group_only_is_refused_where_there_is_one_group_as_on_the_command_
     settings = {"first_group_only": True}
     with pytest.raises(ValueError, match="all parameters are in one group"):
         optim.build("graphsam-released", base, steps_per_epoch=2, epochs=2, seed=0, settings=settings)
+
+
+SHRINKING: dict[str, Make] = {
+    "SAM": lambda b: optim.SAM(b),
+    "ASAM": lambda b: optim.ASAM(b),
+    "SAM, tensor by tensor": lambda b: optim.SAM(b, radius=BallPerTensor()),
+    "SAM-One": lambda b: optim.SAMOne(b),
+    "LookSAM": lambda b: optim.LookSAM(b),
+    "S2-SAM": lambda b: optim.S2SAM(b),
+    "MSAM": lambda b: optim.MSAM(b),
+    "GraphSAM": lambda b: optim.GraphSAM(b, anchor_every=3),
+    "GraphSAM, released": lambda b: optim.GraphSAMReleased(b, anchor_every=3),
+}
+
+
+@pytest.mark.parametrize("name", SHRINKING)
+def test_a_radius_that_shrinks_out_of_float32_leaves_finite_weights(name: str) -> None:
+    """A compounded rho passes every size; a tensor of one number is not squared, so that its length underflows last."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, 1), nn.PReLU(1), nn.Linear(1, 1)]
+    model = nn.Sequential(*layers)
+    for p in model.parameters():
+        p.data.mul_(1e-4)
+    optimizer = SHRINKING[name](torch.optim.Adam(model.parameters(), lr=1e-9))
+    for exponent in range(20, 60):
+        for group in optimizer.param_groups:
+            group.update({key: 10.0**-exponent for key in ("rho", "radius") if key in group})
+        for _ in range(3):
+            x = torch.randn(8, 4)
+
+            def closure(x: Tensor = x) -> Tensor:
+                optimizer.zero_grad()
+                loss: Tensor = (model(x) - 1.0).square().mean()
+                loss.backward()
+                return loss.detach()
+
+            optimizer.step(closure)
+        assert all(bool(p.isfinite().all()) for p in model.parameters()), f"rho 1e-{exponent}"
