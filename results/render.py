@@ -9,6 +9,7 @@ are shown.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import tomllib
@@ -45,6 +46,7 @@ def campaigns() -> list[Path]:
     return sorted(path.parent for path in HERE.glob("*/campaign.toml"))
 
 
+@functools.cache
 def read(name: str) -> Comparison:
     """Return a campaign; where the paper's numbers were asked for, with what is known of them today."""
     comparison = from_json_text((HERE / name / "comparison.json").read_text(encoding="utf-8"))
@@ -117,17 +119,17 @@ def claims() -> Grid:
     return Grid(tuple(Column(name, right=False) for name in columns), tuple(rows))
 
 
-def found(text: str) -> dict[Claim, str]:
+def judged(text: str) -> dict[Claim, str]:
     """Return how a claim stands in each cell, and by which campaign; runs that several share count once."""
-    claims: dict[Claim, str] = {}
+    by_campaign: dict[Claim, str] = {}
     for folder in campaigns():
         for claim in _as_the_paper(read(folder.name), text):
-            claims.setdefault(claim, folder.name)
-    return claims
+            by_campaign.setdefault(claim, folder.name)
+    return by_campaign
 
 
 def _evidence(text: str, suite: str) -> Iterator[tuple[Entry, ...]]:
-    cells = found(text)
+    cells = judged(text)
     if not cells:
         yield Entry(text), Entry("–"), Entry("cannot be told"), Entry(f"not run: samcmp compare --suite {suite}")
     counts = Counter(claim.outcome for claim in cells)

@@ -71,8 +71,23 @@ def test_the_summary_says_nothing_that_the_campaigns_do_not() -> None:
     shown = "\n".join(block[0] for block in RENDER.SHOWN.finditer(text))
     for number in re.findall(r"\d\.\d+", said):
         assert re.search(rf"(?<!\d){re.escape(number)}(?!\d)", shown), number
-    outcomes = {text: [claim.outcome for claim in RENDER.found(text)] for text, *_ in CLAIMS}
+    outcomes = {text: [claim.outcome for claim in RENDER.judged(text)] for text, *_ in CLAIMS}
     for of_adam in ("GraphSAM is more accurate than Adam", "SAM is more accurate than Adam"):
         assert "holds" not in outcomes[of_adam]
     as_sam = outcomes["GraphSAM is as accurate as SAM"]
     assert f"in {as_sam.count('holds')} of {len(as_sam)} comparisons" in said
+    transformers = RENDER.read("esol-table1-transformers").published
+    assert {row.agreement for row in RENDER.read("esol-grover-descriptors").published} == {"agree"}
+    assert {row.agreement for row in transformers if row.model == "grover"} == {"disagree"}
+    of_compt = [*transformers, *RENDER.read("esol-compt-beta").published, *RENDER.read("esol-compt-gamma").published]
+    below = [row.difference.value for row in of_compt if row.model == "compt"]
+    assert f"{min(below):.3f} to {max(below):.3f} below ours" in said
+    worse = {
+        cell.model
+        for name in ("esol-table1", "esol-table1-transformers")
+        for cell in RENDER.read(name).cells
+        for verdict in cell.verdicts
+        if (verdict.arm, verdict.role, verdict.word) == ("sam", "base", "worse")
+    }
+    assert worse == {"gcn", "mpnn", "grover"}
+    assert "*worse* than Adam on ESOL with GCN, MPNN and GROVER" in " ".join(said.split())
