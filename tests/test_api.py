@@ -7,6 +7,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,18 @@ def test_without_gradients_there_are_no_steps(in_empty_folder: Path) -> None:
     assert set(inspected.numbers["what"]) == {"landscape"}
 
 
+def check_refused(
+    call: Callable[..., object], arguments: dict[str, Any], where: str | None, words: str, capsys: Any
+) -> None:
+    """The call raises an error that names the argument, no option, and nothing is printed."""
+    with pytest.raises(samcmp.SamcmpError) as raised:
+        call(**arguments)
+    assert where is None or (raised.value.where or "").startswith(where)
+    assert words in str(raised.value)
+    assert "--" not in str(raised.value)
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "where", "words"),
     [
@@ -264,12 +277,7 @@ def test_without_gradients_there_are_no_steps(in_empty_folder: Path) -> None:
 def test_wrong_input_of_inspect_is_an_error_in_the_words_of_python(
     arguments: dict[str, Any], where: str | None, words: str, in_empty_folder: Path, capsys: Any
 ) -> None:
-    with pytest.raises(samcmp.SamcmpError) as raised:
-        samcmp.inspect(**arguments)
-    assert where is None or (raised.value.where or "").startswith(where)
-    assert words in str(raised.value)
-    assert "--" not in str(raised.value)
-    assert capsys.readouterr() == ("", "")
+    check_refused(samcmp.inspect, arguments, where, words, capsys)
 
 
 def test_a_frame_is_a_dataset_by_its_content(in_empty_folder: Path) -> None:
@@ -324,12 +332,7 @@ def test_a_frame_passes_the_gate_that_a_file_passes(in_empty_folder: Path) -> No
 def test_wrong_input_is_an_error_in_the_words_of_python(
     arguments: dict[str, Any], where: str | None, words: str, in_empty_folder: Path, capsys: Any
 ) -> None:
-    with pytest.raises(samcmp.SamcmpError) as raised:
-        samcmp.compare(**arguments)
-    assert where is None or (raised.value.where or "").startswith(where)
-    assert words in str(raised.value)
-    assert "--" not in str(raised.value)
-    assert capsys.readouterr() == ("", "")
+    check_refused(samcmp.compare, arguments, where, words, capsys)
 
 
 def test_settings_are_spelled_as_entries_of_set() -> None:
