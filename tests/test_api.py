@@ -269,6 +269,7 @@ def check_refused(
         ({"every": 0}, "every=", "from 1"),
         ({"directions": 0}, "directions=", "from 1"),
         ({"row": -1}, "row=", "from 0"),
+        ({"row": 3}, "row=", "Add what=attention"),
         ({"dataset": "esoll"}, "dataset=", "esol"),
         ({"store": __file__}, None, "is a file"),
     ],

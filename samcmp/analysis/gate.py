@@ -20,6 +20,7 @@ from samcmp.analysis.comparison import Cell, Comparison, Interval, Row, from_jso
 from samcmp.analysis.numbers import memory, signed, times
 from samcmp.analysis.paired import Difference, adjusted_interval, holm, paired_difference, vector
 from samcmp.analysis.sentences import form_of, with_limits
+from samcmp.printable import counted
 from samcmp.profiling import BUSY_BEFORE, BUSY_WHILE, WARNING
 from samcmp.records import METRICS
 
@@ -111,7 +112,9 @@ def compare(now: Comparison, before: Comparison) -> Gate:
 def _chosen_by(cell: Cell) -> str:
     if cell.tuning is None:
         return "untuned"
-    return f"tuned with {cell.tuning.trials} trials at equal {cell.tuning.equal}, ranges {cell.tuning.search}"
+    return (
+        f"tuned with {counted(cell.tuning.trials, 'trial')} at equal {cell.tuning.equal}, ranges {cell.tuning.search}"
+    )
 
 
 def _closed(where: str, what: str) -> Gate:

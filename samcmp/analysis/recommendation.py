@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from samcmp.analysis.comparison import Cell, Recommendation, Row, Verdict, training_speed
 from samcmp.analysis.numbers import times
 from samcmp.analysis.sentences import difference, form_of, runs_of, word_of
+from samcmp.printable import counted
 
 RULE = (
     "Rule: the fastest optimizer that is shown to be better than the base, or to be no worse by the margin and faster; "
@@ -78,11 +79,10 @@ def _needed(against: Sequence[Verdict], rows: dict[str, Row]) -> str:
 
 
 def _rests_on(cell: Cell, needed: str = "") -> str:
-    tuned = f", {cell.tuning.trials} trials each" if cell.tuning else ""
+    tuned = f", {counted(cell.tuning.trials, 'trial')} each" if cell.tuning else ""
     splits = len(cell.splits)
     alike = splits == max(len(row.blocks) for row in cell.rows)
-    counted = f"{splits} split{'s' * (splits != 1)}" if alike else runs_of(cell)
-    return f" ({counted}{tuned}{needed})"
+    return f" ({counted(splits, 'split') if alike else runs_of(cell)}{tuned}{needed})"
 
 
 def recommend_over(cells: Sequence[Cell]) -> Recommendation | None:

@@ -140,7 +140,11 @@ def in_python(*, progress: bool = True, data: object = None) -> Iterator[None]:
 
 
 def _worded(text: Any) -> Any:
-    return text if text is None else _FLAG.sub(_argument, str(text))
+    """Name arguments where a text names options; a command for a shell, `samcmp train --save FILE`, stays one."""
+    if text is None:
+        return None
+    parts = re.split("(`samcmp [^`]*`)", str(text))
+    return "".join(part if part.startswith("`samcmp ") else _FLAG.sub(_argument, part) for part in parts)
 
 
 def _placed(where: str | None) -> str | None:

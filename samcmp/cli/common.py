@@ -108,7 +108,7 @@ def store_folder(store: Path | None) -> Path:
 
 def standing(path: Path) -> Path:
     """Return the part of ``path`` that is there already: itself or the nearest parent."""
-    return next(p for p in (path, *path.absolute().parents) if os.path.exists(p))
+    return next(p for p in (path, *path.parents, *path.absolute().parents) if os.path.exists(p))
 
 
 def check_writable(path: Path | None, option: str) -> None:

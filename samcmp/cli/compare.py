@@ -124,7 +124,7 @@ def compare(
     from samcmp.experiment.store import Store
 
     seconds = None if budget is None else seconds_of(budget)
-    output.check(out.format_, out.output, rows=out.rows)
+    form = output.check(out.format_, out.output, rows=out.rows)
     drawing.check(figures)
     if place.shard is not None:
         _refuse_beside_shard({
@@ -159,7 +159,7 @@ def compare(
         planned, kept, margin=out.margin, equal=tuning.equal, published=out.published
     )
     output.deliver(
-        comparison, form=out.format_, output=out.output, records=records, rows=out.rows, unit=figures.unit
+        comparison, form=form, output=out.output, records=records, rows=out.rows, unit=figures.unit
     )  # fmt: skip
     drawing.save(drawing.draw(drawing.check(figures), figures, comparison, records))
     if before is not None:

@@ -214,7 +214,7 @@ def _profile(share: Share, sessions: Sequence[Mapping[str, Case]], *, seconds: f
             continue
         name, cases = taken
         first = next(iter(cases.values()))
-        view.measuring(f"{first.dataset} {first.model}: throughput of {len(cases)} optimizers")
+        view.measuring(f"{first.dataset} {first.model}: throughput of {counted(len(cases), 'optimizer')}")
         records = how.engine.profile(cases, how.options, pool=how.pool, seconds=seconds, say=view.say)
         work = Work({}, share.kept, notes=share.notes)
         for record in records:

@@ -13,6 +13,7 @@ from samcmp.cli import common, completion, options
 from samcmp.cli import output as output_
 from samcmp.cli.common import check_writable, progress_bars, refuse_columns
 from samcmp.errors import DataError, SamcmpError, UsageError
+from samcmp.printable import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +33,7 @@ def fetch(
         typer.Option(metavar="FILE", help="Put the files and their checksums into one archive (.tar or .tar.gz)."),
     ] = None,
     source: options.Source = None,
-    format_: options.ShortFormat = "table",
+    format_: Annotated[str | None, options.form(("table", "json"))] = None,
     output: options.Output = None,
     data: options.DataFile = None,
     smiles_column: options.SmilesColumn = "smiles",
@@ -56,7 +57,7 @@ def fetch(
     """
     from samcmp.data import cards as catalogue
 
-    output_.check(format_, output, allowed=("table", "json"))
+    form = output_.check(format_, output, allowed=("table", "json"))
     _check_bundle(bundle)
     folders = tuple(cards or ())
     if data is not None and (datasets or all_):
@@ -77,22 +78,22 @@ def fetch(
             remedy=f"Name some, or take --all. There are {', '.join(catalogue.names(folders))}.",
         )
     if audit:
-        failed = _audit(chosen, source=source, format_=format_, output=output)
+        failed = _audit(chosen, source=source, form=form, output=output)
     else:
-        failed = _fetch(chosen, source=source, format_=format_, output=output)
+        failed = _fetch(chosen, source=source, form=form, output=output)
     if bundle:
         _bundle([card for card in chosen if card.name not in failed], bundle)
     _raise(failed, chosen)
 
 
-def _fetch(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, output: Path | None) -> dict[str, str]:
+def _fetch(chosen: Sequence[DatasetCard], *, source: str | None, form: str, output: Path | None) -> dict[str, str]:
     """Get every file, go on after a failure, and report; returns what failed and why."""
     from samcmp.data import fetch as fetching
 
     rows: list[dict[str, object]] = []
     failed: dict[str, str] = {}
     errors: list[SamcmpError] = []
-    with progress_bars(format_ == "table") as progress:
+    with progress_bars(form == "table") as progress:
         for card in chosen:
             had = fetching.is_cached(card)
             if errors and isinstance(errors[-1], fetching.Unreachable) and not had:
@@ -107,7 +108,7 @@ def _fetch(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, o
             rows.append({**_row(card, state), "reason": failed.get(card.name)})
     if len(chosen) == 1 and errors:
         raise errors[0]
-    if format_ == "json":
+    if form == "json":
         _write(json.dumps(rows, indent=2), output)
     else:
         _show([_files_table(rows)], output)
@@ -164,17 +165,19 @@ def _bundle(chosen: Sequence[DatasetCard], path: Path) -> None:
     if not files:
         raise UsageError("built-in datasets need no bundle", where=f"--bundle {path}", remedy="Name others, or --all.")
     bundle.write(path, files)
-    typer.echo(f"{path}: {len(files)} files, {path.stat().st_size:,} bytes; use it with --from {path}", err=True)
+    typer.echo(
+        f"{path}: {counted(len(files), 'file')}, {path.stat().st_size:,} bytes; use it with --from {path}", err=True
+    )
 
 
-def _audit(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, output: Path | None) -> dict[str, str]:
+def _audit(chosen: Sequence[DatasetCard], *, source: str | None, form: str, output: Path | None) -> dict[str, str]:
     """Report on every dataset that can be read; returns what failed and why."""
     from samcmp.data import audit, image_audit
     from samcmp.records import to_json
 
     reports: list[audit.Audit | image_audit.ImageAudit] = []
     failed: dict[str, str] = {}
-    with progress_bars(format_ == "table") as progress:
+    with progress_bars(form == "table") as progress:
         for card in chosen:
             try:
                 look = image_audit.audit if card.kind == "images" else audit.audit
@@ -183,7 +186,7 @@ def _audit(chosen: Sequence[DatasetCard], *, source: str | None, format_: str, o
                 if len(chosen) == 1:
                     raise
                 failed[card.name] = error.what
-    if format_ == "json":
+    if form == "json":
         found = [to_json(report) for report in reports]
         _write(json.dumps(found[0] if len(chosen) == 1 else found, indent=2), output)
     else:

@@ -137,7 +137,7 @@ def inspect(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done and its passes, do nothing.")
     ] = False,
-    format_: Annotated[str, options.form(FORMATS)] = "table",
+    format_: Annotated[str | None, options.form(FORMATS)] = None,
     output_file: options.Output = None,
     figures: InspectFigures,
     store: options.StoreDir = None,
@@ -163,11 +163,11 @@ def inspect(
 
       samcmp inspect -d bbbp -m compt --what attention --figure attention=fig10.svg
 
-      samcmp inspect -o sam -o my_sam.py:MySAM --what gradients --what path --format json --output inside.json
+      samcmp inspect -o sam -o my_sam.py:MySAM --what gradients --what path --output inside.json
 
       samcmp inspect --repeats 5 --figure generalisation=flat.svg
 
-      samcmp inspect --format html --output inside.html
+      samcmp inspect --output inside.html
     """
     from samcmp.cli import inspecting
     from samcmp.experiment.store import Store
@@ -175,7 +175,7 @@ def inspect(
     from samcmp.inspection import units
     from samcmp.inspection.kept import Kept
 
-    output.check(format_, output_file, allowed=FORMATS)
+    form = output.check(format_, output_file, allowed=FORMATS)
     wanted = drawing.read(figures.figure or (), FIGURES)
     job, what = planned(
         dataset or (), model or (), optimizer or (), repeats=repeats, seed=seed, measuring=measuring, settings=settings,
@@ -191,7 +191,7 @@ def inspect(
         return
     results = inspecting.run(job, every, kept, what=what, settings=asked)
     drawn, refused = _drawn(wanted, figures, results)
-    inspecting.deliver(results, form=format_, path=output_file)
+    inspecting.deliver(results, form=form, path=output_file)
     drawing.save(drawn)
     if refused:  # after what could be shown
         raise refused[0]
@@ -223,7 +223,9 @@ def planned(
     job = planning.inspect(
         chosen, settings=settings, training=training, splitting=splitting, data=data, device=device, epochs=EPOCHS
     )
-    return job, units.chosen(tuple(measuring.what or ()), list(job.planned.train.values()))
+    what = units.chosen(tuple(measuring.what or ()), list(job.planned.train.values()))
+    units.refuse_idle(measuring.settings(), what)
+    return job, what
 
 
 def _drawn(

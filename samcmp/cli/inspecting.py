@@ -79,7 +79,7 @@ def run(job: Job, every: Sequence[Unit], kept: Kept, *, what: Sequence[str], set
 
 def _carry_out(job: Job, todo: Sequence[Unit], kept: Kept, settings: Settings) -> list[str]:
     from samcmp.inspection import work
-    from samcmp.training.checks import check_splits, check_weights
+    from samcmp.training.checks import check_splits, check_tested, check_weights
 
     console = common.stderr()
     kept.store.check_writable()
@@ -91,6 +91,8 @@ def _carry_out(job: Job, todo: Sequence[Unit], kept: Kept, settings: Settings) -
     common.fetch_all({case.dataset for case in cases}, how)
     for note in check_splits(cases, how):
         console.print(Text(note))
+    if settings.row is not None:
+        check_tested(settings.row, cases, how)
     check_weights(cases, how)
     runs = units.runs_to_train(todo, kept, settings)
     done = "" if len(runs) == len(cases) else f" ({len(cases) - len(runs)} of {len(cases)} runs are trained already)"

@@ -41,6 +41,7 @@ def merge(
     from samcmp.experiment.store import Store
 
     output.check(format_, allowed=("table", "json"))
+    common.check_folder(into, "--into")
     seen: dict[Path, Path] = {into.resolve(): into}
     for folder in stores:
         if not folder.is_dir():

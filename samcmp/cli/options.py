@@ -104,11 +104,11 @@ def seed(text: str, panel: str | None = None, *, shown: str | bool = True) -> An
     return count("--seed", text, panel, least=0, shown=shown)
 
 
-def form(names: Sequence[str]) -> Any:
+def form(names: Sequence[str], *, default: str | bool = "what --output ends with, else table") -> Any:
     """Make the option --format with these names."""
     return typer.Option(
         "--format", metavar="NAME", help=f"{', '.join(names[:-1])} or {names[-1]}.", rich_help_panel=OUTPUT,
-        autocompletion=completion.among(*names),
+        autocompletion=completion.among(*names), show_default=default,
     )  # fmt: skip
 
 
@@ -291,8 +291,8 @@ EqualCost = Annotated[
 
 # ---------------------------------------------------------------------------------------------- output
 
-Format = Annotated[str, form(FORMATS)]
-ShortFormat = Annotated[str, form(("table", "json"))]
+Format = Annotated[str | None, form(FORMATS)]
+ShortFormat = Annotated[str, form(("table", "json"), default=True)]
 OUTPUT_FILE = typer.Option("--output", metavar="FILE", help="Write there, not to the screen.", rich_help_panel=OUTPUT)
 Output = Annotated[Path | None, OUTPUT_FILE]
 Margin = Annotated[
@@ -377,7 +377,7 @@ class TuningOptions:
 class OutputOptions:
     """What is made of the results."""
 
-    format_: Format = "table"
+    format_: Format = None
     rows: Rows = "arms"
     output: Output = None
     margin: Margin = None

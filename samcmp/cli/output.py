@@ -19,20 +19,30 @@ if TYPE_CHECKING:
     from samcmp.records import Record
 
 WIDTH = 100  # columns
-# nearer by meaning than by letters
-MEANT = {"txt": "table", "text": "table", "md": "markdown", "tex": "latex", "htm": "html"}
+# nearer by meaning than by letters; the endings of files, too
+MEANT = {"txt": "table", "text": "table", "log": "table", "md": "markdown", "tex": "latex", "htm": "html"}
 
 
-def check(form: str, output: Path | None = None, *, allowed: Sequence[str] | None = None, rows: str = "arms") -> None:
-    """Refuse an output that cannot be made, before anything is. Raises UsageError.
+def check(
+    form: str | None, output: Path | None = None, *, allowed: Sequence[str] | None = None, rows: str = "arms"
+) -> str:
+    """Return the form of an output: the one named, or what the file's ending says, or a table.
 
     Args:
         allowed: the forms that a command knows; the reports' where it is left out.
         rows: of CSV and Parquet.
+
+    Raises UsageError for an output that cannot be made, before anything is.
     """
     from samcmp.report import FORMATS
 
     allowed = allowed or FORMATS
+    if form is None:
+        ending = "" if output is None else output.suffix.lower().removeprefix(".")
+        form = MEANT.get(ending, ending or "table")
+        if form not in allowed:
+            remedy = f"Name the format with --format. Allowed: {', '.join(allowed)}."
+            raise UsageError(f"what to write is not told by .{ending}", where=f"--output {output}", remedy=remedy)
     if form not in allowed:
         if MEANT.get(form.lower()) in allowed:
             remedy = f"Did you mean {MEANT[form.lower()]!r}? Allowed: {', '.join(allowed)}."
@@ -43,6 +53,7 @@ def check(form: str, output: Path | None = None, *, allowed: Sequence[str] | Non
     if rows != "arms" and form not in {"csv", "parquet"}:
         raise UsageError(f"{form} has no rows to choose", where=f"--rows {rows}", remedy="Add --format csv or parquet.")
     common.check_writable(output, "--output")
+    return form
 
 
 def report_settings(margin: float | None, *, equal: str | None = None, trials: int | None = None) -> Settings:

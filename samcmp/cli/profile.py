@@ -60,7 +60,7 @@ def profile(
     data: options.DataOptions,
     device: options.Device = "auto",
     store: options.StoreDir = None,
-    form: options.Format = "table",
+    form: options.Format = None,
     path: options.Output = None,
 ) -> None:
     """Measure graphs per second, memory and energy of each optimizer: interleaved, same batches, one device.
@@ -73,12 +73,12 @@ def profile(
 
       samcmp profile -d bbbp -m compt -o adam -o sam -o graphsam --budget 60s --detail
 
-      samcmp profile -m gcn --batch-size 32,64,128 --format html --output speeds.html
+      samcmp profile -m gcn --batch-size 32,64,128 --output speeds.html
     """
     from samcmp.experiment.budget import seconds_of
     from samcmp.experiment.store import Store
 
-    output.check(form, path)
+    form = output.check(form, path)
     common.check_writable(trace, "--trace")
     seconds = seconds_of(budget)
     sizes = batch_sizes(batch_size)

@@ -65,11 +65,11 @@ def report(
 
       samcmp report
 
-      samcmp report -d bbbp --format latex --output table.tex
+      samcmp report -d bbbp --output table.tex
 
       samcmp report --figure front=front.pdf --width 84mm --figure curves=curves.png
 
-      samcmp report --format json --output baseline.json
+      samcmp report --output baseline.json
 
       samcmp report --store shard-1 --store shard-2
     """
@@ -79,7 +79,7 @@ def report(
         typer.echo(text(), nl=False)
         return
     wanted = drawing.check(figures)
-    output.check(out.format_, out.output, rows=out.rows)
+    form = output.check(out.format_, out.output, rows=out.rows)
     before = gates.baseline(gate)
     kept = _stores(store or [common.store_folder(None)])
     records = _chosen(kept, dataset, model, optimizer)
@@ -97,7 +97,7 @@ def report(
         comparison = with_published(comparison)
     drawn = drawing.draw(wanted, figures, comparison, records)
     output.deliver(
-        comparison, form=out.format_, output=out.output, records=records, rows=out.rows, unit=figures.unit
+        comparison, form=form, output=out.output, records=records, rows=out.rows, unit=figures.unit
     )  # fmt: skip
     drawing.save(drawn)
     if before is not None:

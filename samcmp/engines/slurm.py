@@ -364,7 +364,7 @@ class Slurm:
         for session in sessions:
             job = self._session(session, options, work.notes, pool=pool, seconds=seconds)
             self.waiting.append(job)
-            said.append(f"{job.named}: a profile session of {len(session)} optimizers")
+            said.append(f"{job.named}: a profile session of {counted(len(session), 'optimizer')}")
         cases = dict(work.cases)
         self._stored_meanwhile(cases)
         self.waiting += self._submitted(cases, work, options, pool=pool, timeout=timeout, say=said.append)

@@ -9,7 +9,7 @@ import ast
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from samcmp import backbones, modules, optim
 from samcmp.errors import UsageError, unknown
@@ -82,6 +82,17 @@ def _refuse(name: str, models: Mapping[str, None], arms: int) -> None:
         )  # fmt: skip
     if WHAT[name].pair and arms < 2:
         raise UsageError(f"a {name} needs two optimizers", where=f"--what {name}", remedy="Name two with --optimizer.")
+
+
+def refuse_idle(settings: Settings, what: Sequence[str]) -> None:
+    """Refuse a setting of a measurement that is not made. Raises UsageError."""
+    for f in fields(settings):
+        using = [name for name, measurement in WHAT.items() if f.name in measurement.settings]
+        if getattr(settings, f.name) != f.default and not set(using) & set(what):
+            raise UsageError(
+                f"is about {' and '.join(using)}, which {'is' if len(using) == 1 else 'are'} not measured here",
+                where=f"--{f.name}", remedy=f"Add --what {using[0]}, or leave it out.",
+            )  # fmt: skip
 
 
 def units(training: Mapping[str, Case], what: Sequence[str], settings: Settings) -> list[Unit]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from samcmp import optim
 from samcmp.optim.entry import NEVER
+from samcmp.printable import counted
 from samcmp.profiling.clocks import HostClock, clock_for, working_after
 from samcmp.profiling.memory import measure as weigh
 from samcmp.profiling.phases import Phases
@@ -239,7 +240,7 @@ def alike(what: str, session: Session, name: str, reference: str) -> Check:
     """Two ways to the same time must not come out faster or slower."""
     ratio = session.ratio(name, reference)
     passed = None if ratio.word == "ambiguous" else ratio.word == "same"
-    return Check(what, passed, f"{shown(ratio)}: {ratio.word}, {session.rounds} rounds")
+    return Check(what, passed, f"{shown(ratio)}: {ratio.word}, {counted(session.rounds, 'round')}")
 
 
 def whole_epochs(device: torch.device, clock: HostClock, *, seconds: float, seed: int) -> Check:
@@ -283,7 +284,7 @@ def slowdown(device: torch.device, clock: HostClock, *, seconds: float, seed: in
     toys["slower"].seconds = SLOWDOWN / (1 - SLOWDOWN) * step  # type: ignore[attr-defined]
     session = rounds(toys, clock, seconds=seconds, seed=seed, pairs=[("slower", "as it is")])
     ratio = session.ratio("slower", "as it is")
-    text = f"{shown(ratio)}, {1 - SLOWDOWN:.2f} injected, {session.rounds} rounds"
+    text = f"{shown(ratio)}, {1 - SLOWDOWN:.2f} injected, {counted(session.rounds, 'round')}"
     name = f"an injected slowdown of {SLOWDOWN:.0%} is found"
     if ratio.half_width > SLOWDOWN:
         return Check(name, None, f"{text}: this machine is too noisy for it now")

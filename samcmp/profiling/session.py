@@ -17,6 +17,7 @@ import torch
 
 from samcmp import machine
 from samcmp.errors import UsageError
+from samcmp.printable import counted
 from samcmp.profiling import BUSY_BEFORE, costs, session_records
 from samcmp.profiling.arms import Arm, Turn, failure_of, recorded
 from samcmp.profiling.clocks import clock_for, working_after
@@ -194,7 +195,8 @@ def _rounds(run: Results, monitor: GpuMonitor) -> None:
     run.steps = steps = _block_steps(run, per_step, budget)
     gradient = _gradient(run)
     timed = [arm.timed(steps) for arm in (*arms, gradient) if arm is not None]
-    run.say(f"interleaved rounds: {len(arms)} optimizers, blocks of {steps} steps, up to {budget:.0f} s")
+    optimizers, block = counted(len(arms), "optimizer"), counted(steps, "step")
+    run.say(f"interleaved rounds: {optimizers}, blocks of {block}, up to {budget:.0f} s")
     names = [arm.name for arm in arms]
     references = [name for name in run.references if name in names] or names[:1]
     allocations = 0  # by the end of the first round

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from samcmp import machine
+from samcmp.printable import counted
 from samcmp.profiling import BUSY_WHILE, WARNING
 from samcmp.profiling.arms import GRADIENT, Arm
 from samcmp.profiling.clocks import CudaClock
@@ -67,7 +68,7 @@ def _status(results: Results, arm: Arm, speed: Throughput | None) -> tuple[Statu
         known: dict[str, Status] = {"out-of-memory": "out-of-memory", "diverged": "diverged"}
         return known.get(status, "error"), reason
     if results.interrupted:
-        return "partial", f"interrupted after {speed.rounds if speed is not None else 0} rounds"
+        return "partial", f"interrupted after {counted(speed.rounds if speed is not None else 0, 'round')}"
     if speed is None:
         return "timeout", "the budget ended before a single round"
     return "ok", None
@@ -264,9 +265,11 @@ def _disturbances(results: Results) -> list[str]:
         notes.append("throttled: more than a fifth of the rounds had a cause to be repeated; the rest was kept")
     elif session.discarded:
         causes = sorted({str(d["cause"]) for d in session.discarded})
-        notes.append(f"{len(session.discarded)} rounds were measured again: {'; '.join(causes)}")
+        notes.append(f"{counted(len(session.discarded), 'round')} measured again: {'; '.join(causes)}")
     if 0 < session.rounds < 6:
-        notes.append(f"{session.rounds} rounds in the budget: intervals are wide, a larger --budget narrows them")
+        notes.append(
+            f"{counted(session.rounds, 'round')} in the budget: intervals are wide, a larger --budget narrows them"
+        )
     blocks = [t for track in session.tracks.values() for parts in track.blocks for t in parts]
     if results.clock.name != CudaClock.name and blocks:
         busy = sum(t.cpu_seconds for t in blocks) / max(1e-9, sum(t.seconds for t in blocks))

@@ -24,6 +24,7 @@ from samcmp.analysis.draws import SHARED
 from samcmp.analysis.numbers import interval, signed, times
 from samcmp.analysis.paired import Adjusted
 from samcmp.analysis.sentences import form_of, how_all_tuned, how_tuned, with_limits
+from samcmp.printable import counted
 from samcmp.report.grid import Column, Entry, Grid
 
 ACCURACIES = {11}  # tables of the paper that print a hundredth of a per cent
@@ -83,7 +84,8 @@ def _tuning(cell: Cell, tuning: Tuning, several: bool) -> Grid:
         f"trainings of {base}, by gradient evaluations"
     )
     where = f"{cell.name}: " if several else ""
-    title = f"tuning  {where}{tuning.trials} trials an optimizer and split, by validation, ranges {tuning.search}"
+    trials = counted(tuning.trials, "trial")
+    title = f"tuning  {where}{trials} an optimizer and split, by validation, ranges {tuning.search}"
     return Grid(tuple(columns), tuple(rows), title=title, remarks=tuple(remarks))
 
 

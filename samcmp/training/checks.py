@@ -38,6 +38,16 @@ def check_splits(cases: Iterable[Case], options: Options) -> list[str]:
     return list(dict.fromkeys(said))
 
 
+def check_tested(row: int, cases: Iterable[Case], options: Options) -> None:
+    """Refuse a row of the published files that no split of the cases tests. Raises UsageError."""
+    different = {(case.dataset, case.split, case.split_seed, case.fold): case for case in cases}.values()
+    if not any(row in make_split(load_samples(case, options), case, options).test for case in different):
+        raise UsageError(
+            f"is a test molecule of no split of {', '.join(dict.fromkeys(case.dataset for case in different))}",
+            where=f"--row {row}", remedy="`samcmp train --save-split FILE` writes a split's rows.",
+        )  # fmt: skip
+
+
 def check_weights(cases: Iterable[Case], options: Options) -> None:
     """Refuse initial weights that a model cannot take, before any run. Raises DataError."""
     if options.init_from is None:

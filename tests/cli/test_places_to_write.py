@@ -49,6 +49,11 @@ def test_a_store_below_a_file_is_refused_with_the_stores_own_name(run: Run) -> N
         (("compare", "--save-best", "file"), "--save-best file: is a file"),
         (("compare", "--save-best", "file/x"), "--save-best file/x: "),
         (("compare", "--save-best", "file/x", "--dry-run"), "--save-best file/x: "),
+        (("merge", "folder", "--into", "file"), "--into file: is a file"),
+        (("merge", "folder", "--into", "file/x"), "--into file/x: file is a file, not a folder"),
+        (("report", "--output", "report.pdf"), "--output report.pdf: what to write is not told by .pdf"),
+        (("inspect", "--output", "inside.tar.gz"), "--output inside.tar.gz: what to write is not told by .gz"),
+        (("fetch", "demo", "--output", "data.html"), "Allowed: table, json."),
     ],
 )
 def test_a_place_that_cannot_be_written_is_refused_before_any_run(run: Run, words: tuple[str, ...], says: str) -> None:
@@ -87,6 +92,19 @@ def test_a_table_that_goes_to_a_file_does_not_go_to_the_screen(run: Run) -> None
     assert (code, out) == (0, "")
     assert "wrote table.txt" in err
     assert "graphsam" in Path("table.txt").read_text()
+
+
+def test_the_ending_of_a_file_says_what_is_written_unless_the_format_is_named(run: Run) -> None:
+    begins = {
+        "table": b"No rec", "table.txt": b"No rec", "page.HTML": b"<!DOCTYPE", "page.htm": b"<!DOCTYPE",
+        "a.md": b"**No rec", "a.tex": b"%", "a.csv": b"cell,", "a.json": b"{", "a.parquet": b"PAR1",
+    }  # fmt: skip
+    assert run("train", "--subset", "40", "--epochs", "1", "--device", "cpu")[0] == 0
+    for name, start in begins.items():
+        assert run("report", "--output", name)[0] == 0
+        assert Path(name).read_bytes().startswith(start), name
+    assert run("report", "--output", "report.pdf", "--format", "csv")[0] == 0
+    assert Path("report.pdf").read_bytes().startswith(begins["a.csv"])
 
 
 @pytest.mark.parametrize(

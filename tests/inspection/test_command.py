@@ -20,8 +20,9 @@ from samcmp.inspection.work import Stored
 from samcmp.records import from_json
 from tests.commands import Run
 
-TINY = ("--subset", "40", "--batch-size", "8", "--epochs", "2", "--device", "cpu", "--directions", "2")
-CHEAP = ("--what", "gradients", "--what", "landscape")
+TINY = ("--subset", "40", "--batch-size", "8", "--epochs", "2", "--device", "cpu")
+LANDSCAPE = ("--what", "landscape", "--directions", "2")
+CHEAP = ("--what", "gradients", *LANDSCAPE)
 OWN = """
 from samcmp.optim.sam import SAM
 
@@ -168,11 +169,11 @@ def test_last_weights_are_others_than_the_best_and_both_come_of_one_training(run
 
 
 def test_damaged_weights_are_trained_again(run: Run, trained: list[str]) -> None:
-    assert run("inspect", *TINY, "-o", "adam", "--what", "landscape")[0] == 0
+    assert run("inspect", *TINY, *LANDSCAPE, "-o", "adam")[0] == 0
     (best,) = Path(".samcmp/weights").rglob("*.best.safetensors")
     whole = best.read_bytes()
     best.write_bytes(whole[:-100])
-    code, _, _ = run("inspect", *TINY, "-o", "adam", "--what", "landscape", "--points", "7")
+    code, _, _ = run("inspect", *TINY, *LANDSCAPE, "-o", "adam", "--points", "7")
     assert code == 0
     assert trained == ["adam", "adam"]
     assert best.read_bytes() == whole
@@ -202,6 +203,11 @@ def test_a_diverged_run_has_its_reason_in_the_cells_and_the_others_go_on(run: Ru
             ("--figure landscape=l.svg", "landscape was not measured", "Add --what landscape."),
         ),
         (("--what", "gradient"), ("--what", "unknown measurement 'gradient'", "Did you mean 'gradients'?")),
+        (
+            ("--what", "gradients", "--points", "5"),
+            ("--points", "is about landscape and path, which are not measured here", "Add --what landscape"),
+        ),
+        (("--row", "3"), ("--row", "is about attention, which is not measured here", "Add --what attention")),
         (("--weights", "first"), ("--weights", "unknown value 'first'", "Allowed: best, last.")),
         (("--points", "20"), ("--points", "odd number", "20")),
         (("--molecules", "many"), ("--molecules", "whole number", "many")),
@@ -218,6 +224,20 @@ def test_what_cannot_be_done_says_what_where_and_the_remedy(
     for message in messages:
         assert message in " ".join(said.split())
     assert not Path(".samcmp").exists()
+
+
+@pytest.mark.parametrize(("row", "code"), [("99999", 2), ("0", 2), ("135", 0)])
+def test_a_row_that_no_split_tests_is_refused_before_anything_is_trained(
+    run: Run, trained: list[str], row: str, code: int
+) -> None:
+    """Rows that are tested of the 40: see the file that --save-split writes."""
+    ended, out, said = run("inspect", *TINY, "-m", "compt", "-o", "adam", "--what", "attention", "--row", row)
+    assert ended == code, said
+    if code:
+        assert f"--row {row}: is a test molecule of no split of demo" in said
+        assert not trained
+    else:
+        assert "entropy" in out
 
 
 def test_figures_are_files_that_carry_their_captions(run: Run) -> None:
@@ -243,8 +263,8 @@ def test_a_users_model_is_inspected_too(run: Run) -> None:
 
 
 def test_a_store_knows_its_inspections_and_lets_go_of_them_alone(run: Run) -> None:
-    assert run("inspect", *TINY, "-o", "adam", "--what", "landscape")[0] == 0
-    assert run("train", *TINY[:8], "-o", "adam")[0] == 0
+    assert run("inspect", *TINY, *LANDSCAPE, "-o", "adam")[0] == 0
+    assert run("train", *TINY, "-o", "adam")[0] == 0
     Path(".samcmp/inspections/mine.txt").write_text("not samcmp's")
     _, out, _ = run("store", "size")
     assert "inspections and their weights" in out
