@@ -18,19 +18,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from samcmp.analysis.claims import CLAIMS, difference, other_experiment
-from samcmp.analysis.comparison import Claim, Comparison, Interval, from_json_text
+from samcmp.analysis.comparison import Cell, Claim, Comparison, Interval, Row, from_json_text
 from samcmp.analysis.numbers import times
 from samcmp.analysis.published_comparison import with_published
+from samcmp.analysis.sentences import metric_name
 from samcmp.report import canvas, figures, markdown
 from samcmp.report.extras import beside
 from samcmp.report.grid import Column, Entry, Grid
+from samcmp.report.styles import styles_of
 from samcmp.report.table import table
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 FRONT = {"fair-two-trials": DOCS / "images" / "front.svg"}  # campaign -> its first figure
+OVER_ADAM = DOCS / "images" / "over-adam.svg"
 SUMMARY = DOCS / "reproduction.md"
+PAPER_EPOCHS = 30  # of the released command
 SPEEDS = "bbbp-speeds"  # the campaign that `steps` shows
 CONTROLS = (  # what the released code does otherwise, the arm that does, the one that does not
     ("each loss is weighted by itself, as in the released SAM arms", "adam-loss-weighted", "adam"),
@@ -201,7 +207,69 @@ def main() -> int:
 
 def pictures() -> dict[Path, str]:
     """Return the figures that are drawn of campaigns, as SVG."""
-    return {path: canvas.svg(figures.draw("front", read(name)).figure) for name, path in FRONT.items()}
+    fronts = {path: canvas.svg(figures.draw("front", read(name)).figure) for name, path in FRONT.items()}
+    return {**fronts, OVER_ADAM: canvas.svg(over_adam())}
+
+
+Gain = tuple[str, Row, Interval, float | None]  # model, arm, ours, the paper's
+
+
+def gains() -> dict[str, list[Gain]]:
+    """Return what SAM and GraphSAM gain over Adam, ours as in :func:`difference` and the paper's means, by dataset.
+
+    Of cells that were run as the paper ran them; one that several campaigns hold is the first one's.
+    """
+    found: dict[tuple[str, str], dict[str, Gain]] = {}
+    for comparison in map(read, [folder.name for folder in campaigns()]):
+        for cell in comparison.cells:
+            changed = ", ".join(f"{value}" for value in cell.model_settings.values())
+            name = f"{cell.model}{f' with {changed}' if changed else ''}"
+            panel = f"{cell.dataset.upper()}, {metric_name(cell).rstrip(' ↑↓')}"
+            for arm, gain in _gains(cell, comparison, name):
+                found.setdefault((panel, name), {}).setdefault(arm, gain)
+    by_dataset: dict[str, list[Gain]] = {}
+    for (panel, _), of_arms in sorted(found.items()):
+        by_dataset.setdefault(panel, []).extend(of_arms.values())
+    return by_dataset
+
+
+def _gains(cell: Cell, comparison: Comparison, name: str) -> Iterator[tuple[str, Gain]]:
+    printed = {row.arm: row.paper for row in comparison.published if row.cell == cell.name}
+    base = next((row for row in cell.rows if row.role == "base"), None)
+    if base is None or base.arm not in printed or cell.protocol["epochs"] != PAPER_EPOCHS:
+        return
+    sign = 1.0 if cell.higher_is_better else -1.0
+    for row in sorted(cell.rows, key=lambda row: (row.optimizer == "graphsam", row.label)):
+        plain = row.optimizer_settings in ({}, {"rho_schedule": "step"})
+        found = difference(cell, row, base) if row.optimizer in {"sam", "graphsam"} and plain else None
+        if found is not None:
+            paper = sign * (printed[row.arm] - printed[base.arm]) if row.arm in printed else None
+            yield row.arm, (name, row, found[0], paper)
+
+
+@canvas.plain_matplotlib()
+def over_adam() -> Figure:
+    """Draw :func:`gains`: a panel a dataset, a line an arm, ours with its 95 % interval and the paper's as a cross."""
+    shown = gains()
+    heights = [len(of) + 2.0 for of in shown.values()]
+    figure = Figure(figsize=(6.8, 0.21 * sum(heights)), layout="constrained")
+    axes = figure.subplots(len(shown), height_ratios=heights, squeeze=False)[:, 0]
+    looks = styles_of((row.optimizer, row.label) for of in shown.values() for _, row, _, _ in of)
+    for (title, of), panel in zip(shown.items(), axes, strict=True):
+        panel.axvline(0.0, color=canvas.GREY, linewidth=0.8)
+        for y, (_, row, ours, paper) in enumerate(of):
+            look = looks[row.label]
+            panel.plot([ours.low, ours.high], [y, y], color=look["color"], linewidth=2, solid_capstyle="butt")
+            panel.plot(ours.value, y, **canvas.points(look), markersize=6)
+            if paper is not None:
+                panel.plot(paper, y, color="black", marker="x", markersize=6, linestyle="none", zorder=4)
+        panel.set_yticks(range(len(of)), [f"{model}: {canvas.tick(row.label)}" for model, row, _, _ in of])
+        panel.set_ylim(len(of) - 0.4, -0.6)
+        panel.tick_params(labelsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.set_title(title, loc="left")
+    axes[-1].set_xlabel("gain over Adam, better →")
+    return figure
 
 
 if __name__ == "__main__":

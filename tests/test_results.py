@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from samcmp.analysis.claims import CLAIMS
 from samcmp.analysis.comparison import from_json_text
+from samcmp.analysis.numbers import signed
 from samcmp.analysis.schema import schema
 from tests import pictures
 from tests.places import ROOT, script
@@ -63,6 +64,14 @@ def test_the_means_are_those_of_the_runs(folder: Path) -> None:
         sd = math.nan if score.sd is None else score.sd
         expected = pytest.approx((found["mean"], found["std"], found["size"]), nan_ok=True)
         assert (score.mean, sd, score.n) == expected
+
+
+def test_what_is_drawn_as_gained_over_adam_is_what_the_claims_rest_on() -> None:
+    said = " ".join(claim.evidence for claim in RENDER.judged("GraphSAM is more accurate than Adam"))
+    drawn = [gain for of in RENDER.gains().values() for gain in of if gain[1].optimizer == "graphsam"]
+    assert len({model for model, *_ in drawn}) >= 6
+    for _, _, ours, _ in drawn:
+        assert f"graphsam over adam {signed(ours.value, '.3f')} [{signed(ours.low, '.3f')}, " in said
 
 
 def test_the_summary_says_nothing_that_the_campaigns_do_not() -> None:
