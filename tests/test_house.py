@@ -13,7 +13,8 @@ import pytest
 from tests.places import ROOT
 
 LAYERS: dict[str, int] = {  # docs/architecture.md draws them
-    **dict.fromkeys(["child", "errors", "files", "locks", "machine", "modules", "printable", "records", "userfile"], 1),
+    **dict.fromkeys(["child", "errors", "files", "locks", "machine", "modules", "printable", "records"], 1),
+    **dict.fromkeys(["times", "userfile"], 1),
     **dict.fromkeys(["graphs", "images"], 2),
     **dict.fromkeys(["optim", "backbones", "data"], 3),
     **dict.fromkeys(["training", "profiling", "analysis", "conformance"], 4),

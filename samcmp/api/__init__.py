@@ -109,7 +109,7 @@ def compare(
     from samcmp.cli import compare as command
     from samcmp.cli import options, planning
     from samcmp.cli.place import PlaceOptions
-    from samcmp.experiment.budget import seconds_of
+    from samcmp.times import seconds_of
 
     with in_python(progress=progress, data=data):
         given = spelled(
@@ -264,7 +264,7 @@ def profile(
     """
     from samcmp.cli import common, options, planning
     from samcmp.cli import profile as command
-    from samcmp.experiment.budget import seconds_of
+    from samcmp.times import seconds_of
 
     with in_python(progress=progress, data=data):
         given = spelled(

@@ -120,8 +120,8 @@ def compare(
 
       samcmp compare --suite smoke --baseline baseline.json --gate-junit gate.xml --summary "$GITHUB_STEP_SUMMARY"
     """
-    from samcmp.experiment.budget import seconds_of
     from samcmp.experiment.store import Store
+    from samcmp.times import seconds_of
 
     seconds = None if budget is None else seconds_of(budget)
     form = output.check(out.format_, out.output, rows=out.rows)

@@ -75,8 +75,8 @@ def profile(
 
       samcmp profile -m gcn --batch-size 32,64,128 --output speeds.html
     """
-    from samcmp.experiment.budget import seconds_of
     from samcmp.experiment.store import Store
+    from samcmp.times import seconds_of
 
     form = output.check(form, path)
     common.check_writable(trace, "--trace")

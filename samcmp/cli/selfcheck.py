@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from samcmp.cli import common, options
-from samcmp.experiment.budget import seconds_of
+from samcmp.times import seconds_of
 
 MARKS = {True: ("passed", "green"), False: ("FAILED", "bold red"), None: ("not settled", "yellow")}
 

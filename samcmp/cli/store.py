@@ -14,6 +14,7 @@ import typer
 from samcmp.cli import common, completion, options, output
 from samcmp.errors import UsageError, unknown
 from samcmp.printable import counted
+from samcmp.times import seconds_of
 
 if TYPE_CHECKING:
     from samcmp.experiment.store import Store
@@ -77,7 +78,7 @@ def store_(
     for flag, given in (("--leftovers", leftovers), ("--inspections", inspections), ("--dry-run", dry_run)):
         if given and action != "prune":
             raise UsageError(f"is of `samcmp store prune`, and this is {action}", where=flag, remedy="Leave it out.")
-    least = None if older_than is None else upkeep.age(older_than, where="--older-than")
+    least = None if older_than is None else seconds_of(older_than, where="--older-than", example="30d", least=0.0)
     product = None if suite is None else _of_suite(suite, config)
     kept = Store(common.store_folder(store))
     if not kept.folder.is_dir():

@@ -7,37 +7,16 @@ then the second of every cell, until the time is used up. What is in the store a
 
 from __future__ import annotations
 
-import math
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from samcmp.errors import UsageError
 from samcmp.experiment import cost
 from samcmp.experiment.plan import Plan
 from samcmp.experiment.store import Store
 from samcmp.records import Case
 
 Block = Mapping[str, Case]
-UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-
-
-def seconds_of(text: str, *, option: str = "--budget", least: float = 1.0) -> float:
-    """Read a time with its unit, such as 90s, 5min or 1.5h. Raises UsageError, for a bare number too."""
-    number = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([a-z]*)", text.strip())
-    unit = number[2] if number else ""
-    if number is None or unit not in UNITS:
-        bare = number is not None and not unit
-        raise UsageError(
-            f"{text!r} has no unit" if bare else f"{text!r} is not a time",
-            where=option,
-            remedy=f"Seconds, minutes or hours: {option} {text.strip() if bare else 90}s, {option} 5min, {option} 1h.",
-        )
-    seconds = float(number[1]) * UNITS[unit]
-    if not (math.isfinite(seconds) and seconds >= least):
-        raise UsageError(f"must be at least {least:g} s, got {text}", where=option)
-    return seconds
 
 
 def fit(planned: Plan, kept: Store, *, seconds: float) -> tuple[Plan, str]:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from samcmp.errors import UsageError
 from samcmp.experiment import claims
 from samcmp.experiment.store import Store
 from samcmp.records import Record, is_key
@@ -24,7 +23,6 @@ INSPECTED = re.compile(r"[0-9a-f]{64}(\.json|\.npz|\.best\.safetensors|\.last\.s
 FOLDERS = {"records", "predictions", "inspections", "weights"}
 LEFT_BEHIND = re.compile(r"\.samcmp-[0-9a-f]{12}\.part")
 SETTLED_SECONDS = 86400.0  # no run takes so long between its two files
-UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +76,6 @@ class Contents:
     def bytes(self) -> int:
         files = (*self.inspections, *self.leftovers, *self.others)
         return sum(entry.bytes for entry in self.entries) + sum(file.bytes for file in files)
-
-
-def age(text: str, *, where: str) -> float:
-    """Read an age: 90min, 12h, 30d, 8w. Raises UsageError."""
-    match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*(s|min|h|d|w)", text.strip())
-    if match is None:
-        raise UsageError(f"expected an age such as 12h, 30d or 8w, got {text!r}", where=where)
-    return float(match[1]) * UNITS[match[2]]
 
 
 def survey(store: Store) -> Contents:

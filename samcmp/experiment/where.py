@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from samcmp import times
 from samcmp.errors import ConfigError, UsageError, choice, unknown
 from samcmp.experiment.tables import Table, said
 
 Count = Annotated[int, Field(ge=1)]
 Word = Annotated[str, Field(pattern=r"^[^\s\x00-\x1f][^\x00-\x1f]*$")]  # a line of its own in a job script
-UNITS = {"min": 60, "h": 3600, "d": 86400}
 
 
 class LocalTable(Table):
@@ -46,7 +46,7 @@ class SlurmTable(Table):
     gres: Word | None = None
     cpus: Count = 1  # a task
     memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*[KMGT]?$")] | None = None
-    time: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(min|h|d)$")] | None = None  # of a task; None: computed
+    time: Annotated[str, Field(pattern=rf"^{times.PATTERN}$")] | None = None  # of a task; None: computed
     tasks: Count = 64  # at most
     constraint: Word | None = None
     setup: list[str] = Field(default_factory=list)  # lines of the job script
@@ -55,8 +55,7 @@ class SlurmTable(Table):
     @property
     def seconds(self) -> float | None:
         """The time limit of a task."""
-        found = re.fullmatch(r"([0-9.]+)([a-z]+)", self.time or "")
-        return float(found[1]) * UNITS[found[2]] if found else None
+        return None if self.time is None else times.seconds_of(self.time, where="time", least=0.0)
 
 
 RunTable = LocalTable | RayTable | SlurmTable

@@ -1,16 +1,16 @@
-"""A budget has a unit, and means the same in every command."""
+"""A time has a unit, and means the same in every command and file."""
 
 from __future__ import annotations
 
 import pytest
 
 from samcmp.errors import UsageError
-from samcmp.experiment.budget import seconds_of
+from samcmp.times import seconds_of
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90s", 90), ("5min", 300), ("1h", 3600), ("1.5h", 5400), (".5 min", 30), (" 2min ", 120), ("1s", 1)],
+    [("90s", 90), ("5min", 300), ("1h", 3600), ("1.5h", 5400), (".5 min", 30), (" 2min ", 120), ("1s", 1), ("2d", 172800), ("1w", 604800)],
 )
 def test_a_time_is_a_number_and_its_unit(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds
