@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
+import textwrap
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -115,7 +116,7 @@ def _conditions(name: str, comparison: Comparison) -> str:
     about = tomllib.loads((HERE / name / "campaign.toml").read_text(encoding="utf-8"))
     versions = sorted({f"torch {version['torch']}" for version in comparison.versions if "torch" in version})
     said = f"{about['machine']}; {', '.join(versions)}; commit {about['commit']}. {about['note']}"
-    return "\n".join([said, "", "```sh", *about["commands"], "```", ""])
+    return "\n".join([textwrap.fill(said, 120, break_on_hyphens=False), "", "```sh", *about["commands"], "```", ""])
 
 
 def claims() -> Grid:
