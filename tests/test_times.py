@@ -10,7 +10,17 @@ from samcmp.times import seconds_of
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90s", 90), ("5min", 300), ("1h", 3600), ("1.5h", 5400), (".5 min", 30), (" 2min ", 120), ("1s", 1), ("2d", 172800), ("1w", 604800)],
+    [
+        ("90s", 90),
+        ("5min", 300),
+        ("1h", 3600),
+        ("1.5h", 5400),
+        (".5 min", 30),
+        (" 2min ", 120),
+        ("1s", 1),
+        ("2d", 172800),
+        ("1w", 604800),
+    ],
 )
 def test_a_time_is_a_number_and_its_unit(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds
